@@ -1,0 +1,14 @@
+//! The workflow engine of `lifecycle`: plans in YAML become a graph of steps, whose effects are shown, journaled, performed and taken back.
+//!
+//! It knows nothing of containers and makes no system call but file I/O and poll. What steps and effects there are it learns from a
+//! [`step::Registry`].
+
+pub mod effect;
+pub mod error;
+pub mod facts;
+pub mod program;
+pub mod site;
+pub mod step;
+mod sys;
+pub mod types;
+pub mod value;

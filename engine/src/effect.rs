@@ -1,0 +1,342 @@
+//! Effects: single changes to the machine, as data. The same list is printed by a dry run, journaled, applied and reversed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::EffectError;
+use crate::site::SiteProgram;
+use crate::value::{Handle, HandleRef, Outcome, Text, plain, redact};
+
+/// How a change is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Undone by its own inverse.
+    Reversible,
+    /// Dies with a namespace or process that another effect made.
+    Scoped,
+    /// Another program sees it; undone by the counterpart that it declares, delivered at least once.
+    Foreign,
+    /// Left on purpose, as every runtime does.
+    Kept,
+    /// One-way.
+    Commit,
+}
+
+/// A kind of effect. Its fields are all that `apply` and `undo` may depend on, besides what `before` saw and `apply` answered.
+pub trait EffectDef: fmt::Debug + Serialize + DeserializeOwned + 'static {
+    /// Its name in journals and JSON, such as `mkdir`. Never reused for something else: old journals stay readable.
+    const KIND: &'static str;
+
+    /// Instances for the law's harness and the catalogue, below an empty directory that the caller owns. Never empty.
+    fn examples(scratch: &Path) -> Vec<Self>;
+
+    /// How it is taken back.
+    fn class(&self) -> Class;
+
+    /// One line for a person: what it does, with which values. Handles print as `‹step.field›`, sensitive values as `‹sensitive›`.
+    fn describe(&self) -> String;
+
+    /// What is there before; journaled before `apply` and given to it and to `undo`.
+    fn before(&self, _cx: &mut Cx) -> Result<Value, EffectError> {
+        Ok(Value::Null)
+    }
+
+    /// Makes the change.
+    fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError>;
+
+    /// Takes it back, as far as the record proves that it is ours. Absence counts as done; an error makes it stuck.
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError>;
+}
+
+/// An effect of any kind.
+pub trait Effect: fmt::Debug {
+    /// [`EffectDef::KIND`].
+    fn kind(&self) -> &'static str;
+    /// [`EffectDef::class`].
+    fn class(&self) -> Class;
+    /// [`EffectDef::describe`].
+    fn describe(&self) -> String;
+    /// The fields as JSON, without sensitive values.
+    fn data(&self) -> Value;
+    /// [`EffectDef::before`].
+    fn before(&self, cx: &mut Cx) -> Result<Value, EffectError>;
+    /// [`EffectDef::apply`].
+    fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError>;
+    /// [`EffectDef::undo`].
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError>;
+}
+
+impl<T: EffectDef> Effect for T {
+    fn kind(&self) -> &'static str {
+        T::KIND
+    }
+    fn class(&self) -> Class {
+        EffectDef::class(self)
+    }
+    fn describe(&self) -> String {
+        EffectDef::describe(self)
+    }
+    fn data(&self) -> Value {
+        // Effects are plain data: maps with text keys and no floats, which always serialise.
+        let mut value = serde_json::to_value(self).unwrap_or_else(|e| Value::String(e.to_string()));
+        redact(&mut value);
+        value
+    }
+    fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
+        EffectDef::before(self, cx)
+    }
+    fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        EffectDef::apply(self, before, cx)
+    }
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        EffectDef::undo(self, record, cx)
+    }
+}
+
+/// What the journal knows of one effect when it is undone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// What [`EffectDef::before`] saw.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub before: Value,
+    /// The identity of what a [`Pending`] started, if it got that far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Value>,
+    /// The outcome, if it is known. Without it the effect may have happened in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Value>,
+    /// What an earlier, interrupted undo had started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoing: Option<Value>,
+}
+
+impl Record {
+    /// The outcome, or what was started, decoded.
+    pub fn outcome<T: DeserializeOwned>(&self) -> Option<T> {
+        let value = self.outcome.as_ref().or(self.started.as_ref())?;
+        T::deserialize(value).ok()
+    }
+}
+
+/// The answer of [`EffectDef::apply`].
+pub enum Applied {
+    /// It happened; handles to its fields resolve from now on.
+    Done(Value),
+    /// It waits on something.
+    Pending(Box<dyn Pending>),
+    /// It made a process that runs a site's program (see [`SiteProgram`]) and answers on the channel. The process is inert until the engine,
+    /// having journaled the outcome, sends the first line.
+    Site {
+        /// The process's identity; handles to its fields resolve from now on.
+        outcome: Value,
+        /// The engine's end of the socket pair.
+        channel: OwnedFd,
+    },
+}
+
+impl Applied {
+    /// It happened and there is nothing to say about it.
+    pub fn done() -> Self {
+        Self::Done(Value::Null)
+    }
+
+    /// It happened, and this is its outcome.
+    pub fn outcome(outcome: &impl Serialize) -> Self {
+        Self::Done(serde_json::to_value(outcome).unwrap_or_default())
+    }
+}
+
+/// The answer of [`EffectDef::undo`].
+pub enum Undone {
+    /// Taken back, or was not there.
+    Done,
+    /// It waits on something.
+    Pending(Box<dyn Pending>),
+}
+
+/// Something that takes its time, waited for in the engine's one poll loop.
+pub trait Pending {
+    /// The identity of what was started (a pid, say): journaled before [`Pending::release`].
+    fn started(&self) -> Value {
+        Value::Null
+    }
+    /// Lets it go, now that `started` is in the journal. Until then a process it made must be inert and die with the engine.
+    fn release(&mut self, _cx: &mut Cx) -> Result<(), EffectError> {
+        Ok(())
+    }
+    /// The descriptors to poll.
+    fn interest(&self, wants: &mut Vec<Interest>);
+    /// When to call [`Pending::advance`] at the latest.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+    /// Called when a descriptor is ready or the deadline has come. `Some` ends it.
+    fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError>;
+    /// Stops it: the outcome is unknown, and the effect is undone as if it had happened. Must not block.
+    fn cancel(&mut self, cx: &mut Cx);
+}
+
+/// A descriptor to poll, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// Open for as long as the [`Pending`] that names it.
+    pub fd: RawFd,
+    /// Wait until it can be read (or has hung up).
+    pub read: bool,
+    /// Wait until it can be written.
+    pub write: bool,
+}
+
+impl Interest {
+    /// Wait until it can be read.
+    pub fn read(fd: RawFd) -> Self {
+        Self { fd, read: true, write: false }
+    }
+}
+
+/// The run's names, from which every name that we choose derives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunNames {
+    /// The state root.
+    pub root: PathBuf,
+    /// The run's id; a container's run has the container's.
+    pub id: String,
+}
+
+impl RunNames {
+    /// The run's directory.
+    pub fn dir(&self) -> PathBuf {
+        self.root.join(&self.id)
+    }
+
+    /// Ten hexadecimal digits that tell this run from all others on the machine: a hash of the state root and the id. Fits into the 15 bytes
+    /// of a link's name with a prefix.
+    pub fn tag(&self) -> String {
+        use sha2::Digest;
+        let mut hash = sha2::Sha256::new();
+        hash.update(self.root.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(self.id.as_bytes());
+        hash.finalize().iter().take(5).map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+/// Outcomes by step and effect: what handles resolve to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes(HashMap<(Arc<str>, u32), Value>);
+
+impl Outcomes {
+    /// Keeps an outcome; null ones have no fields and are not kept.
+    pub fn put(&mut self, step: &Arc<str>, effect: u32, outcome: Value) {
+        if !outcome.is_null() {
+            self.0.insert((step.clone(), effect), outcome);
+        }
+    }
+
+    /// What the handle stands for, once its effect has happened.
+    pub fn get(&self, at: &HandleRef) -> Option<&Value> {
+        let outcome = self.0.get(&(at.step.clone(), at.effect))?;
+        if at.field.is_empty() { Some(outcome) } else { outcome.get(at.field.as_ref()) }
+    }
+
+    /// The whole outcome of one effect.
+    pub fn of(&self, step: &Arc<str>, effect: u32) -> Option<&Value> {
+        self.0.get(&(step.clone(), effect))
+    }
+
+    /// The value with every handle replaced by what it stands for; null where that is not known.
+    pub fn resolve(&self, value: &Value) -> Value {
+        if let Some(at) = crate::value::handle_ref(value) {
+            return self.get(&at).cloned().unwrap_or_default();
+        }
+        match value {
+            Value::Array(items) => items.iter().map(|v| self.resolve(v)).collect(),
+            Value::Object(map) if map.contains_key(crate::value::TEXT) => match Text::deserialize(value) {
+                Ok(text) => text.fill(|at| self.get(at).map(plain)).map_or(Value::Null, Value::String),
+                Err(_) => Value::Null,
+            },
+            Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), self.resolve(v))).collect(),
+            other => other.clone(),
+        }
+    }
+}
+
+/// Descriptors that one effect opened for others in the same process. They are not part of an outcome: they mean nothing to another process.
+#[derive(Debug, Default)]
+pub struct Fds(HashMap<String, OwnedFd>);
+
+impl Fds {
+    /// Keeps a descriptor under a name; one already there is closed.
+    pub fn put(&mut self, name: impl Into<String>, fd: OwnedFd) {
+        self.0.insert(name.into(), fd);
+    }
+
+    /// The descriptor of that name.
+    pub fn get(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.0.get(name).map(AsFd::as_fd)
+    }
+
+    /// The descriptor of that name, no longer kept.
+    pub fn take(&mut self, name: &str) -> Option<OwnedFd> {
+        self.0.remove(name)
+    }
+
+    /// Every descriptor kept.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.0.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()))
+    }
+}
+
+/// What an effect may use while it is applied or undone.
+pub struct Cx<'a> {
+    /// The run's names.
+    pub run: &'a RunNames,
+    /// The address of the effect's step.
+    pub step: &'a Arc<str>,
+    /// Which of the step's effects it is.
+    pub effect: u32,
+    /// What handles resolve to.
+    pub outcomes: &'a Outcomes,
+    /// Descriptors kept between effects of this process.
+    pub fds: &'a mut Fds,
+    /// The program for the process, where the effect makes one.
+    pub site: Option<SiteProgram>,
+    /// Takes lines that a command or hook printed, to be shown under the step's name.
+    pub output: &'a mut dyn FnMut(&str),
+}
+
+impl Cx<'_> {
+    /// What the handle stands for.
+    pub fn resolve<T: Outcome>(&self, handle: &Handle<T>) -> Result<T, EffectError> {
+        let value = self.value(&handle.at)?;
+        T::deserialize(value).map_err(|e| EffectError::new(format!("{handle} is not a {}: {e}", T::NAME)))
+    }
+
+    /// The text with its handles filled in.
+    pub fn text(&self, text: &Text) -> Result<String, EffectError> {
+        let mut missing = None;
+        let filled = text.fill(|at| {
+            let value = self.outcomes.get(at).map(plain);
+            if value.is_none() {
+                missing = Some(at.clone());
+            }
+            value
+        });
+        filled.ok_or_else(|| {
+            EffectError::new(format!("{} has no value", missing.map_or_else(String::new, |m| m.to_string())))
+        })
+    }
+
+    fn value(&self, at: &HandleRef) -> Result<&Value, EffectError> {
+        self.outcomes.get(at).ok_or_else(|| EffectError::new(format!("{at} has no value: its effect has not happened")))
+    }
+}

@@ -1,0 +1,281 @@
+//! Steps: lifecycle operations as functions from typed input and facts to effects. A step never touches the machine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::effect::{Effect, EffectDef, RunNames};
+use crate::error::PlanError;
+use crate::facts::Facts;
+use crate::types::Type;
+use crate::value::{Handle, HandleRef, Outcome};
+
+/// Where a step's effects may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// On the host.
+    Host,
+    /// In the process that another step made, named by `site:`.
+    Inside,
+}
+
+/// What the engine must know of a step's nature before it is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nature {
+    /// Only reads: runs while planning, so its output is a value. Has no effects.
+    Pure,
+    /// Changes the machine, and everything can be taken back.
+    Reversible,
+    /// Waits for something and changes nothing (a probe, a process's end).
+    Waits,
+    /// One-way: waits for every reversible step that does not depend on it.
+    Commit,
+}
+
+/// An ordering that a kind declares among the steps of one site: it comes after every step of the kinds named.
+pub type After = &'static [&'static str];
+
+/// A plan that shows a step at work. The law's harness runs it; the catalogue prints it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Example {
+    /// What it shows.
+    pub about: &'static str,
+    /// A whole plan in YAML.
+    pub plan: &'static str,
+    /// What it needs of the host, by fact name (`root`, …).
+    pub needs: &'static [&'static str],
+}
+
+/// A kind of step.
+pub trait Step: 'static {
+    /// Its name in plans, such as `cgroup.create`.
+    const KIND: &'static str;
+    /// What it changes, in a sentence or two.
+    const CHANGES: &'static str;
+    /// What reverses it.
+    const REVERSED_BY: &'static str;
+    /// Its nature.
+    const NATURE: Nature = Nature::Reversible;
+    /// Where it happens.
+    const PLACE: Place = Place::Host;
+    /// It makes the process that a site is.
+    const MAKES_SITE: bool = false;
+    /// What follows it in its site belongs to the plan but is not waited for by its run.
+    const ARMS: bool = false;
+    /// The kinds that come before it in the same site, whatever the plan's edges say.
+    const AFTER: After = &[];
+    /// Plans that show it. Never empty: checked when the registry is compiled.
+    const EXAMPLES: &'static [Example];
+
+    /// The fields of `with`. Its doc comment is the step's description.
+    type Input: DeserializeOwned + JsonSchema;
+    /// What `${id.…}` refers to.
+    type Output: Serialize + JsonSchema;
+
+    /// Turns input and facts into effects, and says what their outcomes are called.
+    fn plan(input: Self::Input, cx: &mut Planning) -> Result<Self::Output, PlanError>;
+}
+
+/// An effect in a plan.
+#[derive(Debug)]
+pub struct PlannedEffect {
+    /// The effect.
+    pub effect: Box<dyn Effect>,
+    /// It happens at the start of the site that this step makes, not on the host.
+    pub inside: bool,
+}
+
+/// What a step may use while it is planned.
+pub struct Planning<'a> {
+    /// The one reader of the host.
+    pub facts: &'a mut Facts,
+    /// The run's names.
+    pub run: &'a RunNames,
+    /// The step's address, such as `server/init`.
+    pub step: Arc<str>,
+    /// The address of the step that makes the site this one happens in.
+    pub site: Option<Arc<str>>,
+    /// The effects so far.
+    pub effects: Vec<PlannedEffect>,
+}
+
+impl<'a> Planning<'a> {
+    /// For the planning of one step.
+    pub fn new(facts: &'a mut Facts, run: &'a RunNames, step: Arc<str>, site: Option<Arc<str>>) -> Self {
+        Self { facts, run, step, site, effects: Vec::new() }
+    }
+
+    /// Adds an effect in the step's own place.
+    pub fn effect(&mut self, effect: impl EffectDef) -> Made {
+        self.push(Box::new(effect), false)
+    }
+
+    /// Adds an effect to the start of the site that this step makes. Comes after all of the step's host effects.
+    pub fn inside(&mut self, effect: impl EffectDef) -> Made {
+        self.push(Box::new(effect), true)
+    }
+
+    fn push(&mut self, effect: Box<dyn Effect>, inside: bool) -> Made {
+        let index = self.effects.len() as u32;
+        self.effects.push(PlannedEffect { effect, inside });
+        Made { step: self.step.clone(), effect: index }
+    }
+}
+
+/// An effect that was added to a plan.
+#[derive(Clone, Debug)]
+pub struct Made {
+    step: Arc<str>,
+    effect: u32,
+}
+
+impl Made {
+    /// A handle to a field of its outcome; an empty name is the whole outcome.
+    pub fn handle<T: Outcome>(&self, field: &'static str) -> Handle<T> {
+        Handle::new(HandleRef { step: self.step.clone(), effect: self.effect, field: field.into() })
+    }
+}
+
+/// What the engine knows of a kind of step.
+pub struct StepKind {
+    /// [`Step::KIND`].
+    pub kind: &'static str,
+    /// [`Step::CHANGES`].
+    pub changes: &'static str,
+    /// [`Step::REVERSED_BY`].
+    pub reversed_by: &'static str,
+    /// [`Step::NATURE`].
+    pub nature: Nature,
+    /// [`Step::PLACE`].
+    pub place: Place,
+    /// [`Step::MAKES_SITE`].
+    pub makes_site: bool,
+    /// [`Step::ARMS`].
+    pub arms: bool,
+    /// [`Step::AFTER`].
+    pub after: After,
+    /// [`Step::EXAMPLES`].
+    pub examples: &'static [Example],
+    input: (OnceLock<Type>, fn() -> Type),
+    output: (OnceLock<Type>, fn() -> Type),
+    plan: fn(Value, &mut Planning) -> Result<Value, PlanError>,
+    schema: fn() -> Value,
+}
+
+impl StepKind {
+    /// The kind's entry in a registry.
+    pub const fn of<S: Step>() -> Self {
+        assert!(!S::EXAMPLES.is_empty(), "a step must ship at least one example");
+        Self {
+            kind: S::KIND,
+            changes: S::CHANGES,
+            reversed_by: S::REVERSED_BY,
+            nature: S::NATURE,
+            place: S::PLACE,
+            makes_site: S::MAKES_SITE,
+            arms: S::ARMS,
+            after: S::AFTER,
+            examples: S::EXAMPLES,
+            input: (OnceLock::new(), Type::of::<S::Input>),
+            output: (OnceLock::new(), Type::of::<S::Output>),
+            plan: plan_step::<S>,
+            schema: || schemars::schema_for!(S::Input).to_value(),
+        }
+    }
+
+    /// The type of `with`.
+    pub fn input(&self) -> &Type {
+        self.input.0.get_or_init(self.input.1)
+    }
+
+    /// The type of the output.
+    pub fn output(&self) -> &Type {
+        self.output.0.get_or_init(self.output.1)
+    }
+
+    /// The JSON Schema of `with`.
+    pub fn schema(&self) -> Value {
+        (self.schema)()
+    }
+
+    /// Plans one step. The input has been checked against [`StepKind::input`].
+    pub fn plan(&self, input: Value, cx: &mut Planning) -> Result<Value, PlanError> {
+        (self.plan)(input, cx)
+    }
+}
+
+fn plan_step<S: Step>(input: Value, cx: &mut Planning) -> Result<Value, PlanError> {
+    let input: S::Input = serde_json::from_value(input).map_err(|e| PlanError::new("", e.to_string()))?;
+    let output = S::plan(input, cx)?;
+    serde_json::to_value(output).map_err(|e| PlanError::new("", format!("the output is not JSON: {e}")))
+}
+
+/// What the engine knows of a kind of effect: how to read it back from a journal, and its examples.
+pub struct EffectKind {
+    /// [`EffectDef::KIND`].
+    pub kind: &'static str,
+    /// Reads the effect's fields back.
+    pub decode: fn(&Value) -> Result<Box<dyn Effect>, serde_json::Error>,
+    /// [`EffectDef::examples`].
+    pub examples: fn(&Path) -> Vec<Box<dyn Effect>>,
+}
+
+impl EffectKind {
+    /// The kind's entry in a registry.
+    pub const fn of<E: EffectDef>() -> Self {
+        Self {
+            kind: E::KIND,
+            decode: |data| Ok(Box::new(E::deserialize(data)?)),
+            examples: |scratch| E::examples(scratch).into_iter().map(|e| Box::new(e) as Box<dyn Effect>).collect(),
+        }
+    }
+}
+
+/// Every kind of step and effect that a program knows.
+pub struct Registry {
+    steps: BTreeMap<&'static str, StepKind>,
+    effects: BTreeMap<&'static str, EffectKind>,
+}
+
+impl Registry {
+    /// A registry of these kinds. Panics if two have one name, which is a mistake in the program.
+    pub fn new(steps: impl IntoIterator<Item = StepKind>, effects: impl IntoIterator<Item = EffectKind>) -> Self {
+        let mut registry = Self { steps: BTreeMap::new(), effects: BTreeMap::new() };
+        for step in steps {
+            let kind = step.kind;
+            assert!(registry.steps.insert(kind, step).is_none(), "two step kinds are called {kind}");
+        }
+        for effect in effects {
+            let kind = effect.kind;
+            assert!(registry.effects.insert(kind, effect).is_none(), "two effect kinds are called {kind}");
+        }
+        registry
+    }
+
+    /// The step kind of that name.
+    pub fn step(&self, kind: &str) -> Option<&StepKind> {
+        self.steps.get(kind)
+    }
+
+    /// The effect kind of that name.
+    pub fn effect(&self, kind: &str) -> Option<&EffectKind> {
+        self.effects.get(kind)
+    }
+
+    /// All step kinds by name.
+    pub fn steps(&self) -> impl Iterator<Item = &StepKind> {
+        self.steps.values()
+    }
+
+    /// All effect kinds by name.
+    pub fn effects(&self) -> impl Iterator<Item = &EffectKind> {
+        self.effects.values()
+    }
+}
