@@ -1,1 +1,8 @@
+//! The effects and the steps of `lifecycle`: what a container's life is made of on Linux.
+//!
+//! A step is one file below the folder of its subject; an effect is one file in [`effects`]. Both are listed in [`registry()`].
 
+pub mod effects;
+mod registry;
+
+pub use registry::registry;

@@ -1,0 +1,1 @@
+//! The effects: each changes one thing on the machine and knows its inverse.
