@@ -140,7 +140,11 @@ pub enum Applied {
         outcome: Value,
         /// The engine's end of the socket pair.
         channel: OwnedFd,
+        /// Pipes with what the process prints, to be shown line by line under the step's name. Not blocking.
+        output: Vec<OwnedFd>,
     },
+    /// The run's earlier pieces of work are to be undone now, and the run with them: what a plan that deletes does.
+    UndoRun,
 }
 
 impl Applied {
@@ -179,7 +183,7 @@ pub trait Pending {
     fn deadline(&self) -> Option<Instant> {
         None
     }
-    /// Called when a descriptor is ready or the deadline has come. `Some` ends it.
+    /// Called once after `release`, and then whenever a descriptor is ready or the deadline has come. `Some` ends it.
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError>;
     /// Stops it: the outcome is unknown, and the effect is undone as if it had happened. Must not block.
     fn cancel(&mut self, cx: &mut Cx);
@@ -246,6 +250,13 @@ impl Outcomes {
     pub fn get(&self, at: &HandleRef) -> Option<&Value> {
         let outcome = self.0.get(&(at.step.clone(), at.effect))?;
         if at.field.is_empty() { Some(outcome) } else { outcome.get(at.field.as_ref()) }
+    }
+
+    /// Drops the outcomes of a step that was taken back: handles to them have no value.
+    pub fn forget(&mut self, step: &Arc<str>, effects: u32) {
+        (0..effects).for_each(|effect| {
+            self.0.remove(&(step.clone(), effect));
+        });
     }
 
     /// The whole outcome of one effect.

@@ -5,8 +5,12 @@
 
 pub mod effect;
 pub mod error;
+pub mod events;
 pub mod facts;
+pub mod journal;
+pub mod lines;
 pub mod program;
+pub mod run;
 pub mod site;
 pub mod step;
 mod sys;

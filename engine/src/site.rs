@@ -4,6 +4,7 @@
 //! socket pair. The process is inert until the engine's first line, which comes once the journal holds its identity; end of file means that the
 //! engine is gone, and the process exits. It reports each step's outcomes, or the error of the step that failed.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -130,7 +131,8 @@ impl SiteProgram {
     /// `fds` are the descriptors that the site inherits, `outcomes` what was known when the process was made.
     pub fn serve(&self, channel: OwnedFd, fds: Fds, outcomes: Outcomes) -> i32 {
         let Ok(write) = channel.try_clone() else { return 1 };
-        let mut process = Process { reader: BufReader::new(channel.into()), writer: write.into(), fds, outcomes };
+        let reader = BufReader::new(channel.into());
+        let mut process = Process { reader, writer: write.into(), fds, outcomes, granted: BTreeSet::new() };
         // The engine's first line: without it nothing may happen here.
         if process.read_go().is_none() {
             return 1;
@@ -210,7 +212,7 @@ impl SiteProgram {
         match effect.apply(&before, &mut cx)? {
             Applied::Done(outcome) => Ok(outcome),
             Applied::Pending(pending) => block_on(pending, &mut cx),
-            Applied::Site { .. } => Err(EffectError::new("a process inside a site cannot make a site of its own")),
+            Applied::Site { .. } | Applied::UndoRun => Err(EffectError::new("this effect cannot happen inside a site")),
         }
     }
 }
@@ -220,6 +222,8 @@ struct Process {
     writer: std::fs::File,
     fds: Fds,
     outcomes: Outcomes,
+    /// Gated steps that may run: the engine's word may come before their turn here.
+    granted: BTreeSet<NodeId>,
 }
 
 impl Process {
@@ -238,7 +242,10 @@ impl Process {
     }
 
     fn wait_for(&mut self, node: NodeId) -> Option<()> {
-        while self.read_go()?.node != Some(node) {}
+        while !self.granted.contains(&node) {
+            let go = self.read_go()?;
+            self.granted.extend(go.node);
+        }
         Some(())
     }
 
@@ -263,6 +270,10 @@ fn send(to: &mut std::fs::File, report: &Report) {
 /// Waits for something pending in a process that has nothing else to do.
 pub fn block_on(mut pending: Box<dyn Pending>, cx: &mut Cx) -> Result<Value, EffectError> {
     pending.release(cx)?;
+    // What is done as soon as it is released has nothing to poll.
+    if let Some(outcome) = pending.advance(cx)? {
+        return Ok(outcome);
+    }
     loop {
         let mut wants = Vec::new();
         pending.interest(&mut wants);

@@ -1,0 +1,276 @@
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::entry::{Entry, VERSION};
+use super::state::RunState;
+use crate::effect::RunNames;
+
+/// The journal's name in the run's directory.
+pub const JOURNAL: &str = "journal";
+
+/// What is wrong with a run's directory or journal.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The id is taken. Boxed, since it carries the other run.
+    #[error("a run with the id `{}` exists already", .0.id)]
+    Exists(Box<RunState>),
+    /// There is no such run.
+    #[error("no run with the id `{id}` below {}", root.display())]
+    Absent {
+        /// The id.
+        id: String,
+        /// The state root.
+        root: PathBuf,
+    },
+    /// Another engine works on it.
+    #[error("the run `{id}` is being worked on by another engine")]
+    Busy {
+        /// The id.
+        id: String,
+    },
+    /// A line that is neither whole nor the torn last one.
+    #[error("{}: byte {byte} (line {line}): {problem}", path.display())]
+    Corrupt {
+        /// The journal.
+        path: PathBuf,
+        /// Counted from 0.
+        byte: usize,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The kernel refused.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// What was tried: `open`, `write`, `lock`.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+}
+
+fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> JournalError + 'a {
+    move |source| JournalError::Io { what, path: path.to_owned(), source }
+}
+
+/// Replays a journal's text. A last line without its end was torn by a crash: what it says did not happen.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<RunState, JournalError> {
+    let mut state = RunState::default();
+    let mut byte = 0;
+    for (number, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        let corrupt = |offset: usize, problem: String| JournalError::Corrupt {
+            path: path.to_owned(),
+            byte: byte + offset,
+            line: number + 1,
+            problem,
+        };
+        let entry: Entry =
+            serde_json::from_slice(line).map_err(|e| corrupt(e.column().saturating_sub(1), e.to_string()))?;
+        if (number == 0) != matches!(entry, Entry::Run { .. }) {
+            return Err(corrupt(0, "the first line, and no other, says which run it is".into()));
+        }
+        state.take(&entry).map_err(|problem| corrupt(0, problem))?;
+        byte += line.len();
+    }
+    Ok(state)
+}
+
+/// Reads a run's journal without taking its lock.
+pub fn read(names: &RunNames) -> Result<RunState, JournalError> {
+    let path = names.dir().join(JOURNAL);
+    match std::fs::read(&path) {
+        Ok(bytes) => parse(&path, &bytes),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(JournalError::Absent { id: names.id.clone(), root: names.root.clone() })
+        }
+        Err(e) => Err(io("read", &path)(e)),
+    }
+}
+
+/// A journal that this process writes. Its lock is held until it is dropped.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    buffer: Vec<u8>,
+}
+
+/// Lines are gathered up to this many bytes when nothing forces them out.
+const BUFFER: usize = 64 << 10;
+
+impl Journal {
+    /// Adds an entry. It is on file after the next [`Journal::flush`].
+    pub fn append(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        serde_json::to_writer(&mut self.buffer, entry).map_err(|e| io("write", &self.path)(e.into()))?;
+        self.buffer.push(b'\n');
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// Puts every entry so far on file. The page cache outlives any process; a crash of the machine takes the run's effects with it.
+    pub fn flush(&mut self) -> Result<(), JournalError> {
+        if !self.buffer.is_empty() {
+            self.file.write_all(&self.buffer).map_err(io("write", &self.path))?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    fn lock(&self, id: &str) -> Result<(), JournalError> {
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()),
+            Err(Errno::WOULDBLOCK) => Err(JournalError::Busy { id: id.to_owned() }),
+            Err(e) => Err(io("lock", &self.path)(e.into())),
+        }
+    }
+}
+
+/// A run's directory.
+pub struct RunDir;
+
+impl RunDir {
+    /// Reserves the id: a directory with a locked journal appears under it at once, or not at all.
+    pub fn create(names: &RunNames, parent: Option<&str>) -> Result<(Journal, Entry), JournalError> {
+        let staged = names.root.join(format!(".new-{}-{}", std::process::id(), names.id));
+        let journal_path = staged.join(JOURNAL);
+        stage(&names.root, &staged)?;
+        let made = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&journal_path)
+            .map_err(io("create", &journal_path));
+        let journal = made.map(|file| Journal { file, path: names.dir().join(JOURNAL), buffer: Vec::new() });
+        let entry = Entry::Run { version: VERSION, id: names.id.clone(), parent: parent.map(str::to_owned) };
+        let ready = journal.and_then(|mut journal| {
+            journal.lock(&names.id)?;
+            journal.append(&entry)?;
+            journal.flush()?;
+            reserve(&staged, names)?;
+            Ok((journal, entry))
+        });
+        if ready.is_err() {
+            let _ = std::fs::remove_dir_all(&staged);
+        }
+        ready
+    }
+
+    /// Opens an existing run to work on it; a torn last line is cut off.
+    pub fn open(names: &RunNames) -> Result<(Journal, RunState), JournalError> {
+        let path = names.dir().join(JOURNAL);
+        let absent = || JournalError::Absent { id: names.id.clone(), root: names.root.clone() };
+        let mut file = match File::options().read(true).append(true).open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
+            Err(e) => return Err(io("open", &path)(e)),
+        };
+        let mut bytes = Vec::new();
+        let journal =
+            Journal { file: file.try_clone().map_err(io("open", &path))?, path: path.clone(), buffer: Vec::new() };
+        journal.lock(&names.id)?;
+        file.read_to_end(&mut bytes).map_err(io("read", &path))?;
+        // Whoever held the lock before may have finished the run off.
+        if !path.exists() {
+            return Err(absent());
+        }
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        if whole < bytes.len() {
+            file.set_len(whole as u64).map_err(io("truncate", &path))?;
+        }
+        parse(&path, &bytes).map(|state| (journal, state))
+    }
+
+    /// Removes a run that is wholly undone: first out of sight, so that a crash leaves no half of it under its id.
+    pub fn remove(names: &RunNames) -> Result<(), JournalError> {
+        let gone = names.root.join(format!(".gone-{}-{}", std::process::id(), names.id));
+        let dir = names.dir();
+        match std::fs::rename(&dir, &gone) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(io("rename", &dir)(e)),
+        }
+        std::fs::remove_dir_all(&gone).map_err(io("remove", &gone))?;
+        // The root goes with the last run in it; a run that is being made there meanwhile makes it again.
+        let _ = std::fs::remove_dir(&names.root);
+        Ok(())
+    }
+
+    /// The ids of the runs below a state root, sorted.
+    pub fn list(root: &Path) -> Result<Vec<String>, JournalError> {
+        let entries = match std::fs::read_dir(root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(io("read", root)(e)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(io("read", root))?.file_name();
+            match name.into_string() {
+                Ok(name) if !name.starts_with('.') => ids.push(name),
+                _ => {}
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Removes what a crash left of directories that were being made or removed. Returns how many there were.
+    pub fn sweep(root: &Path) -> Result<usize, JournalError> {
+        let Ok(entries) = std::fs::read_dir(root) else { return Ok(0) };
+        let mut swept = 0;
+        for entry in entries {
+            let path = entry.map_err(io("read", root))?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+            let removed = name.starts_with(".gone-");
+            // A directory that is being made: its journal is locked, or its maker has only just begun.
+            let abandoned = name.strip_prefix(".new-").and_then(|n| n.split('-').next()).is_some_and(|pid| !alive(pid));
+            if removed || abandoned {
+                match std::fs::remove_dir_all(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(e)),
+                    _ => swept += 1,
+                }
+            }
+        }
+        let _ = std::fs::remove_dir(root);
+        Ok(swept)
+    }
+}
+
+fn alive(pid: &str) -> bool {
+    Path::new("/proc").join(pid).exists()
+}
+
+/// Makes the directory that is to become the run's, and the state root around it. The last run of a root takes it away, perhaps just now.
+fn stage(root: &Path, staged: &Path) -> Result<(), JournalError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut tries = 0;
+    loop {
+        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root).map_err(io("create", root))?;
+        match std::fs::DirBuilder::new().mode(0o711).create(staged) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && tries < 100 => tries += 1,
+            other => return other.map_err(io("create", staged)),
+        }
+    }
+}
+
+fn reserve(staged: &Path, names: &RunNames) -> Result<(), JournalError> {
+    let (cwd, dir) = (rustix::fs::CWD, names.dir());
+    match renameat_with(cwd, staged, cwd, &dir, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(JournalError::Exists(Box::new(
+            read(names).unwrap_or_else(|_| RunState { id: names.id.clone(), ..RunState::default() }),
+        ))),
+        Err(e) => Err(io("rename", &dir)(e.into())),
+    }
+}

@@ -1,0 +1,582 @@
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::RunError;
+use super::log::Log;
+use super::sites::Site;
+use super::undo::Undo;
+use super::work::{Waiting, earliest, wait_any};
+use crate::effect::{Applied, Cx, Fds, Outcomes, Pending};
+use crate::error::EffectError;
+use crate::events::{Event, Failure, Paused, Stuck, Watch};
+use crate::journal::{Entry, Identity, JournalError, PlannedData, Settlement};
+use crate::program::{Node, NodeId, Options, Program};
+use crate::site::{Inject, now};
+use crate::step::Registry;
+
+/// How a program is run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// This process.
+    pub engine: Identity,
+    /// Leave what the program makes when it ends.
+    pub keep: bool,
+    /// Fault injection.
+    pub fail_at: Option<(NodeId, Inject)>,
+    /// Breakpoint.
+    pub pause_at: Option<NodeId>,
+    /// A signalfd: a signal that comes in on it cancels the run.
+    pub cancel: Option<RawFd>,
+}
+
+/// How a run has ended.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// The exit code of the main step, if it got that far.
+    pub exit: Option<i32>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// The signal that cancelled it.
+    pub cancelled: Option<i32>,
+    /// What could not be taken back.
+    pub stuck: Vec<Stuck>,
+    /// The plan's outputs, resolved, without sensitive values.
+    pub outputs: Value,
+    /// The run is there to be worked on further.
+    pub kept: bool,
+}
+
+/// Runs a program to its end: everything it makes is taken back when it fails, or when it ends and is not to be kept.
+pub fn run(
+    program: Rc<Program>,
+    registry: &Registry,
+    options: RunOptions,
+    watch: &mut dyn Watch,
+) -> Result<Finished, RunError> {
+    let (mut log, base) = open(&program)?;
+    log.begin(&program.plan, options.engine.clone(), base)?;
+    let mut execution = Execution::new(program, registry, options, watch, log, base);
+    if let Err(e) = execution.drive() {
+        // Nothing may happen that the journal does not hold; what has happened is taken back from memory.
+        execution.failure.get_or_insert_with(|| Failure {
+            step: "".into(),
+            kind: String::new(),
+            origin: String::new(),
+            effect: "keep the journal".into(),
+            error: EffectError::new(describe(&e)).help("make room in the state root, or name another one with --root"),
+            at: now(),
+        });
+    }
+    execution.conclude()
+}
+
+fn describe(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+fn open(program: &Program) -> Result<(Log, u32), JournalError> {
+    if !program.opens {
+        return Ok((Log::create(program)?, 0));
+    }
+    let names = program
+        .runs
+        .first()
+        .cloned()
+        .ok_or_else(|| JournalError::Absent { id: String::new(), root: std::path::PathBuf::new() })?;
+    let mut log = Log::open(&names)?;
+    let base = log.state().next_base();
+    log.own(program, base);
+    Ok((log, base))
+}
+
+/// Where a step of the program has got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Blocked,
+    Running,
+    Over,
+}
+
+pub(super) struct Execution<'a> {
+    pub program: Rc<Program>,
+    pub registry: &'a Registry,
+    pub options: RunOptions,
+    pub watch: &'a mut dyn Watch,
+    pub log: Log,
+    /// The journal's number of the program's first node.
+    pub base: u32,
+    pub outcomes: Outcomes,
+    pub fds: Fds,
+    pub progress: Vec<Progress>,
+    pub sites: Vec<Site>,
+    pub failure: Option<Failure>,
+    dependents: Dependents,
+    blocked: Vec<u32>,
+    ready: BinaryHeap<Reverse<NodeId>>,
+    waiting: Vec<Waiting>,
+    retries: Vec<(Instant, NodeId)>,
+    tries: std::collections::HashMap<NodeId, u32>,
+    /// Steps that the run waits for.
+    left: usize,
+    cancelled: Option<i32>,
+}
+
+impl<'a> Execution<'a> {
+    fn new(
+        program: Rc<Program>,
+        registry: &'a Registry,
+        options: RunOptions,
+        watch: &'a mut dyn Watch,
+        log: Log,
+        base: u32,
+    ) -> Self {
+        let blocked: Vec<u32> = program.nodes.iter().map(|n| n.after.len() as u32).collect();
+        let ready = (0..).zip(&blocked).filter(|(_, b)| **b == 0).map(|(n, _)| Reverse(n)).collect();
+        Self {
+            dependents: Dependents::of(&program),
+            progress: vec![Progress::Blocked; program.nodes.len()],
+            left: program.nodes.iter().filter(|n| !n.armed).count(),
+            outcomes: log.state().outcomes(),
+            fds: Fds::default(),
+            sites: Vec::new(),
+            failure: None,
+            waiting: Vec::new(),
+            retries: Vec::new(),
+            tries: std::collections::HashMap::new(),
+            cancelled: None,
+            program,
+            registry,
+            options,
+            watch,
+            log,
+            base,
+            blocked,
+            ready,
+        }
+    }
+
+    /// Runs whatever is ready, then waits, until the run has ended or failed.
+    fn drive(&mut self) -> Result<(), JournalError> {
+        while !self.is_over() {
+            match self.ready.pop() {
+                Some(Reverse(n)) => self.start(n)?,
+                None => {
+                    self.log.flush()?;
+                    self.wait()?;
+                }
+            }
+        }
+        self.log.flush()
+    }
+
+    fn is_over(&self) -> bool {
+        let main = self.program.main.is_some_and(|n| self.progress[n as usize] == Progress::Over);
+        self.failure.is_some() || self.cancelled.is_some() || main || self.left == 0
+    }
+
+    fn start(&mut self, n: NodeId) -> Result<(), JournalError> {
+        let program = self.program.clone();
+        let node = &program.nodes[n as usize];
+        if node.skipped || node.when.as_ref().is_some_and(|when| !when.holds(&self.outcomes)) {
+            self.log.note(&Entry::Skipped {
+                n: self.base + n,
+                step: node.address.clone(),
+                kind: node.kind.to_owned(),
+            })?;
+            self.watch.event(&Event::Skipped { step: node.address.clone() });
+            self.complete(n);
+            return Ok(());
+        }
+        self.stop_here(n)?;
+        self.progress[n as usize] = Progress::Running;
+        if node.site.is_some() {
+            return self.admit(n);
+        }
+        let at = now();
+        self.log.note(&self.begin_entry(n, at))?;
+        self.watch.event(&Event::Began { step: node.address.clone(), at });
+        if self.options.fail_at == Some((n, Inject::Before)) {
+            return self.fail(n, 0, Inject::Before.error());
+        }
+        self.carry_on(n, 0)
+    }
+
+    /// A breakpoint or a crash on purpose, before a step.
+    fn stop_here(&mut self, n: NodeId) -> Result<(), JournalError> {
+        if self.options.fail_at == Some((n, Inject::Crash)) {
+            self.log.flush()?;
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+        if self.options.pause_at == Some(n) {
+            self.log.flush()?;
+            let begun: Vec<_> = self.log.state().begun().collect();
+            let outcomes = |e: &crate::journal::EffectState| e.record.outcome.is_some();
+            let steps = begun.iter().map(|(_, node)| {
+                (*node, node.effects.iter().filter(|e| outcomes(e)).filter_map(|e| e.record.outcome.as_ref()).collect())
+            });
+            self.watch.pause(&Paused { step: &self.program.nodes[n as usize].address, steps: steps.collect() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_entry(&self, n: NodeId, at: u64) -> Entry {
+        let node = &self.program.nodes[n as usize];
+        let effects = node.effects.iter().map(|p| PlannedData {
+            kind: p.effect.kind().to_owned(),
+            class: p.effect.class(),
+            data: p.effect.data(),
+            inside: p.inside,
+        });
+        Entry::Begin {
+            n: self.base + n,
+            step: node.address.clone(),
+            kind: node.kind.to_owned(),
+            origin: self.program.place(node),
+            after: node.after.iter().map(|a| self.base + a).collect(),
+            site: node.site.map(|s| self.base + s),
+            armed: node.armed,
+            effects: effects.collect(),
+            at,
+        }
+    }
+
+    /// Applies a step's effects on the host from the `e`-th on, until one has to be waited for.
+    fn carry_on(&mut self, n: NodeId, mut e: u32) -> Result<(), JournalError> {
+        let program = self.program.clone();
+        let node = &program.nodes[n as usize];
+        while let Some(planned) = node.effects.get(e as usize) {
+            if !planned.inside {
+                match self.apply(n, e)? {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(outcome)) => self.outcome(n, e, outcome)?,
+                    Err(error) => return self.fail(n, e, error),
+                }
+            }
+            e += 1;
+        }
+        if self.options.fail_at == Some((n, Inject::After)) {
+            return self.fail(n, e.saturating_sub(1), Inject::After.error());
+        }
+        self.done(n, None)?;
+        if node.makes_site { self.open_site(n) } else { Ok(()) }
+    }
+
+    /// `Ok(None)`: it is being waited for.
+    fn apply(&mut self, n: NodeId, e: u32) -> Result<Result<Option<Value>, EffectError>, JournalError> {
+        let program = self.program.clone();
+        let effect = &program.nodes[n as usize].effects[e as usize].effect;
+        let before = match self.with_cx(n, e, |cx| effect.before(cx)) {
+            Ok(before) => before,
+            Err(error) => return Ok(Err(error)),
+        };
+        if !before.is_null() {
+            self.log.note(&Entry::Before { n: self.base + n, e, v: before.clone() })?;
+        }
+        self.log.flush()?;
+        match self.with_cx(n, e, |cx| effect.apply(&before, cx)) {
+            Ok(Applied::Done(outcome)) => Ok(Ok(Some(outcome))),
+            Ok(Applied::Pending(pending)) => self.pend(n, e, pending),
+            Ok(Applied::Site { outcome, channel, output }) => {
+                self.sites.push(Site::new(n, channel, output));
+                Ok(Ok(Some(outcome)))
+            }
+            Ok(Applied::UndoRun) => self.undo_earlier().map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Journals what was started, then lets it go.
+    fn pend(
+        &mut self,
+        n: NodeId,
+        e: u32,
+        mut pending: Box<dyn Pending>,
+    ) -> Result<Result<Option<Value>, EffectError>, JournalError> {
+        let started = pending.started();
+        if !started.is_null() {
+            self.outcomes.put(&self.program.nodes[n as usize].address, e, started.clone());
+            self.log.note(&Entry::Started { n: self.base + n, e, v: started })?;
+            self.log.flush()?;
+        }
+        let first = self.with_cx(n, e, |cx| {
+            pending.release(cx)?;
+            pending.advance(cx)
+        });
+        if matches!(first, Ok(None)) {
+            let limit = self.step_options(n).and_then(|o| o.timeout).map(|t| Instant::now() + t);
+            self.waiting.push(Waiting::new(n, e, pending, limit));
+        }
+        Ok(first)
+    }
+
+    fn step_options(&self, n: NodeId) -> Option<&Options> {
+        self.program.nodes[n as usize].options.as_deref()
+    }
+
+    pub(super) fn outcome(&mut self, n: NodeId, e: u32, mut outcome: Value) -> Result<(), JournalError> {
+        self.outcomes.put(&self.program.nodes[n as usize].address, e, outcome.clone());
+        crate::value::redact(&mut outcome);
+        self.log.note(&Entry::Outcome { n: self.base + n, e, v: outcome })
+    }
+
+    pub(super) fn done(&mut self, n: NodeId, times: Option<(u64, u64)>) -> Result<(), JournalError> {
+        let began = self.log.state().node(self.base + n).map_or(0, |node| node.began);
+        let (from, at) = times.unwrap_or_else(|| (began, now()));
+        self.log.note(&Entry::Done { n: self.base + n, from, at })?;
+        let node = &self.program.nodes[n as usize];
+        let site = node.site.map(|s| self.program.nodes[s as usize].address.clone());
+        self.watch.event(&Event::Done { step: node.address.clone(), from, at, site });
+        self.complete(n);
+        Ok(())
+    }
+
+    pub(super) fn complete(&mut self, n: NodeId) {
+        self.progress[n as usize] = Progress::Over;
+        self.left -= usize::from(!self.program.nodes[n as usize].armed);
+        for &dependent in self.dependents.of_node(n) {
+            self.blocked[dependent as usize] -= 1;
+            if self.blocked[dependent as usize] == 0 && self.progress[dependent as usize] == Progress::Blocked {
+                self.ready.push(Reverse(dependent));
+            }
+        }
+    }
+
+    /// A step has failed: it is tried again, or only it is taken back, or the run is over.
+    pub(super) fn fail(&mut self, n: NodeId, e: u32, error: EffectError) -> Result<(), JournalError> {
+        let node = &self.program.nodes[n as usize];
+        let effect = node.effects.get(e as usize).map(|p| p.effect.describe()).unwrap_or_default();
+        let (at, origin) = (now(), self.program.place(node));
+        let failure = Failure {
+            step: node.address.clone(),
+            kind: node.kind.to_owned(),
+            origin,
+            effect,
+            error: error.clone(),
+            at,
+        };
+        let options = self.step_options(n).cloned().unwrap_or_default();
+        self.log.note(&Entry::Failed { n: self.base + n, e, error, at })?;
+        self.watch.event(&Event::Failed(failure.clone()));
+        let inside = self.program.nodes[n as usize].site.is_some();
+        let left = self.tries.entry(n).or_insert(options.retries);
+        if *left > 0 && !inside {
+            *left -= 1;
+            let (left, doubled) = (*left, options.retries - *left - 1);
+            let wait = options.backoff * 2u32.saturating_pow(doubled.min(16));
+            self.take_back(&BTreeSet::from([self.base + n]))?;
+            self.log.note(&Entry::Reset { n: self.base + n })?;
+            self.watch.event(&Event::Retry { step: failure.step, left, wait_ms: wait.as_millis() as u64 });
+            self.retries.push((Instant::now() + wait, n));
+            return Ok(());
+        }
+        if options.continue_on_error && !inside {
+            self.take_back(&BTreeSet::from([self.base + n]))?;
+            self.outcomes.forget(&failure.step, self.program.nodes[n as usize].effects.len() as u32);
+            self.complete(n);
+            return Ok(());
+        }
+        self.failure.get_or_insert(failure);
+        Ok(())
+    }
+
+    fn take_back(&mut self, nodes: &BTreeSet<u32>) -> Result<(), JournalError> {
+        let Self { log, registry, outcomes, fds, watch, .. } = self;
+        Undo { log, registry, outcomes, fds, watch: &mut **watch }.undo(nodes)
+    }
+
+    /// Undoes the earlier pieces of work on the run. What is stuck stays in the journal, and fails the step that asked for it.
+    fn undo_earlier(&mut self) -> Result<Option<Value>, JournalError> {
+        self.log.deleting()?;
+        let earlier = self.log.state().begun().map(|(n, _)| n).filter(|n| *n < self.base).collect();
+        self.take_back(&earlier)?;
+        Ok(Some(Value::Null))
+    }
+
+    pub(super) fn with_cx<T>(&mut self, n: NodeId, e: u32, run: impl FnOnce(&mut Cx) -> T) -> T {
+        let node = &self.program.nodes[n as usize];
+        let names = &self.program.runs[node.run as usize];
+        let site = (node.makes_site).then(|| self.site_program(n, names));
+        let (watch, step) = (&mut *self.watch, &node.address);
+        let mut output = |line: &str| watch.event(&Event::Output { step: step.clone(), line: line.to_owned() });
+        run(&mut Cx {
+            run: names,
+            step,
+            effect: e,
+            outcomes: &self.outcomes,
+            fds: &mut self.fds,
+            site,
+            output: &mut output,
+        })
+    }
+
+    fn wait(&mut self) -> Result<(), JournalError> {
+        let mut extra: Vec<RawFd> = self.options.cancel.into_iter().collect();
+        let cancel = extra.len();
+        self.sites.iter().for_each(|site| site.poll_fds(&mut extra));
+        let deadline = self.retries.iter().map(|(at, _)| Some(*at)).fold(self.site_deadline(), earliest);
+        if extra.len() == cancel && self.waiting.is_empty() && deadline.is_none() {
+            return self.starved();
+        }
+        let ready = match wait_any(&self.waiting, &extra, deadline) {
+            Ok(ready) => ready,
+            Err(error) => return self.fail(self.waiting.first().map_or(0, |w| w.n), 0, error),
+        };
+        if cancel > 0 && ready.extra[0] {
+            self.cancelled = self.options.cancel.map(signal);
+            return Ok(());
+        }
+        self.retry_due();
+        if ready.extra[cancel..].contains(&true) {
+            self.hear_sites()?;
+        }
+        self.check_site_deadlines()?;
+        // From the last to the first, so that taking one out does not move those still to come.
+        for index in ready.woken.into_iter().rev() {
+            if self.failure.is_none() {
+                self.advance(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn starved(&mut self) -> Result<(), JournalError> {
+        let stuck = self.progress.iter().zip(&self.program.nodes).position(|(p, n)| *p != Progress::Over && !n.armed);
+        let n = stuck.unwrap_or(0) as NodeId;
+        self.fail(n, 0, EffectError::new("it waits for a step that this run cannot finish"))
+    }
+
+    fn retry_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<NodeId> = self.retries.iter().filter(|(at, _)| *at <= now).map(|(_, n)| *n).collect();
+        self.retries.retain(|(at, _)| *at > now);
+        self.ready.extend(due.into_iter().map(Reverse));
+    }
+
+    fn advance(&mut self, index: usize) -> Result<(), JournalError> {
+        let mut work = self.waiting.swap_remove(index);
+        let (n, e) = (work.n, work.e);
+        let late = work.is_late();
+        let timeout = self.step_options(n).and_then(|o| o.timeout).unwrap_or_default();
+        let result = self.with_cx(n, e, |cx| match work.pending.advance(cx) {
+            Ok(None) if late => {
+                work.pending.cancel(cx);
+                Err(timed_out(timeout))
+            }
+            other => other,
+        });
+        match result {
+            Ok(None) => {
+                self.waiting.push(work);
+                Ok(())
+            }
+            Ok(Some(outcome)) => {
+                self.outcome(n, e, outcome)?;
+                self.carry_on(n, e + 1)
+            }
+            Err(error) => self.fail(n, e, error),
+        }
+    }
+
+    /// Ends what is still going on, then settles the run or takes it back.
+    fn conclude(mut self) -> Result<Finished, RunError> {
+        let failed = self.failure.is_some() || self.cancelled.is_some();
+        for mut work in std::mem::take(&mut self.waiting) {
+            self.with_cx(work.n, work.e, |cx| work.pending.cancel(cx));
+        }
+        self.drain_sites();
+        let exit = self.program.main.filter(|_| !failed).and_then(|n| self.exit_code(n));
+        let mut outputs = if failed { Value::Null } else { self.outcomes.resolve(&self.program.outputs) };
+        crate::value::redact(&mut outputs);
+        let deleting = self.log.state().deleting;
+        let keep = !failed && !deleting && (self.options.keep || self.program.opens);
+        if !keep && !deleting {
+            // A process inside a site that still waits for our word exits when the channel goes.
+            self.sites.clear();
+            let mine = self.log.state().begun().map(|(n, _)| n).filter(|n| *n >= self.base).collect();
+            self.take_back(&mine)?;
+        }
+        let stuck = self.stuck();
+        if keep {
+            self.log.settle(Settlement::Kept, exit, outputs.clone())?;
+        } else if self.program.opens && !deleting {
+            let before = self.log.state().outputs().clone();
+            self.log.settle(Settlement::RolledBack, None, before)?;
+        } else if stuck.is_empty() {
+            self.log.remove()?;
+        } else {
+            self.log.flush()?;
+        }
+        Ok(Finished { exit, failure: self.failure, cancelled: self.cancelled, stuck, outputs, kept: keep })
+    }
+
+    fn stuck(&self) -> Vec<Stuck> {
+        let describe = |data: &PlannedData| {
+            let kind = self.registry.effect(&data.kind);
+            kind.and_then(|k| (k.decode)(&data.data).ok()).map_or_else(|| data.kind.clone(), |effect| effect.describe())
+        };
+        let stuck = self.log.state().stuck();
+        stuck
+            .map(|(n, e, error)| Stuck { step: n.step.clone(), effect: describe(&e.planned), error: error.clone() })
+            .collect()
+    }
+
+    fn exit_code(&self, n: NodeId) -> Option<i32> {
+        let node: &Node = &self.program.nodes[n as usize];
+        let outcomes = (0..node.effects.len() as u32).rev().filter_map(|e| self.outcomes.of(&node.address, e));
+        outcomes.filter_map(|o| o.get("exit")).find_map(Value::as_i64).map(|code| code as i32)
+    }
+}
+
+pub(super) fn timed_out(timeout: Duration) -> EffectError {
+    EffectError::new(format!(
+        "it did not end within its timeout of {}",
+        crate::types::Millis(timeout.as_millis() as u64)
+    ))
+    .help("raise the step's `timeout`, or find out what it waits for with `--pause-at`")
+}
+
+/// The number of the signal that a signalfd holds: the first field of its record (signalfd(2)).
+fn signal(fd: RawFd) -> i32 {
+    let mut info = [0u8; 128];
+    match rustix::io::read(crate::sys::borrow(fd), &mut info) {
+        Ok(n) if n >= 4 => i32::from_ne_bytes([info[0], info[1], info[2], info[3]]),
+        _ => rustix::process::Signal::TERM.as_raw(),
+    }
+}
+
+/// Who waits for whom, in two flat arrays: a hundred thousand steps are nothing unusual.
+struct Dependents {
+    starts: Vec<u32>,
+    nodes: Vec<NodeId>,
+}
+
+impl Dependents {
+    fn of(program: &Program) -> Self {
+        let mut starts = vec![0u32; program.nodes.len() + 1];
+        for before in program.nodes.iter().flat_map(|n| n.after.iter()) {
+            starts[*before as usize + 1] += 1;
+        }
+        for i in 1..starts.len() {
+            starts[i] += starts[i - 1];
+        }
+        let mut next = starts.clone();
+        let mut nodes = vec![0; starts.last().copied().unwrap_or(0) as usize];
+        for (n, node) in (0..).zip(&program.nodes) {
+            for before in &node.after {
+                let slot = &mut next[*before as usize];
+                nodes[*slot as usize] = n;
+                *slot += 1;
+            }
+        }
+        Self { starts, nodes }
+    }
+
+    fn of_node(&self, n: NodeId) -> &[NodeId] {
+        &self.nodes[self.starts[n as usize] as usize..self.starts[n as usize + 1] as usize]
+    }
+}

@@ -1,0 +1,195 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::RunError;
+use super::log::Log;
+use super::undo::Undo;
+use crate::effect::{Class, Fds, RunNames};
+use crate::events::{Stuck, Watch};
+use crate::journal::{Identity, JournalError, RunDir, RunState, Settlement};
+use crate::step::Registry;
+
+/// How long an engine that is asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What [`recover`] did with one run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// Taken back and gone.
+    Undone,
+    /// Some of it could not be taken back; it stays in the journal.
+    Stuck(Vec<Stuck>),
+    /// It is there on purpose, or its engine is alive.
+    Left,
+    /// Its engine died after the point of no return: what it made stays.
+    Settled,
+    /// It cannot be read; nothing was touched.
+    Failed(String),
+}
+
+/// Takes back, or finishes, every run whose engine is gone.
+pub fn recover(root: &Path, registry: &Registry, watch: &mut dyn Watch) -> Result<Vec<(String, Recovered)>, RunError> {
+    RunDir::sweep(root)?;
+    let mut all = Vec::new();
+    for id in RunDir::list(root)? {
+        let names = RunNames { root: root.to_owned(), id: id.clone() };
+        // A nested run is its parent's to take back, unless the parent is gone.
+        let parent = crate::journal::read(&names).ok().and_then(|state| state.parent);
+        if parent.is_some_and(|parent| RunNames { root: root.to_owned(), id: parent }.dir().exists()) {
+            continue;
+        }
+        let recovered = match recover_run(&names, registry, watch) {
+            Ok(recovered) => recovered,
+            Err(RunError::Journal(JournalError::Absent { .. })) => match adopt_empty(&names) {
+                true => Recovered::Undone,
+                false => continue,
+            },
+            Err(RunError::Journal(JournalError::Busy { .. })) => Recovered::Left,
+            Err(e) => {
+                Recovered::Failed(std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| format!("{e}: {s}")))
+            }
+        };
+        all.push((id, recovered));
+    }
+    Ok(all)
+}
+
+/// A directory without a journal is a run that did nothing.
+fn adopt_empty(names: &RunNames) -> bool {
+    std::fs::remove_dir(names.dir()).is_ok()
+}
+
+fn recover_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> Result<Recovered, RunError> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut log = loop {
+        match Log::open(names) {
+            Err(JournalError::Busy { id }) => match crate::journal::read(names)?.segments.last() {
+                Some(s) if !is_alive(&s.engine) => free(names, deadline, |_, _| Ok(true))?,
+                _ => return Err(JournalError::Busy { id }.into()),
+            },
+            other => break other?,
+        }
+    };
+    let state = log.state();
+    if state.is_settled() && !state.deleting {
+        return Ok(Recovered::Left);
+    }
+    let last = state.segments.last().map_or(0, |s| s.base);
+    let first = state.segments.len() <= 1;
+    if !first && !state.deleting && committed(state, last) {
+        let outputs = state.outputs().clone();
+        log.settle(Settlement::Kept, None, outputs)?;
+        return Ok(Recovered::Settled);
+    }
+    let whole = first || state.deleting;
+    let from = if whole { 0 } else { last };
+    let stuck = undo_from(&mut log, from, registry, watch)?;
+    if !stuck.is_empty() {
+        return Ok(Recovered::Stuck(stuck));
+    }
+    if whole {
+        log.remove()?;
+        return Ok(Recovered::Undone);
+    }
+    let outputs = log.state().outputs().clone();
+    log.settle(Settlement::RolledBack, None, outputs)?;
+    Ok(Recovered::Settled)
+}
+
+/// A one-way effect has happened, or may have.
+fn committed(state: &RunState, base: u32) -> bool {
+    let commits = |e: &crate::journal::EffectState| e.planned.class == Class::Commit;
+    state.begun().filter(|(n, _)| *n >= base).any(|(_, node)| node.effects.iter().any(commits))
+}
+
+fn undo_from(log: &mut Log, from: u32, registry: &Registry, watch: &mut dyn Watch) -> Result<Vec<Stuck>, RunError> {
+    let nodes: BTreeSet<u32> = log.state().begun().map(|(n, _)| n).filter(|n| *n >= from).collect();
+    let outcomes = log.state().outcomes();
+    let mut seen = Seen { watch, stuck: Vec::new() };
+    Undo { log, registry, outcomes: &outcomes, fds: &mut Fds::default(), watch: &mut seen }.undo(&nodes)?;
+    Ok(seen.stuck)
+}
+
+/// Passes events on and remembers what is stuck.
+struct Seen<'a> {
+    watch: &'a mut dyn Watch,
+    stuck: Vec<Stuck>,
+}
+
+impl Watch for Seen<'_> {
+    fn event(&mut self, event: &crate::events::Event) {
+        if let crate::events::Event::Stuck(stuck) = event {
+            self.stuck.push(stuck.clone());
+        }
+        self.watch.event(event);
+    }
+}
+
+/// Takes one run back, kept ones too. An engine that works on it is cancelled first, and waited for.
+pub fn undo_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> Result<Vec<Stuck>, RunError> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut cancelled = false;
+    let mut log = loop {
+        match Log::open(names) {
+            Ok(log) => break log,
+            Err(JournalError::Busy { .. }) => {
+                cancelled = true;
+                free(names, deadline, cancel_engine)?;
+            }
+            // The engine that was cancelled has taken the run back itself.
+            Err(JournalError::Absent { .. }) if cancelled => return Ok(Vec::new()),
+            Err(e) => return Err(e.into()),
+        }
+    };
+    log.deleting()?;
+    let stuck = undo_from(&mut log, 0, registry, watch)?;
+    if stuck.is_empty() {
+        log.remove()?;
+    }
+    Ok(stuck)
+}
+
+/// Deals with the engine that holds the lock. One that is dead may have left a child that has not noticed yet and holds the lock for some
+/// microseconds more; nothing can be polled for that, so it is looked at again shortly.
+fn free(
+    names: &RunNames,
+    deadline: Instant,
+    deal: impl Fn(&Identity, Instant) -> Result<bool, RunError>,
+) -> Result<(), RunError> {
+    let Some(engine) = crate::journal::read(names)?.segments.last().map(|s| s.engine.clone()) else { return Ok(()) };
+    if Instant::now() >= deadline || !deal(&engine, deadline)? {
+        let seconds = PATIENCE.as_secs();
+        return Err(RunError::StillRunning { id: names.id.clone(), pid: engine.pid, seconds });
+    }
+    let _ = crate::site::wait(&[], Some(Instant::now() + Duration::from_millis(2)));
+    Ok(())
+}
+
+/// Asks an engine to take its run back, and waits until it has ended. False: it has not by the deadline.
+fn cancel_engine(engine: &Identity, deadline: Instant) -> Result<bool, RunError> {
+    let Some(pid) = Pid::from_raw(engine.pid) else { return Ok(true) };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(true) };
+    // The pid may have been given to somebody else since: the descriptor pins whoever has it now, then the start time is compared.
+    if start_time(engine.pid) != Some(engine.start) {
+        return Ok(true);
+    }
+    let _ = pidfd_send_signal(&pidfd, Signal::TERM);
+    let wants = [crate::effect::Interest::read(std::os::fd::AsRawFd::as_raw_fd(&pidfd))];
+    Ok(crate::site::wait(&wants, Some(deadline)).is_ok_and(|ready| ready[0]))
+}
+
+/// Whether the very process is there still, and is more than a zombie that nobody has reaped.
+pub fn is_alive(process: &Identity) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    start_time(process.pid) == Some(process.start) && !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Field 22 of /proc/PID/stat: clock ticks between boot and the process's start (proc(5)).
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}

@@ -1,0 +1,231 @@
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::execute::{Execution, Progress, timed_out};
+use super::work::earliest;
+use crate::effect::RunNames;
+use crate::error::EffectError;
+use crate::events::Event;
+use crate::journal::JournalError;
+use crate::lines::Lines;
+use crate::program::NodeId;
+use crate::site::{Go, Inject, Report, SiteProgram, SiteStep, now, tell};
+use crate::step::Nature;
+
+/// The engine's side of a process that runs a site's program.
+pub(super) struct Site {
+    maker: NodeId,
+    channel: Option<OwnedFd>,
+    partial: Vec<u8>,
+    output: Vec<Lines>,
+    /// The step that it is at, and since when.
+    at: Option<(NodeId, u64, Instant)>,
+    /// Outcomes of the host that it has not been told.
+    untold: Vec<(Arc<str>, u32, Value)>,
+}
+
+impl Site {
+    pub fn new(maker: NodeId, channel: OwnedFd, output: Vec<OwnedFd>) -> Self {
+        let output = output.into_iter().map(Lines::new).collect();
+        Self { maker, channel: Some(channel), partial: Vec::new(), output, at: None, untold: Vec::new() }
+    }
+
+    pub fn poll_fds(&self, fds: &mut Vec<RawFd>) {
+        fds.extend(self.channel.as_ref().map(AsRawFd::as_raw_fd));
+        fds.extend(self.output.iter().filter_map(Lines::poll_fd));
+    }
+
+    /// Whole reports that have come in, and whether the channel has ended.
+    fn receive(&mut self) -> (Vec<Report>, bool) {
+        let mut chunk = [0; 4096];
+        let mut ended = false;
+        while let Some(channel) = &self.channel {
+            match rustix::net::recv(channel, &mut chunk[..], rustix::net::RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    self.channel = None;
+                    ended = true;
+                }
+                Ok((n, _)) => self.partial.extend(&chunk[..n]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(_) => {
+                    self.channel = None;
+                    ended = true;
+                }
+            }
+        }
+        let whole = self.partial.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let lines: Vec<u8> = self.partial.drain(..whole).collect();
+        let reports = lines.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        (reports, ended)
+    }
+}
+
+impl Execution<'_> {
+    /// The program for the process that a step makes: its steps in order, those that wait for the host marked.
+    pub(super) fn site_program(&self, maker: NodeId, names: &RunNames) -> SiteProgram {
+        let gated = |n: NodeId| {
+            let node = &self.program.nodes[n as usize];
+            let on_host = |p: &&NodeId| **p != maker && self.program.nodes[**p as usize].site != Some(maker);
+            let waits = node.after.iter().filter(on_host).any(|p| self.progress[*p as usize] != Progress::Over);
+            let stops = self.options.pause_at == Some(n) || self.options.fail_at == Some((n, Inject::Crash));
+            waits || stops
+        };
+        let steps =
+            self.program.site_of(maker).filter(|n| !self.program.nodes[*n as usize].skipped).map(|n| SiteStep {
+                node: n,
+                gated: gated(n),
+                inject: self.options.fail_at.filter(|(at, _)| *at == n).map(|(_, inject)| inject),
+            });
+        SiteProgram::new(self.program.clone(), maker, steps.collect(), names.clone())
+    }
+
+    /// The process is recorded: its steps go into the journal, and it gets its first word.
+    pub(super) fn open_site(&mut self, maker: NodeId) -> Result<(), JournalError> {
+        let steps: Vec<NodeId> =
+            self.program.site_of(maker).filter(|n| !self.program.nodes[*n as usize].skipped).collect();
+        let at = now();
+        for n in steps {
+            self.log.note(&self.begin_entry(n, at))?;
+        }
+        self.log.flush()?;
+        let own = &self.program.nodes[maker as usize];
+        let outcomes = (0..own.effects.len() as u32)
+            .filter_map(|e| Some((own.address.clone(), e, self.outcomes.of(&own.address, e)?.clone())));
+        let go = Go { node: None, outcomes: outcomes.collect() };
+        self.tell_site(maker, &go)
+    }
+
+    fn tell_site(&mut self, maker: NodeId, go: &Go) -> Result<(), JournalError> {
+        let site = self.sites.iter().find(|s| s.maker == maker).and_then(|s| s.channel.as_ref());
+        let told = match site {
+            Some(channel) => tell(channel, go),
+            None => return Ok(()),
+        };
+        // A process that has gone says why at its end of the channel, which is read next.
+        match told {
+            Err(e) if e.raw_os_error() != Some(rustix::io::Errno::PIPE.raw_os_error()) => {
+                let error = EffectError::call("send to the process inside the site", e);
+                self.fail(maker, 0, error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A step inside a site has all that it waited for on the host.
+    pub(super) fn admit(&mut self, n: NodeId) -> Result<(), JournalError> {
+        let Some(maker) = self.program.nodes[n as usize].site else { return Ok(()) };
+        let mut outcomes = Vec::new();
+        for before in &*self.program.nodes[n as usize].after {
+            let node = &self.program.nodes[*before as usize];
+            if node.site != Some(maker) {
+                let known = (0..node.effects.len() as u32)
+                    .filter_map(|e| Some((node.address.clone(), e, self.outcomes.of(&node.address, e)?.clone())));
+                outcomes.extend(known);
+            }
+        }
+        if let Some(site) = self.sites.iter_mut().find(|s| s.maker == maker) {
+            outcomes.append(&mut site.untold);
+        }
+        self.tell_site(maker, &Go { node: Some(n), outcomes })
+    }
+
+    /// Takes in what the sites have said and printed.
+    pub(super) fn hear_sites(&mut self) -> Result<(), JournalError> {
+        for index in 0..self.sites.len() {
+            self.show_output(index);
+            let (reports, ended) = self.sites[index].receive();
+            for report in reports {
+                self.hear(index, report)?;
+            }
+            if ended && self.failure.is_none() {
+                self.site_ended(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, index: usize, report: Report) -> Result<(), JournalError> {
+        match report {
+            Report::Began { node, at } => {
+                self.sites[index].at = Some((node, at, Instant::now()));
+                let step = self.program.nodes[node as usize].address.clone();
+                self.watch.event(&Event::Began { step, at });
+                Ok(())
+            }
+            Report::Done { node, at, outcomes } => {
+                let from = self.sites[index].at.take().map_or(at, |(_, from, _)| from);
+                for (e, outcome) in outcomes {
+                    self.outcome(node, e, outcome)?;
+                }
+                self.done(node, Some((from, at)))
+            }
+            Report::Failed { node, effect, error } => {
+                self.sites[index].channel = None;
+                self.fail(node, effect, error)
+            }
+            Report::Output { node, line } => {
+                let step = self.program.nodes[node as usize].address.clone();
+                self.watch.event(&Event::Output { step, line });
+                Ok(())
+            }
+        }
+    }
+
+    /// The channel closes when the process execs, or when it dies.
+    fn site_ended(&mut self, index: usize) -> Result<(), JournalError> {
+        let maker = self.sites[index].maker;
+        let at = now();
+        let pending: Vec<NodeId> = self
+            .program
+            .site_of(maker)
+            .filter(|n| self.progress[*n as usize] != Progress::Over && !self.program.nodes[*n as usize].skipped)
+            .collect();
+        for n in pending {
+            let node = &self.program.nodes[n as usize];
+            let execs = node.nature == Nature::Commit || node.armed;
+            if !execs {
+                let error = EffectError::new("the process inside the site ended before this step did")
+                    .help("something killed it: a memory limit, a seccomp filter of an earlier step, or a signal from outside");
+                return self.fail(n, 0, error);
+            }
+            let from = self.sites[index].at.take().map_or(at, |(_, from, _)| from);
+            self.done(n, Some((from, at)))?;
+        }
+        Ok(())
+    }
+
+    fn show_output(&mut self, index: usize) {
+        let maker = self.sites[index].maker;
+        let step = self.program.nodes[maker as usize].address.clone();
+        let watch = &mut *self.watch;
+        for lines in &mut self.sites[index].output {
+            lines.drain(&mut |line| watch.event(&Event::Output { step: step.clone(), line: line.to_owned() }));
+        }
+    }
+
+    /// What has been printed by the time the run ends is shown.
+    pub(super) fn drain_sites(&mut self) {
+        (0..self.sites.len()).for_each(|index| self.show_output(index));
+    }
+
+    pub(super) fn site_deadline(&self) -> Option<Instant> {
+        self.sites.iter().map(|site| self.deadline_of(site).map(|(_, at)| at)).fold(None, earliest)
+    }
+
+    fn deadline_of(&self, site: &Site) -> Option<(NodeId, Instant)> {
+        let (n, _, since) = site.at?;
+        let timeout = self.program.nodes[n as usize].options.as_ref()?.timeout?;
+        Some((n, since + timeout))
+    }
+
+    pub(super) fn check_site_deadlines(&mut self) -> Result<(), JournalError> {
+        let late = self.sites.iter().filter_map(|site| self.deadline_of(site)).find(|(_, at)| Instant::now() >= *at);
+        let Some((n, _)) = late else { return Ok(()) };
+        let timeout = self.program.nodes[n as usize].options.as_ref().and_then(|o| o.timeout).unwrap_or_default();
+        self.fail(n, 0, timed_out(timeout))
+    }
+}
