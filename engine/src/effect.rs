@@ -230,7 +230,8 @@ impl RunNames {
         hash.update(self.root.as_os_str().as_encoded_bytes());
         hash.update([0]);
         hash.update(self.id.as_bytes());
-        hash.finalize().iter().take(5).map(|b| format!("{b:02x}")).collect()
+        let first: [u8; 5] = std::array::from_fn(|i| hash.clone().finalize()[i]);
+        first.iter().fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"))
     }
 }
 

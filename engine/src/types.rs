@@ -151,7 +151,7 @@ impl Type {
             (Self::Text | Self::String, have) => have.is_text(),
             (Self::Path, have) => matches!(have, Self::String | Self::Path | Self::Name),
             (Self::Name, have) => matches!(have, Self::String | Self::Name | Self::Enum(_)),
-            (Self::Size, Self::Int) | (Self::Float, Self::Int) | (Self::Int, Self::Size) => true,
+            (Self::Size | Self::Float, Self::Int) | (Self::Int, Self::Size) => true,
             (Self::Enum(_) | Self::Size | Self::Duration | Self::Mode, Self::String) => true,
             (Self::Enum(want), Self::Enum(have)) => have.iter().all(|v| want.contains(v)),
             (Self::List(want), Self::List(have)) | (Self::Map(want), Self::Map(have)) => want.accepts(have),

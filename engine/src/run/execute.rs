@@ -163,12 +163,11 @@ impl<'a> Execution<'a> {
     /// Runs whatever is ready, then waits, until the run has ended or failed.
     fn drive(&mut self) -> Result<(), JournalError> {
         while !self.is_over() {
-            match self.ready.pop() {
-                Some(Reverse(n)) => self.start(n)?,
-                None => {
-                    self.log.flush()?;
-                    self.wait()?;
-                }
+            if let Some(Reverse(n)) = self.ready.pop() {
+                self.start(n)?;
+            } else {
+                self.log.flush()?;
+                self.wait()?;
             }
         }
         self.log.flush()

@@ -43,10 +43,8 @@ pub fn recover(root: &Path, registry: &Registry, watch: &mut dyn Watch) -> Resul
         }
         let recovered = match recover_run(&names, registry, watch) {
             Ok(recovered) => recovered,
-            Err(RunError::Journal(JournalError::Absent { .. })) => match adopt_empty(&names) {
-                true => Recovered::Undone,
-                false => continue,
-            },
+            Err(RunError::Journal(JournalError::Absent { .. })) if adopt_empty(&names) => Recovered::Undone,
+            Err(RunError::Journal(JournalError::Absent { .. })) => continue,
             Err(RunError::Journal(JournalError::Busy { .. })) => Recovered::Left,
             Err(e) => {
                 Recovered::Failed(std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| format!("{e}: {s}")))
@@ -67,7 +65,7 @@ fn recover_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> 
     let mut log = loop {
         match Log::open(names) {
             Err(JournalError::Busy { id }) => match crate::journal::read(names)?.segments.last() {
-                Some(s) if !is_alive(&s.engine) => free(names, deadline, |_, _| Ok(true))?,
+                Some(s) if !is_alive(&s.engine) => free(names, deadline, |_, _| true)?,
                 _ => return Err(JournalError::Busy { id }.into()),
             },
             other => break other?,
@@ -160,7 +158,7 @@ fn free(
     deal: impl Fn(&Identity, Instant) -> Result<bool, RunError>,
 ) -> Result<(), RunError> {
     let Some(engine) = crate::journal::read(names)?.segments.last().map(|s| s.engine.clone()) else { return Ok(()) };
-    if Instant::now() >= deadline || !deal(&engine, deadline)? {
+    if Instant::now() >= deadline || !deal(&engine, deadline) {
         let seconds = PATIENCE.as_secs();
         return Err(RunError::StillRunning { id: names.id.clone(), pid: engine.pid, seconds });
     }
@@ -169,16 +167,16 @@ fn free(
 }
 
 /// Asks an engine to take its run back, and waits until it has ended. False: it has not by the deadline.
-fn cancel_engine(engine: &Identity, deadline: Instant) -> Result<bool, RunError> {
-    let Some(pid) = Pid::from_raw(engine.pid) else { return Ok(true) };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(true) };
+fn cancel_engine(engine: &Identity, deadline: Instant) -> bool {
+    let Some(pid) = Pid::from_raw(engine.pid) else { return true };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     // The pid may have been given to somebody else since: the descriptor pins whoever has it now, then the start time is compared.
     if start_time(engine.pid) != Some(engine.start) {
-        return Ok(true);
+        return true;
     }
     let _ = pidfd_send_signal(&pidfd, Signal::TERM);
     let wants = [crate::effect::Interest::read(std::os::fd::AsRawFd::as_raw_fd(&pidfd))];
-    Ok(crate::site::wait(&wants, Some(deadline)).is_ok_and(|ready| ready[0]))
+    crate::site::wait(&wants, Some(deadline)).is_ok_and(|ready| ready[0])
 }
 
 /// Whether the very process is there still, and is more than a zombie that nobody has reaped.

@@ -8,7 +8,7 @@ use super::work::{Waiting, wait_any};
 use crate::effect::{Cx, Effect, Fds, Outcomes, Undone};
 use crate::error::EffectError;
 use crate::events::{Event, Stuck, Watch};
-use crate::journal::{Entry, JournalError};
+use crate::journal::{EffectState, Entry, JournalError};
 use crate::site::now;
 use crate::step::Registry;
 
@@ -29,6 +29,8 @@ struct Turn {
     /// The effects still to look at: those below this number.
     left: u32,
     began: u64,
+    /// There is something to take back, so the step is worth a word.
+    owes: bool,
 }
 
 impl Undo<'_> {
@@ -106,12 +108,11 @@ impl Undo<'_> {
             self.watch.event(&Event::Undoing { step: node.step.clone(), at: began });
         }
         let left = node.filter(|_| !inside).map_or(0, |node| node.effects.len() as u32);
-        Turn { left, began }
+        Turn { left, began, owes }
     }
 
     /// Undoes a step's effects from the last to the first, until one has to be waited for.
     fn step(&mut self, n: u32, mut turn: Turn) -> Result<Option<(Turn, Waiting)>, JournalError> {
-        let had_effects = turn.left > 0;
         while let Some(e) = turn.left.checked_sub(1) {
             turn.left = e;
             let node = self.log.state().node(n).map(|node| (node.step.clone(), node.effects.get(e as usize)));
@@ -132,7 +133,9 @@ impl Undo<'_> {
                 Err(error) => self.finish(n, e, Err(error))?,
             }
         }
-        if had_effects && let Some(node) = self.log.state().node(n) {
+        if turn.owes
+            && let Some(node) = self.log.state().node(n)
+        {
             self.watch.event(&Event::Undone { step: node.step.clone(), from: turn.began, at: now() });
         }
         Ok(None)

@@ -1,0 +1,219 @@
+//! Runs, failures, cancellation and undo, over effects on plain files.
+
+mod support;
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use lifecycle_engine::effect::RunNames;
+use lifecycle_engine::events::Silent;
+use lifecycle_engine::journal::{self, JournalError};
+use lifecycle_engine::program::Options;
+use lifecycle_engine::run::{Recovered, RunError, recover, undo_run};
+use lifecycle_engine::site::Inject;
+use serde_json::json;
+use support::*;
+use tempfile::tempdir;
+
+#[test]
+fn a_run_that_is_not_kept_leaves_nothing() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let state = root.path().join("state");
+    let nodes = vec![touch("a", &[], work.path()), touch("b", &[0], work.path()), touch("c", &[0], work.path())];
+    let (finished, seen) = run(program(&state, "r", nodes), run_options());
+    assert!(finished.expect("ran").failure.is_none());
+    assert_eq!(seen, ["+a", "=a", "+b", "=b", "+c", "=c", "-c", "-b", "-a"]);
+    assert!(files(work.path()).is_empty());
+    assert!(!state.exists(), "the state root goes with its last run");
+}
+
+#[test]
+fn the_failing_step_itself_is_undone() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    std::fs::write(work.path().join("b.fail"), "").expect("fixture");
+    let nodes = vec![touch("a", &[], work.path()), touch("b", &[0], work.path()), touch("c", &[1], work.path())];
+    let (finished, seen) = run(program(root.path(), "r", nodes), run_options());
+    let failure = finished.expect("ran").failure.expect("failed");
+    assert_eq!(
+        (&*failure.step, failure.error.what.as_str(), failure.origin.as_str()),
+        ("b", "told to fail", "test.yaml:1")
+    );
+    assert_eq!(seen, ["+a", "=a", "+b", "!b", "-b", "-a"]);
+    assert_eq!(files(work.path()), ["b.fail"]);
+}
+
+#[test]
+fn what_was_there_before_is_not_ours_to_remove() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    std::fs::write(work.path().join("a"), "").expect("fixture");
+    let (finished, _) = run(program(root.path(), "r", vec![touch("a", &[], work.path())]), run_options());
+    assert!(finished.is_ok());
+    assert_eq!(files(work.path()), ["a"]);
+}
+
+#[test]
+fn undo_goes_on_past_what_is_stuck_and_recover_tries_it_again() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    std::fs::write(work.path().join("b.stick"), "").expect("fixture");
+    std::fs::write(work.path().join("c.fail"), "").expect("fixture");
+    let nodes = vec![touch("a", &[], work.path()), touch("b", &[0], work.path()), touch("c", &[1], work.path())];
+    let (finished, seen) = run(program(root.path(), "r", nodes), run_options());
+    let finished = finished.expect("ran");
+    assert_eq!(finished.stuck.len(), 1);
+    assert_eq!(finished.stuck[0].error.what, "told to stick");
+    assert_eq!(seen[6..], ["-c", "?b", "-b", "-a"]);
+    assert_eq!(files(work.path()), ["b", "b.stick", "c.fail"]);
+
+    let again = recover(root.path(), &registry(), &mut Silent).expect("recover");
+    assert!(matches!(again[..], [(_, Recovered::Stuck(_))]), "{again:?}");
+    std::fs::remove_file(work.path().join("b.stick")).expect("unstick");
+    let at_last = recover(root.path(), &registry(), &mut Silent).expect("recover");
+    assert_eq!(at_last, [("r".to_owned(), Recovered::Undone)]);
+    assert_eq!(files(work.path()), ["c.fail"]);
+    assert!(!root.path().join("r").exists());
+}
+
+#[test]
+fn a_kept_run_survives_recover_and_is_undone_on_request() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let mut kept = program(root.path(), "r", vec![touch("a", &[], work.path())]);
+    kept.outputs = json!({ "path": { "$handle": { "step": "a", "effect": 0, "field": "path" } } });
+    let finished = run(kept, lifecycle_engine::run::RunOptions { keep: true, ..run_options() }).0.expect("ran");
+    assert!(finished.kept);
+    assert_eq!(finished.outputs["path"], json!(work.path().join("a")));
+    assert_eq!(recover(root.path(), &registry(), &mut Silent).expect("recover"), [("r".to_owned(), Recovered::Left)]);
+    assert_eq!(files(work.path()), ["a"]);
+    let names = RunNames { root: root.path().to_owned(), id: "r".into() };
+    assert_eq!(undo_run(&names, &registry(), &mut Silent).expect("undo"), []);
+    assert!(files(work.path()).is_empty());
+    let twice = undo_run(&names, &registry(), &mut Silent).expect_err("gone");
+    assert!(matches!(twice, RunError::Journal(JournalError::Absent { .. })));
+}
+
+#[test]
+fn a_second_run_with_the_same_id_touches_nothing() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let keep = lifecycle_engine::run::RunOptions { keep: true, ..run_options() };
+    run(program(root.path(), "r", vec![touch("a", &[], work.path())]), keep.clone()).0.expect("first");
+    let (second, seen) = run(program(root.path(), "r", vec![touch("z", &[], work.path())]), keep);
+    let Err(RunError::Journal(JournalError::Exists(other))) = second else { panic!("not refused: {second:?}") };
+    assert_eq!((other.id.as_str(), other.segments[0].plan.as_str()), ("r", "test"));
+    assert!(seen.is_empty());
+    assert_eq!(files(work.path()), ["a"]);
+    assert_eq!(files(root.path()), ["r"]);
+}
+
+#[test]
+fn a_timeout_cancels_and_takes_back() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let mark = work.path().join("cancelled");
+    let mut slow = node("slow", &[0], vec![effect(Sleep { ms: 60_000, mark: mark.clone() })]);
+    options(&mut slow, Options { timeout: Some(Duration::from_millis(20)), ..Options::default() });
+    let (finished, seen) = run(program(root.path(), "r", vec![touch("a", &[], work.path()), slow]), run_options());
+    assert!(finished.expect("ran").failure.expect("timed out").error.what.contains("timeout of 20ms"));
+    assert_eq!(seen, ["+a", "=a", "+slow", "!slow", "-slow", "-a"]);
+    assert_eq!(files(work.path()), ["cancelled"]);
+}
+
+#[test]
+fn a_retried_step_is_undone_between_its_tries() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    std::fs::write(work.path().join("a.fail"), "").expect("fixture");
+    let mut flaky = touch("a", &[], work.path());
+    options(&mut flaky, Options { retries: 2, backoff: Duration::from_millis(1), ..Options::default() });
+    let (finished, seen) = run(program(root.path(), "r", vec![flaky]), run_options());
+    assert!(finished.expect("ran").failure.is_some());
+    assert_eq!(seen, ["+a", "!a", "-a", "~a", "+a", "!a", "-a", "~a", "+a", "!a", "-a"]);
+}
+
+#[test]
+fn a_step_that_may_fail_does_not_stop_the_others() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    std::fs::write(work.path().join("a.fail"), "").expect("fixture");
+    let mut optional = touch("a", &[], work.path());
+    options(&mut optional, Options { continue_on_error: true, ..Options::default() });
+    let (finished, seen) = run(program(root.path(), "r", vec![optional, touch("b", &[0], work.path())]), run_options());
+    assert!(finished.expect("ran").failure.is_none());
+    assert_eq!(seen, ["+a", "!a", "-a", "+b", "=b", "-b"]);
+}
+
+#[test]
+fn the_main_steps_exit_code_is_the_runs_and_ends_it() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let mark = work.path().join("cancelled");
+    let main = node("main", &[], vec![effect(Sleep { ms: 5, mark: work.path().join("never") })]);
+    let server = node("server", &[], vec![effect(Sleep { ms: 60_000, mark })]);
+    let mut both = program(root.path(), "r", vec![main, server]);
+    both.main = Some(0);
+    assert_eq!(run(both, run_options()).0.expect("ran").exit, Some(7));
+    assert_eq!(files(work.path()), ["cancelled"]);
+}
+
+#[test]
+fn a_signal_cancels_and_takes_back() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let (read, write) = rustix::pipe::pipe().expect("pipe");
+    // A signalfd's record begins with the signal's number.
+    let mut info = [0u8; 128];
+    info[..4].copy_from_slice(&2i32.to_ne_bytes());
+    rustix::io::write(&write, &info).expect("write");
+    let slow = node("slow", &[0], vec![effect(Sleep { ms: 60_000, mark: work.path().join("cancelled") })]);
+    let options = lifecycle_engine::run::RunOptions { cancel: Some(read.as_raw_fd()), ..run_options() };
+    let (finished, seen) = run(program(root.path(), "r", vec![touch("a", &[], work.path()), slow]), options);
+    assert_eq!(finished.expect("ran").cancelled, Some(2));
+    assert_eq!(seen, ["+a", "=a", "+slow", "-slow", "-a"]);
+    assert_eq!(files(work.path()), ["cancelled"]);
+}
+
+#[test]
+fn injected_faults_take_everything_back() {
+    for inject in [Inject::Before, Inject::After] {
+        for at in 0..3 {
+            let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+            let nodes =
+                vec![touch("a", &[], work.path()), touch("b", &[0], work.path()), touch("c", &[1], work.path())];
+            let options = lifecycle_engine::run::RunOptions { fail_at: Some((at, inject)), ..run_options() };
+            let failure = run(program(root.path(), "r", nodes), options).0.expect("ran").failure.expect("failed");
+            assert!(failure.error.what.contains("on purpose"), "{failure:?}");
+            assert!(files(work.path()).is_empty() && files(root.path()).is_empty(), "{inject:?} {at}");
+        }
+    }
+}
+
+#[test]
+fn a_torn_last_line_did_not_happen_and_any_other_is_an_error_that_names_the_byte() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let keep = lifecycle_engine::run::RunOptions { keep: true, ..run_options() };
+    run(program(root.path(), "r", vec![touch("a", &[], work.path())]), keep).0.expect("ran");
+    let names = RunNames { root: root.path().to_owned(), id: "r".into() };
+    let path = names.dir().join("journal");
+    let whole = std::fs::read(&path).expect("journal");
+    let last = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').expect("lines") + 1;
+    std::fs::write(&path, &whole[..whole.len() - 5]).expect("tear");
+    assert_eq!(journal::read(&names).expect("torn"), journal::parse(&path, &whole[..last]).expect("whole"));
+    assert_eq!(recover(root.path(), &registry(), &mut Silent).expect("recover"), [("r".to_owned(), Recovered::Undone)]);
+    assert!(files(work.path()).is_empty(), "what was not settled is taken back");
+
+    let mut bad = whole.clone();
+    let second = whole.iter().position(|b| *b == b'\n').expect("lines") + 1;
+    bad[second + 3] = b'{';
+    let error = journal::parse(&path, &bad).expect_err("corrupt");
+    let JournalError::Corrupt { byte, line, .. } = &error else { panic!("{error:?}") };
+    assert!((second..last).contains(byte) && *line == 2, "{error}");
+}
+
+#[test]
+fn a_journal_of_another_version_is_refused() {
+    let line = b"{\"run\":{\"version\":2,\"id\":\"r\"}}\n";
+    let error = journal::parse(std::path::Path::new("journal"), line).expect_err("refused");
+    assert!(error.to_string().contains("version 2"), "{error}");
+}
+
+#[test]
+fn a_directory_without_a_journal_is_a_run_that_did_nothing() {
+    let root = tempdir().expect("root");
+    std::fs::create_dir(root.path().join("r")).expect("fixture");
+    std::fs::create_dir(root.path().join(".gone-1-x")).expect("fixture");
+    assert_eq!(recover(root.path(), &registry(), &mut Silent).expect("recover"), [("r".to_owned(), Recovered::Undone)]);
+    assert!(files(root.path()).is_empty());
+}
