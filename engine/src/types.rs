@@ -134,6 +134,7 @@ impl Type {
     }
 
     /// Whether a value of type `from` may be put where `self` is wanted.
+    #[expect(clippy::match_same_arms, reason = "a table, read line by line: the first that fits decides")]
     pub fn accepts(&self, from: &Self) -> bool {
         match (self, from) {
             (Self::Any, _) | (_, Self::Any) => true,

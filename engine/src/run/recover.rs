@@ -152,11 +152,7 @@ pub fn undo_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) ->
 
 /// Deals with the engine that holds the lock. One that is dead may have left a child that has not noticed yet and holds the lock for some
 /// microseconds more; nothing can be polled for that, so it is looked at again shortly.
-fn free(
-    names: &RunNames,
-    deadline: Instant,
-    deal: impl Fn(&Identity, Instant) -> Result<bool, RunError>,
-) -> Result<(), RunError> {
+fn free(names: &RunNames, deadline: Instant, deal: impl Fn(&Identity, Instant) -> bool) -> Result<(), RunError> {
     let Some(engine) = crate::journal::read(names)?.segments.last().map(|s| s.engine.clone()) else { return Ok(()) };
     if Instant::now() >= deadline || !deal(&engine, deadline) {
         let seconds = PATIENCE.as_secs();

@@ -100,11 +100,8 @@ impl Undo<'_> {
         let node = self.log.state().node(n);
         // What happens inside a site dies with it; the effect that made the process takes it back.
         let inside = node.is_none_or(|node| node.site.is_some());
-        let owes = node.is_some_and(|node| node.effects.iter().any(super::super::journal::EffectState::owes_undo));
-        if owes
-            && !inside
-            && let Some(node) = node
-        {
+        let owes = !inside && node.is_some_and(|node| node.effects.iter().any(EffectState::owes_undo));
+        if owes && let Some(node) = node {
             self.watch.event(&Event::Undoing { step: node.step.clone(), at: began });
         }
         let left = node.filter(|_| !inside).map_or(0, |node| node.effects.len() as u32);

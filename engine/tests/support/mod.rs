@@ -1,5 +1,4 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
-#![expect(clippy::allow_attributes, reason = "which part differs between them")]
 //! Effects on plain files, and programs made of them, to try the engine without a container.
 
 use std::path::{Path, PathBuf};
