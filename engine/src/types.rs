@@ -355,7 +355,6 @@ mod tests {
     /// A link.
     #[derive(Serialize, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its schema is read")]
     struct Link {
         /// Its name.
         name: Name,
