@@ -2,12 +2,12 @@
 
 /// The known name that was most likely meant, if one is close enough.
 ///
-/// Close is Damerau-Levenshtein distance: at most a third of the name's length, but at least one slip. A name that differs only in case or in
+/// Close is Damerau-Levenshtein distance: at most a third of the name's length, rounded up. A name that differs only in case or in
 /// `-`, `_`, `.` always counts.
 #[must_use]
 pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(wrong);
-    let limit = (wrong.chars().count() / 3).max(1);
+    let limit = wrong.chars().count().div_ceil(3).max(1);
     known
         .into_iter()
         .filter_map(|name| {
