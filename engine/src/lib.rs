@@ -3,12 +3,16 @@
 //! It knows nothing of containers and makes no system call but file I/O and poll. What steps and effects there are it learns from a
 //! [`step::Registry`].
 
+pub mod diag;
 pub mod effect;
 pub mod error;
 pub mod events;
 pub mod facts;
 pub mod journal;
 pub mod lines;
+pub mod expr;
+pub mod facts;
+pub mod plan;
 pub mod program;
 pub mod run;
 pub mod site;
@@ -16,3 +20,7 @@ pub mod step;
 mod sys;
 pub mod types;
 pub mod value;
+pub mod yaml;
+
+#[cfg(test)]
+mod testing;
