@@ -3,6 +3,10 @@
 //! A step is one file below the folder of its subject; an effect is one file in [`effects`]. Both are listed in [`registry()`].
 
 pub mod effects;
+pub mod facts;
+pub mod mounts;
 mod registry;
+pub mod spec;
+pub mod sys;
 
 pub use registry::registry;

@@ -1,0 +1,261 @@
+//! The calls that make, change and attach mounts.
+
+use super::{Bind, Options};
+use crate::sys::mount::{MountAttr, mount_setattr};
+use lifecycle_engine::error::EffectError;
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, mount_remount,
+    move_mount, open_tree,
+};
+use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// The family of calls, chosen from the facts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Api {
+    /// fsopen, open_tree, mount_setattr, move_mount (Linux 5.12).
+    #[default]
+    Detached,
+    /// mount(2).
+    Classic,
+}
+
+impl Api {
+    /// Whether it is the usual one; effects leave it out of their JSON then.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The longest value that fsconfig takes, in bytes.
+const LONGEST_VALUE: usize = 255;
+
+/// A new file system, mounted nowhere yet, with the options that are the mount's own.
+pub fn new_file_system(kind: &str, source: Option<&str>, options: &Options) -> Result<OwnedFd, EffectError> {
+    let failed = |call: String, errno: Errno| EffectError::call(call, errno).help(explain_file_system(kind, errno));
+    let context =
+        fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| failed(format!("fsopen(\"{kind}\")"), errno))?;
+    let set = |key: &str, value: Option<&str>| {
+        let answer = match value {
+            Some(value) if value.len() > LONGEST_VALUE => Err(Errno::TOOBIG),
+            Some(value) => fsconfig_set_string(context.as_fd(), key, value),
+            None => fsconfig_set_flag(context.as_fd(), key),
+        };
+        answer.map_err(|errno| {
+            let log = last_message(context.as_fd());
+            let value = value.map_or(String::new(), |value| format!(", \"{value}\""));
+            let error = EffectError::call(format!("fsconfig({kind}, \"{key}\"{value})"), errno);
+            error.help(log.unwrap_or_else(|| format!("{kind} does not know this option, or refuses its value")))
+        })
+    };
+    if let Some(source) = source {
+        set("source", Some(source))?;
+        // A journal would be replayed on a disk that is only marked read-only at the mount.
+        if source.starts_with('/') && options.set & crate::sys::mount::RDONLY != 0 {
+            set("ro", None)?;
+        }
+    }
+    for option in &options.data {
+        match option.split_once('=') {
+            Some((key, value)) => set(key, Some(value))?,
+            None => set(option, None)?,
+        }
+    }
+    fsconfig_create(context.as_fd()).map_err(|errno| {
+        let error = EffectError::call(format!("fsconfig({kind}, create)"), errno);
+        error.help(last_message(context.as_fd()).unwrap_or_else(|| explain_file_system(kind, errno)))
+    })?;
+    let mut set = options.set;
+    if options.copy_up {
+        set &= !crate::sys::mount::RDONLY;
+    }
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(set as u32))
+        .map_err(|errno| failed(format!("fsmount({kind})"), errno))
+}
+
+/// The kernel's own words about a failed fsconfig: its messages can be read from the context's descriptor.
+fn last_message(context: BorrowedFd) -> Option<String> {
+    let mut last = None;
+    let mut buffer = [0u8; 1024];
+    while let Ok(length @ 1..) = rustix::io::read(context, &mut buffer) {
+        // Each begins with its level: `e`, `w` or `i`, and a space.
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        last = Some(format!("the kernel says: {}", text.trim_end().get(2..).unwrap_or_default()));
+    }
+    last
+}
+
+fn explain_file_system(kind: &str, errno: Errno) -> String {
+    match errno {
+        Errno::NODEV => format!("this kernel has no {kind} file system; load its module, or use another type"),
+        Errno::PERM if kind == "proc" || kind == "sysfs" => format!(
+            "in a user namespace {kind} needs a namespace of its own (pid for proc, network for sysfs), and a host whose own {kind} is not \
+             covered in part; bind-mount the host's instead"
+        ),
+        Errno::PERM => {
+            format!("mounting {kind} needs CAP_SYS_ADMIN; in a user namespace only some file systems are allowed")
+        }
+        Errno::BUSY => format!("the source is in use by a {kind} mount with other options"),
+        Errno::INVAL => format!("{kind} refuses one of the options"),
+        _ => format!("the {kind} file system cannot be made"),
+    }
+}
+
+/// A copy of the mount that `source` is in, from `source` on, attached nowhere yet.
+pub fn clone_tree(source: impl AsFd, what: &Path, bind: Bind) -> Result<OwnedFd, EffectError> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, bind == Bind::Recursive);
+    open_tree(source.as_fd(), c"", flags).map_err(|errno| {
+        EffectError::call(format!("open_tree(\"{}\")", what.display()), errno).help(match errno {
+            Errno::INVAL => "the mount is unbindable, or has parts that a user namespace may not uncover; use rbind",
+            Errno::PERM => "binding needs CAP_SYS_ADMIN in the mount namespace's user namespace",
+            _ => "it cannot be bound",
+        })
+    })
+}
+
+/// Opens a path of the host as the source of a bind mount.
+pub fn open_source(path: &Path) -> Result<OwnedFd, EffectError> {
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        EffectError::call(format!("open(\"{}\")", path.display()), errno).help(match errno {
+            Errno::NOENT => "the source of the bind mount does not exist; make it, or leave the mount out",
+            Errno::ACCESS => "the container's user namespace may not look there; open the directories on the way (o+x)",
+            _ => "the source of the bind mount cannot be opened",
+        })
+    })
+}
+
+/// Sets attributes, id maps and propagation of a mount that is attached nowhere.
+pub fn configure(mount: impl AsFd, options: &Options, id_map: Option<BorrowedFd>) -> Result<(), EffectError> {
+    let set = |what: &str, recursive: bool, attr: &MountAttr| {
+        mount_setattr(mount.as_fd(), recursive, attr).map_err(|error| {
+            let help = explain_attributes(&error);
+            EffectError::call(format!("mount_setattr({what})"), error).help(help)
+        })
+    };
+    if let (Some(recursive), Some(_)) = (options.id_map, id_map) {
+        set("idmap", recursive, &MountAttr { id_map, ..MountAttr::default() })?;
+    }
+    if options.recursive_set | options.recursive_clear != 0 {
+        let (attr_set, clear) = (options.recursive_set, options.recursive_clear);
+        set("recursive attributes", true, &MountAttr { set: attr_set, clear, ..MountAttr::default() })?;
+    }
+    if options.set | options.clear != 0 {
+        set("attributes", false, &MountAttr { set: options.set, clear: options.clear, ..MountAttr::default() })?;
+    }
+    for (kind, recursive) in &options.propagation {
+        set("propagation", *recursive, &MountAttr { propagation: kind.flag(), ..MountAttr::default() })?;
+    }
+    Ok(())
+}
+
+fn explain_attributes(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM) => {
+            "in a user namespace what the host's mount forbids (ro, nosuid, nodev, noexec, atime) cannot be allowed again"
+        }
+        Some(Errno::INVAL) => "the file system does not support it (idmap: Linux 5.12 for ext4 and xfs, 6.3 for tmpfs)",
+        _ => "the mount's attributes cannot be changed",
+    }
+}
+
+/// Moves a mount that is attached nowhere onto `target`.
+pub fn attach(mount: impl AsFd, target: impl AsFd, what: &Path) -> Result<(), EffectError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount.as_fd(), c"", target.as_fd(), c"", flags).map_err(|errno| {
+        EffectError::call(format!("move_mount(\"{}\")", what.display()), errno).help(match errno {
+            Errno::NOTDIR => "a directory can only be mounted on a directory, and a file on a file",
+            Errno::NOENT => "the mountpoint was removed meanwhile",
+            Errno::PERM => "attaching a mount needs CAP_SYS_ADMIN in the mount namespace's user namespace",
+            _ => "the mount cannot be attached there",
+        })
+    })
+}
+
+/// A path that leads to an open descriptor, for calls that take nothing else.
+pub fn magic_link(fd: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}
+
+/// mount(2): a new file system on `target`.
+pub fn classic_file_system(
+    kind: &str,
+    source: Option<&str>,
+    options: &Options,
+    target: impl AsFd,
+    what: &Path,
+) -> Result<(), EffectError> {
+    let data =
+        CString::new(options.data.join(",")).map_err(|_| EffectError::new("a mount option contains a NUL byte"))?;
+    let mut flags = options.flags(MountFlags::empty());
+    if options.copy_up {
+        flags.remove(MountFlags::RDONLY);
+    }
+    mount(source.unwrap_or(kind), magic_link(target), kind, flags, Some(data.as_c_str())).map_err(|errno| {
+        EffectError::call(format!("mount(\"{kind}\", \"{}\", \"{}\")", what.display(), options.data.join(",")), errno)
+            .help(explain_file_system(kind, errno))
+    })
+}
+
+/// mount(2): a bind of `source` on `target`.
+pub fn classic_bind(source: impl AsFd, bind: Bind, target: impl AsFd, what: &Path) -> Result<(), EffectError> {
+    let mut flags = MountFlags::BIND;
+    flags.set(MountFlags::REC, bind == Bind::Recursive);
+    mount(magic_link(source), magic_link(target), c"", flags, None).map_err(|errno| {
+        EffectError::call(format!("mount(bind, \"{}\")", what.display()), errno).help(match errno {
+            Errno::NOTDIR => "a directory can only be mounted on a directory, and a file on a file",
+            Errno::PERM => "binding needs CAP_SYS_ADMIN in the mount namespace's user namespace",
+            _ => "it cannot be bound there",
+        })
+    })
+}
+
+/// mount(2): attributes and propagation of the mount whose root `top` is.
+pub fn classic_configure(top: impl AsFd, options: &Options, what: &Path) -> Result<(), EffectError> {
+    if options.recursive_set | options.recursive_clear != 0 {
+        return Err(EffectError::new(format!("recursive mount options on {}", what.display()))
+            .help("they need mount_setattr, Linux 5.12; use the ones without the `r`"));
+    }
+    if options.has_attributes() {
+        let flags = options.flags(present_flags(top.as_fd())?) | MountFlags::BIND;
+        mount_remount(magic_link(top.as_fd()), flags, c"").map_err(|errno| {
+            EffectError::call(format!("mount(remount, \"{}\", {flags:?})", what.display()), errno)
+                .help("in a user namespace what the host's mount forbids cannot be allowed again")
+        })?;
+    }
+    for (kind, recursive) in &options.propagation {
+        classic_propagation(&magic_link(top.as_fd()), *kind, *recursive)?;
+    }
+    Ok(())
+}
+
+/// mount(2): how mount events travel through the mount at `path`.
+pub fn classic_propagation(path: &Path, kind: super::Propagation, recursive: bool) -> Result<(), EffectError> {
+    let mut flags = MountPropagationFlags::from_bits_retain(kind.flag() as u32);
+    flags.set(MountPropagationFlags::REC, recursive);
+    mount_change(path, flags).map_err(|errno| {
+        EffectError::call(format!("mount(\"{}\", {flags:?})", path.display()), errno)
+            .help("changing propagation needs a mountpoint, and CAP_SYS_ADMIN in the mount namespace's user namespace")
+    })
+}
+
+/// The flags that a mount has, so that a remount keeps them.
+fn present_flags(top: BorrowedFd) -> Result<MountFlags, EffectError> {
+    let stat = fstatvfs(top).map_err(|errno| EffectError::call("fstatvfs", errno))?.f_flag;
+    let pairs = [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ];
+    Ok(pairs.into_iter().filter(|(have, _)| stat.contains(*have)).map(|(_, flag)| flag).collect())
+}

@@ -1,0 +1,13 @@
+//! Mounting: the runtime-spec's options, and the two families of system calls that perform them.
+//!
+//! The way of choice makes a mount that hangs nowhere, sets everything about it, and only then moves it to its place: it is never seen
+//! half-configured, and it can be recorded before it exists for others. mount(2) is for hosts that refuse the newer calls ([`Api`]).
+
+pub mod api;
+pub mod copy;
+pub mod id_map;
+pub mod options;
+pub mod table;
+
+pub use api::Api;
+pub use options::{Bind, Options, Propagation};

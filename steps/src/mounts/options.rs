@@ -1,0 +1,258 @@
+//! Mount options as config.md's table ("Linux mount options") and fstab(5) write them.
+
+use crate::sys::mount as attr;
+use nix::libc;
+use rustix::mount::MountFlags;
+use serde::{Deserialize, Serialize};
+
+/// A bind mount, of one mount or of all below it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// `bind`
+    One,
+    /// `rbind`
+    Recursive,
+}
+
+/// How mount events travel, mount_namespaces(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// Both ways.
+    Shared,
+    /// Into the mount alone.
+    Slave,
+    /// Not at all.
+    Private,
+    /// Not at all, and no bind.
+    Unbindable,
+}
+
+impl Propagation {
+    /// The flag of mount(2) and mount_setattr(2).
+    pub fn flag(self) -> u64 {
+        match self {
+            Self::Shared => libc::MS_SHARED,
+            Self::Slave => libc::MS_SLAVE,
+            Self::Private => libc::MS_PRIVATE,
+            Self::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+}
+
+/// What a list of options asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A bind mount.
+    pub bind: Option<Bind>,
+    /// Attributes of this mount to set, as `MOUNT_ATTR_*`.
+    pub set: u64,
+    /// Attributes of this mount to clear.
+    pub clear: u64,
+    /// Attributes of this mount and all below it to set.
+    pub recursive_set: u64,
+    /// Attributes of this mount and all below it to clear.
+    pub recursive_clear: u64,
+    /// Propagation, and whether for all mounts below too; in order.
+    pub propagation: Vec<(Propagation, bool)>,
+    /// Copy what the directory holds into the new tmpfs.
+    pub copy_up: bool,
+    /// Map ids, and whether those of all mounts below too.
+    pub id_map: Option<bool>,
+    /// For the file system itself: flags, and `key=value`.
+    pub data: Vec<String>,
+}
+
+/// How one option changes an attribute.
+enum Change {
+    Set(u64),
+    Clear(u64),
+    /// A choice among the access time settings replaces the others.
+    Atime(u64),
+}
+
+/// The options that are attributes of a mount. Each also exists with an `r` in front, for all mounts below.
+const ATTRIBUTES: &[(&str, Change)] = &[
+    ("ro", Change::Set(attr::RDONLY)),
+    ("rw", Change::Clear(attr::RDONLY)),
+    ("nosuid", Change::Set(attr::NOSUID)),
+    ("suid", Change::Clear(attr::NOSUID)),
+    ("nodev", Change::Set(attr::NODEV)),
+    ("dev", Change::Clear(attr::NODEV)),
+    ("noexec", Change::Set(attr::NOEXEC)),
+    ("exec", Change::Clear(attr::NOEXEC)),
+    ("nodiratime", Change::Set(attr::NODIRATIME)),
+    ("diratime", Change::Clear(attr::NODIRATIME)),
+    ("nosymfollow", Change::Set(attr::NOSYMFOLLOW)),
+    ("symfollow", Change::Clear(attr::NOSYMFOLLOW)),
+    ("noatime", Change::Atime(attr::NOATIME)),
+    ("atime", Change::Atime(attr::RELATIME)),
+    ("relatime", Change::Atime(attr::RELATIME)),
+    ("norelatime", Change::Atime(attr::RELATIME)),
+    ("strictatime", Change::Atime(attr::STRICTATIME)),
+    ("nostrictatime", Change::Atime(attr::RELATIME)),
+];
+
+/// Options that say what holds anyway, or that the kernel has long forgotten.
+const WITHOUT_EFFECT: &[&str] = &["defaults", "async", "loud", "nomand", "nolazytime", "noiversion", "silent"];
+
+impl Options {
+    /// Reads a list. The error names the option.
+    pub fn parse(list: &[String]) -> Result<Self, String> {
+        let mut options = Self::default();
+        list.iter().try_for_each(|option| options.add(option))?;
+        if options.copy_up && options.bind.is_some() {
+            return Err("tmpcopyup fills a tmpfs; it has no meaning for a bind mount".into());
+        }
+        if options.id_map.is_some() && options.bind.is_none() {
+            return Err("idmap needs a bind mount; add `bind` or `rbind`".into());
+        }
+        Ok(options)
+    }
+
+    fn add(&mut self, option: &str) -> Result<(), String> {
+        if self.add_attribute(option) || self.add_propagation(option) || WITHOUT_EFFECT.contains(&option) {
+            return Ok(());
+        }
+        match option {
+            "bind" => self.bind = self.bind.or(Some(Bind::One)),
+            "rbind" => self.bind = Some(Bind::Recursive),
+            "tmpcopyup" => self.copy_up = true,
+            "idmap" => self.id_map = Some(false),
+            "ridmap" => self.id_map = Some(true),
+            "remount" => return Err("`remount` is not performed: a container's mounts are new ones".into()),
+            "mand" => return Err("`mand` is not performed: kernels have no mandatory locks since 5.15".into()),
+            "" => return Err("an option is empty".into()),
+            _ if option.contains('\0') => return Err("an option cannot contain a NUL byte".into()),
+            _ => self.data.push(option.to_owned()),
+        }
+        Ok(())
+    }
+
+    fn add_attribute(&mut self, option: &str) -> bool {
+        let find = |name: &str| ATTRIBUTES.iter().find(|(candidate, _)| *candidate == name).map(|(_, change)| change);
+        // `ro` and `relatime` begin with an `r` of their own.
+        let (change, recursive) = match (find(option), option.strip_prefix('r').and_then(find)) {
+            (Some(change), _) => (change, false),
+            (None, Some(change)) => (change, true),
+            (None, None) => return false,
+        };
+        let (set, clear) = if recursive {
+            (&mut self.recursive_set, &mut self.recursive_clear)
+        } else {
+            (&mut self.set, &mut self.clear)
+        };
+        match *change {
+            Change::Set(bit) => {
+                *set |= bit;
+                *clear &= !bit;
+            }
+            Change::Clear(bit) => {
+                *clear |= bit;
+                *set &= !bit;
+            }
+            // The kernel wants the whole group cleared whenever one of it is set.
+            Change::Atime(bit) => {
+                *clear |= attr::ATIME;
+                *set = (*set & !attr::ATIME) | bit;
+            }
+        }
+        true
+    }
+
+    fn add_propagation(&mut self, option: &str) -> bool {
+        use Propagation::{Private, Shared, Slave, Unbindable};
+        let (kind, recursive) = match option {
+            "shared" => (Shared, false),
+            "rshared" => (Shared, true),
+            "slave" => (Slave, false),
+            "rslave" => (Slave, true),
+            "private" => (Private, false),
+            "rprivate" => (Private, true),
+            "unbindable" => (Unbindable, false),
+            "runbindable" => (Unbindable, true),
+            _ => return false,
+        };
+        self.propagation.push((kind, recursive));
+        true
+    }
+
+    /// Whether any attribute is asked for.
+    pub fn has_attributes(&self) -> bool {
+        self.set | self.clear | self.recursive_set | self.recursive_clear != 0
+    }
+
+    /// The attributes to set as mount(2)'s flags. Its flags replace all of a mount's, so `present`, those that the mount has, are kept
+    /// unless they are cleared: in a user namespace some are locked, and a call without them is refused.
+    pub fn flags(&self, present: MountFlags) -> MountFlags {
+        let set = self.set | self.recursive_set;
+        let cleared = (self.clear | self.recursive_clear) & !set;
+        let mut flags = present;
+        for (bit, flag) in FLAGS {
+            flags.set(*flag, (flags.contains(*flag) && cleared & bit == 0) || set & bit != 0);
+        }
+        flags
+    }
+}
+
+const FLAGS: &[(u64, MountFlags)] = &[
+    (attr::RDONLY, MountFlags::RDONLY),
+    (attr::NOSUID, MountFlags::NOSUID),
+    (attr::NODEV, MountFlags::NODEV),
+    (attr::NOEXEC, MountFlags::NOEXEC),
+    (attr::NOATIME, MountFlags::NOATIME),
+    (attr::STRICTATIME, MountFlags::STRICTATIME),
+    (attr::NODIRATIME, MountFlags::NODIRATIME),
+    (attr::NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Options {
+        Options::parse(&text.split(',').map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn attributes_propagation_and_data_are_told_apart() {
+        let options = parse("nosuid,strictatime,mode=755,size=65536k,rslave,noswap");
+        assert_eq!(options.set, attr::NOSUID | attr::STRICTATIME);
+        assert_eq!(options.clear, attr::ATIME);
+        assert_eq!(options.propagation, [(Propagation::Slave, true)]);
+        assert_eq!(options.data, ["mode=755", "size=65536k", "noswap"]);
+    }
+
+    #[test]
+    fn recursive_attributes_are_not_those_that_begin_with_an_r() {
+        assert_eq!(parse("ro").set, attr::RDONLY);
+        assert_eq!(parse("rro").recursive_set, attr::RDONLY);
+        assert_eq!(parse("rrw").recursive_clear, attr::RDONLY);
+        assert_eq!(parse("relatime").clear, attr::ATIME);
+        assert_eq!(parse("rrelatime").recursive_clear, attr::ATIME);
+        assert_eq!(parse("rbind").bind, Some(Bind::Recursive));
+        assert_eq!(parse("rnosymfollow").recursive_set, attr::NOSYMFOLLOW);
+    }
+
+    #[test]
+    fn the_last_one_wins() {
+        assert_eq!((parse("ro,rw").set, parse("ro,rw").clear), (0, attr::RDONLY));
+        assert_eq!(parse("noatime,strictatime").set, attr::STRICTATIME);
+        assert_eq!(parse("rbind,bind").bind, Some(Bind::Recursive));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        let refused = |text: &str| Options::parse(&text.split(',').map(str::to_owned).collect::<Vec<_>>()).unwrap_err();
+        assert!(refused("bind,tmpcopyup").contains("tmpcopyup"));
+        assert!(refused("idmap").contains("idmap"));
+        assert!(refused("bind,remount").contains("remount"));
+    }
+
+    #[test]
+    fn the_older_call_keeps_what_a_mount_has() {
+        let flags = parse("ro").flags(MountFlags::NOSUID | MountFlags::NODEV);
+        assert_eq!(flags, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV);
+        assert_eq!(parse("rw,suid").flags(MountFlags::NOSUID | MountFlags::RDONLY), MountFlags::empty());
+    }
+}

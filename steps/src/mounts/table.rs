@@ -1,0 +1,112 @@
+//! Mounts as the kernel lists them, and what tells one from another.
+
+use lifecycle_engine::error::EffectError;
+use rustix::fs::{AtFlags, StatxFlags, statx};
+use serde::{Deserialize, Serialize};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// What tells a mount from every other one of the same boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountId {
+    /// The kernel's number for it.
+    pub id: u64,
+    /// Whether the number is never used again (Linux 6.8).
+    pub unique: bool,
+}
+
+/// STATX_MNT_ID_UNIQUE, linux/stat.h (Linux 6.8).
+const MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// The identity of the mount that `fd` is in.
+pub fn mount_id(fd: impl AsFd) -> Result<MountId, EffectError> {
+    let ask = |mask: StatxFlags| {
+        let stat = statx(fd.as_fd(), c"", AtFlags::EMPTY_PATH, mask)
+            .map_err(|errno| EffectError::call("statx(mount id)", errno))?;
+        Ok::<_, EffectError>((stat.stx_mask & mask.bits() != 0).then_some(stat.stx_mnt_id))
+    };
+    if let Some(id) = ask(StatxFlags::from_bits_retain(MNT_ID_UNIQUE))? {
+        return Ok(MountId { id, unique: true });
+    }
+    if let Some(id) = ask(StatxFlags::MNT_ID)? {
+        return Ok(MountId { id, unique: false });
+    }
+    // Before 5.8 only procfs tells.
+    let path = format!("/proc/self/fdinfo/{}", std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd()));
+    let text = std::fs::read_to_string(&path).map_err(|error| EffectError::call(format!("read(\"{path}\")"), error))?;
+    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok());
+    id.map(|id| MountId { id, unique: false }).ok_or_else(|| EffectError::new(format!("{path} names no mount")))
+}
+
+/// One line of /proc/PID/mountinfo, proc_pid_mountinfo(5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The mount's id; used again after an unmount.
+    pub id: u64,
+    /// Which part of the file system it shows.
+    pub root: PathBuf,
+    /// Where.
+    pub target: PathBuf,
+    /// The file system's type.
+    pub kind: String,
+    /// The file system's own options.
+    pub data: String,
+}
+
+/// Reads the text of a mountinfo file. Lines that are not in its form are left out.
+pub fn parse(text: &str) -> Vec<Mount> {
+    text.lines().filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<Mount> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ');
+    let id = mount.next()?.parse().ok()?;
+    let root = unescape(mount.nth(2)?);
+    let target = unescape(mount.next()?);
+    let mut file_system = file_system.split(' ');
+    let kind = file_system.next()?.to_owned();
+    let data = file_system.nth(1)?.to_owned();
+    Some(Mount { id, root, target, kind, data })
+}
+
+/// Space, tab, newline and backslash are written as octal numbers.
+fn unescape(field: &str) -> PathBuf {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = (byte == b'\\').then(|| after.get(..3)).flatten();
+        if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()) {
+            out.push(byte);
+            rest = &after[3..];
+        } else {
+            out.push(byte);
+            rest = after;
+        }
+    }
+    PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_is_read() {
+        let text = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n\
+                    25 1 0:22 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\nnonsense\n";
+        let mounts = parse(text);
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[0].target, PathBuf::from("/mnt 2"));
+        assert_eq!(mounts[0].root, PathBuf::from("/mnt1"));
+        assert_eq!((mounts[1].kind.as_str(), mounts[1].data.as_str()), ("cgroup", "rw,cpu,cpuacct"));
+    }
+
+    #[test]
+    fn a_mount_is_told_from_another() {
+        let root = mount_id(std::fs::File::open("/").unwrap()).unwrap();
+        let proc = mount_id(std::fs::File::open("/proc").unwrap()).unwrap();
+        assert_ne!(root, proc);
+        assert_eq!(root, mount_id(std::fs::File::open("/").unwrap()).unwrap());
+    }
+}
