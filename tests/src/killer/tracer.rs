@@ -1,6 +1,6 @@
 //! The ptrace loop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::path::PathBuf;
@@ -104,6 +104,8 @@ struct Tracer {
     kill: Option<Kill>,
     phase: Phase,
     tracees: HashMap<Pid, Tracee>,
+    /// Every thread that was ever a tracee: a parent's report of a birth may come after the child's end.
+    met: HashSet<Pid>,
     /// Thread groups that have a number already.
     processes: HashMap<Pid, usize>,
     /// How many calls each process has made so far.
@@ -147,6 +149,7 @@ impl Tracer {
             kill: kill_at,
             phase: Phase::Watching,
             tracees: HashMap::from([(engine, first)]),
+            met: HashSet::from([engine]),
             processes: HashMap::from([(engine, 0)]),
             calls: vec![0],
             points: Vec::new(),
@@ -181,10 +184,7 @@ impl Tracer {
             }
             WaitStatus::PtraceEvent(pid, _, event) => {
                 self.stopped(pid);
-                if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 && self.has_become_foreign(pid) {
-                    return self.release(pid, None);
-                }
-                self.go_on(pid, None)
+                if self.at_event(pid, event) { self.release(pid, None) } else { self.go_on(pid, None) }
             }
             WaitStatus::Stopped(pid, signal) => {
                 self.stopped(pid);
@@ -194,10 +194,15 @@ impl Tracer {
         }
     }
 
-    /// Notes that a thread stands still, and gives a new one its number.
+    /// Notes that a thread stands still.
     fn stopped(&mut self, thread: Pid) {
-        if let Some(tracee) = self.tracees.get_mut(&thread) {
-            tracee.stopped = true;
+        self.meet(thread);
+        self.tracees.entry(thread).and_modify(|tracee| tracee.stopped = true);
+    }
+
+    /// Takes note of a thread that we have not met, and gives its process a number.
+    fn meet(&mut self, thread: Pid) {
+        if !self.met.insert(thread) {
             return;
         }
         let group = thread_group(thread).unwrap_or(thread);
@@ -206,7 +211,23 @@ impl Tracer {
         if process == next {
             self.calls.push(0);
         }
-        self.tracees.insert(thread, Tracee { process, stopped: true, at_point: false });
+        self.tracees.insert(thread, Tracee { process, stopped: false, at_point: false });
+    }
+
+    /// Looks at what a ptrace event says about a thread. Whether it is not ours any more.
+    fn at_event(&mut self, thread: Pid, event: i32) -> bool {
+        const BIRTHS: [ptrace::Event; 3] =
+            [ptrace::Event::PTRACE_EVENT_FORK, ptrace::Event::PTRACE_EVENT_VFORK, ptrace::Event::PTRACE_EVENT_CLONE];
+        if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 {
+            return self.has_become_foreign(thread);
+        }
+        // The child is traced from birth, but its first stop may be reported much later: it must not be forgotten until then.
+        if BIRTHS.iter().any(|birth| event == *birth as i32)
+            && let Ok(child) = ptrace::getevent(thread)
+        {
+            self.meet(Pid::from_raw(child as i32));
+        }
+        false
     }
 
     /// Whether the process now runs a program other than the one under test.
