@@ -7,6 +7,7 @@ use std::time::Duration;
 use lifecycle_tests::bundle::{Bundle, rootless_spec, spec};
 use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::lab::Lab;
+use lifecycle_tests::machine::Part;
 use lifecycle_tests::program::output;
 use serde_json::Value;
 
@@ -32,13 +33,13 @@ pub fn runc_runs_the_bundle_and_leaves_the_machine_as_it_was(lab: &Lab) -> TestR
     let run =
         Command::new("runc").arg("--root").arg(&root).args(["run", "--bundle"]).arg(bundle.dir()).arg("c1").output()?;
     assert_eq!(String::from_utf8_lossy(&run.stdout), "1 in runc\n", "{}", String::from_utf8_lossy(&run.stderr));
-    let difference = before.returns_within(&lab.scope(), Duration::from_secs(2))?;
     // runc leaves the parents of a cgroup path that it made; all else must be as before.
     let parent = format!("/{}", lab.token());
-    let left: Vec<_> = difference.changes.iter().filter(|change| !change.name.ends_with(&parent)).collect();
-    assert!(left.is_empty(), "{difference}");
-    for change in &difference.changes {
-        fs::remove_dir(&change.name)?;
+    let difference =
+        before.returns_within(&lab.scope(), Duration::from_secs(2), |change| change.name.ends_with(&parent))?;
+    assert!(difference.is_empty(), "{difference}");
+    for dir in lab.snapshot()?.part(Part::Cgroups).keys() {
+        fs::remove_dir(dir)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod bundle;
 mod killer;
 mod lab;
 mod machine;
+mod rounds;
 
 fn main() -> ExitCode {
     use Need::{Program, Root};
@@ -47,6 +48,12 @@ fn main() -> ExitCode {
         killer::every_point_can_be_reached_again,
         #[needs(Program("busybox"))]
         killer::a_thousand_calls_take_less_than_a_second,
+        #[needs(Root, Program("busybox"))]
+        rounds::a_lawful_pair_passes_every_kill,
+        #[needs(Root, Program("busybox"))]
+        rounds::a_change_before_its_intent_is_found_out,
+        #[needs(Root, Program("busybox"))]
+        rounds::an_undo_that_cannot_be_repeated_is_found_out,
         #[needs(Program("runc"))]
         bundle::the_fixture_is_what_runc_generates,
         #[needs(Root, Program("runc"), Program("busybox"))]

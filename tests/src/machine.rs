@@ -148,12 +148,19 @@ impl Snapshot {
     /// Looks again until the machine is as `self` was, at most for `patience`.
     ///
     /// Some of what a namespace takes with it goes a moment later: the kernel frees a network namespace, and a veth with it, from a work
-    /// queue, and a killed process is gone only when it has been scheduled once more. What is still different at the end is residue.
-    pub fn returns_within(&self, scope: &Scope, patience: Duration) -> Result<Difference> {
+    /// queue, and a killed process is gone only when it has been scheduled once more.
+    /// What is still different at the end is residue. Changes that are `kept` on purpose are not waited for, and not returned.
+    pub fn returns_within(
+        &self,
+        scope: &Scope,
+        patience: Duration,
+        kept: impl Fn(&Change) -> bool,
+    ) -> Result<Difference> {
         let deadline = Instant::now() + patience;
         loop {
             processes::reap();
-            let difference = self.difference(&Self::take(scope)?);
+            let mut difference = self.difference(&Self::take(scope)?);
+            difference.changes.retain(|change| !kept(change));
             if difference.is_empty() || Instant::now() >= deadline {
                 return Ok(difference);
             }
