@@ -1,0 +1,23 @@
+//! What the whole-program tests are made of.
+//!
+//! - [`machine`]: a snapshot of the machine, and the readable difference of two.
+//! - [`killer`]: SIGKILL at an exact system call of the engine or of a process that it made.
+//! - [`lab`]: a machine of its own for each test: its own mounts, network, processes and `/run`.
+//! - [`rounds`]: the law itself, over any pair of an apply and an undo.
+//! - [`bundle`]: OCI bundles small enough to make one per test.
+//! - [`program`]: the `lifecycle` program under test.
+//! - [`audit`]: what carries our names on the real machine once the tests are over.
+//! - [`harness`]: runs tests, each in its lab, and names what it had to skip and why.
+
+pub mod audit;
+pub mod bundle;
+mod error;
+pub mod harness;
+pub mod killer;
+pub mod lab;
+pub mod machine;
+pub mod program;
+pub mod rounds;
+mod sys;
+
+pub use error::{Error, Result, While};

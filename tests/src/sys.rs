@@ -1,0 +1,43 @@
+//! The two calls that have no safe wrapper.
+
+#![expect(unsafe_code, reason = "ptrace's start and its union have no safe form")]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::ptrace;
+use nix::unistd::Pid;
+
+/// Makes the program stop at its exec, traced by the thread that starts it.
+pub(crate) fn trace_from_exec(command: &mut Command) {
+    // SAFETY: the closure runs between fork and exec and makes one system call, which is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| ptrace::traceme().map_err(io::Error::from));
+    }
+}
+
+/// Why a traced thread stopped at a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// It is about to make the call.
+    Entry { number: u64, arguments: [u64; 6] },
+    /// The call has returned.
+    Exit,
+    /// It stopped for another reason.
+    Neither,
+}
+
+/// Where a thread in a syscall stop is.
+pub(crate) fn syscall_at(thread: Pid) -> nix::Result<At> {
+    let info = ptrace::syscall_info(thread)?;
+    Ok(match info.op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            // SAFETY: `op` says that the kernel filled the `entry` member of the union.
+            let entry = unsafe { info.u.entry };
+            At::Entry { number: entry.nr, arguments: entry.args }
+        }
+        libc::PTRACE_SYSCALL_INFO_EXIT => At::Exit,
+        _ => At::Neither,
+    })
+}
