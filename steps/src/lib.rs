@@ -4,5 +4,6 @@
 
 pub mod effects;
 mod registry;
+pub mod spec;
 
 pub use registry::registry;
