@@ -5,5 +5,6 @@
 pub mod effects;
 mod registry;
 pub mod spec;
+pub mod sys;
 
 pub use registry::registry;
