@@ -5,6 +5,7 @@
 pub mod effects;
 pub mod facts;
 pub mod mounts;
+pub mod outcomes;
 mod registry;
 pub mod spec;
 pub mod sys;
