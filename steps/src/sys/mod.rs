@@ -7,6 +7,7 @@ pub mod clone;
 pub mod fd;
 pub mod keyring;
 pub mod mount;
+pub mod probe;
 pub mod seccomp;
 
 use std::io;
