@@ -3,6 +3,7 @@
 //! A step is one file below the folder of its subject; an effect is one file in [`effects`]. Both are listed in [`registry()`].
 
 pub mod effects;
+pub mod outcomes;
 mod registry;
 
 pub use registry::registry;
