@@ -5,5 +5,6 @@
 pub mod effects;
 pub mod outcomes;
 mod registry;
+pub mod spec;
 
 pub use registry::registry;

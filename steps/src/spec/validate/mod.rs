@@ -1,0 +1,144 @@
+//! What the runtime-spec demands of a `config.json`, as far as the file alone can tell.
+
+mod linux;
+mod process;
+mod resources;
+
+use super::{Hooks, Mount, NamespaceType, Spec};
+use std::fmt;
+use std::path::Path;
+
+/// One violation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `process.cwd`, `mounts[2].destination`.
+    pub path: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Every violation in the file, in the order of the spec's sections; none if it is valid.
+pub fn validate(spec: &Spec) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    version(&spec.oci_version, &mut problems);
+    root(spec, &mut problems);
+    mounts(&spec.mounts, &mut problems);
+    if let Some(process) = &spec.process {
+        process::check(process, &mut problems);
+    }
+    host_names(spec, &mut problems);
+    hooks(&spec.hooks, &mut problems);
+    if spec.annotations.contains_key("") {
+        problems.add("annotations", "a key is empty; give it a name");
+    }
+    linux::check(spec, &mut problems);
+    resources::check(&spec.linux.resources, &mut problems);
+    problems.found
+}
+
+/// Where the checks put what they find.
+#[derive(Default)]
+struct Problems {
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.found.push(Problem { path: path.into(), message: message.into() });
+    }
+
+    fn absolute(&mut self, field: impl Into<String>, path: &Path) {
+        if !path.is_absolute() {
+            self.add(field, format!("`{}` must be an absolute path", path.display()));
+        } else if path.as_os_str().as_encoded_bytes().contains(&0) {
+            self.add(field, "a path cannot contain a NUL byte");
+        }
+    }
+}
+
+/// "MUST be in SemVer v2.0.0 format"; every 1.x is compatible with what 1.3 describes.
+fn version(version: &str, problems: &mut Problems) {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    let is_number = |text: &&str| {
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_digit())
+            && (text.len() == 1 || !text.starts_with('0'))
+    };
+    if numbers.len() != 3 || !numbers.iter().all(is_number) {
+        problems.add("ociVersion", format!("`{version}` is not a version; write MAJOR.MINOR.PATCH, such as 1.3.0"));
+    } else if numbers[0] != "1" {
+        problems.add("ociVersion", format!("version {version} is not supported; this runtime knows 1.0.0 to 1.3.x"));
+    }
+}
+
+fn root(spec: &Spec, problems: &mut Problems) {
+    match &spec.root {
+        None => problems.add("root", "is required on Linux; write {\"path\": \"rootfs\"}"),
+        Some(root) if root.path.as_os_str().is_empty() => {
+            problems.add("root.path", "is empty; name the root file system's directory");
+        }
+        Some(_) => {}
+    }
+}
+
+fn mounts(mounts: &[Mount], problems: &mut Problems) {
+    for (index, mount) in mounts.iter().enumerate() {
+        let field = |name: &str| format!("mounts[{index}].{name}");
+        if mount.destination.as_os_str().is_empty() {
+            problems.add(field("destination"), "is empty; name a path in the container");
+        }
+        if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+            problems.add(field("uidMappings"), "uidMappings and gidMappings must be given together");
+        }
+        linux::mappings(&field("uidMappings"), &mount.uid_mappings, problems);
+        linux::mappings(&field("gidMappings"), &mount.gid_mappings, problems);
+        if mount.source.is_none() && mount.options.iter().any(|option| option == "bind" || option == "rbind") {
+            problems.add(field("source"), "a bind mount needs a source");
+        }
+    }
+}
+
+/// The names belong to the uts namespace; in the host's they would rename the host.
+fn host_names(spec: &Spec, problems: &mut Problems) {
+    for (field, name) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+        let Some(name) = name else { continue };
+        if spec.namespace(NamespaceType::Uts).is_none() {
+            problems.add(
+                field,
+                "needs a uts namespace: it would rename the host; add {\"type\": \"uts\"} to linux.namespaces",
+            );
+        }
+        // The kernel's __NEW_UTS_LEN.
+        if name.len() > 64 {
+            problems.add(field, format!("is {} bytes long; the kernel takes 64", name.len()));
+        }
+    }
+}
+
+fn hooks(hooks: &Hooks, problems: &mut Problems) {
+    let kinds = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ];
+    for (kind, hooks) in kinds {
+        for (index, hook) in hooks.iter().enumerate() {
+            let field = format!("hooks.{kind}[{index}]");
+            problems.absolute(format!("{field}.path"), &hook.path);
+            if hook.timeout.is_some_and(|timeout| timeout <= 0) {
+                problems.add(format!("{field}.timeout"), "must be greater than zero; leave it out for no limit");
+            }
+            process::environment(&format!("{field}.env"), hook.env.iter().map(String::as_str), problems);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `linux.resources`.
+
+use super::Problems;
+use crate::spec::{BlockIo, DeviceType, HugepageLimit, Memory, Resources};
+use std::collections::BTreeMap;
+
+pub(super) fn check(resources: &Resources, problems: &mut Problems) {
+    for (index, rule) in resources.devices.iter().enumerate() {
+        let field = format!("linux.resources.devices[{index}]");
+        if rule.access.as_deref().is_some_and(|access| access.contains(|c| !"rwm".contains(c))) {
+            problems.add(format!("{field}.access"), "is made of `r`, `w` and `m`");
+        }
+        if rule.kind == Some(DeviceType::P) {
+            problems.add(format!("{field}.type"), "a FIFO is not a device; write `a`, `b` or `c`");
+        }
+    }
+    if let Some(memory) = &resources.memory {
+        check_memory(memory, problems);
+    }
+    if let Some(cpu) = &resources.cpu {
+        if cpu.idle.is_some_and(|idle| idle != 0 && idle != 1) {
+            problems.add("linux.resources.cpu.idle", "is 0 or 1");
+        }
+        if cpu.burst.is_some_and(|burst| cpu.quota.is_some_and(|quota| quota > 0 && burst > quota as u64)) {
+            problems.add("linux.resources.cpu.burst", "cannot be above the quota");
+        }
+    }
+    if let Some(block) = &resources.block_io {
+        check_block_io(block, problems);
+    }
+    hugepages(&resources.hugepage_limits, problems);
+    unified(&resources.unified, problems);
+}
+
+fn check_memory(memory: &Memory, problems: &mut Problems) {
+    if memory.swappiness.is_some_and(|swappiness| swappiness > 100) {
+        problems.add("linux.resources.memory.swappiness", "must lie between 0 and 100");
+    }
+    if let (Some(limit), Some(swap)) = (memory.limit, memory.swap)
+        && swap > 0
+        && (limit > swap || limit == -1)
+    {
+        problems.add("linux.resources.memory.swap", "is memory and swap together, so it cannot be below `limit`");
+    }
+}
+
+fn check_block_io(block: &BlockIo, problems: &mut Problems) {
+    // 0 leaves the weight as it is, as in every runtime written in Go.
+    let bad = |weight: Option<u16>| weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight));
+    for (name, weight) in [("weight", block.weight), ("leafWeight", block.leaf_weight)] {
+        if bad(weight) {
+            problems.add(format!("linux.resources.blockIO.{name}"), "must lie between 10 and 1000");
+        }
+    }
+    for (index, device) in block.weight_device.iter().enumerate() {
+        let field = format!("linux.resources.blockIO.weightDevice[{index}]");
+        if device.weight.is_none() && device.leaf_weight.is_none() {
+            problems.add(&field, "needs `weight` or `leafWeight`");
+        }
+        if bad(device.weight) || bad(device.leaf_weight) {
+            problems.add(&field, "its weights must lie between 10 and 1000");
+        }
+    }
+}
+
+fn hugepages(limits: &[HugepageLimit], problems: &mut Problems) {
+    for (index, limit) in limits.iter().enumerate() {
+        let number = limit
+            .page_size
+            .strip_suffix("KB")
+            .or(limit.page_size.strip_suffix("MB"))
+            .or(limit.page_size.strip_suffix("GB"));
+        if !number.is_some_and(|number| !number.starts_with('0') && number.parse::<u64>().is_ok()) {
+            problems.add(
+                format!("linux.resources.hugepageLimits[{index}].pageSize"),
+                format!("`{}` is not a size such as 64KB, 2MB or 1GB", limit.page_size),
+            );
+        }
+        if limits[..index].iter().any(|earlier| earlier.page_size == limit.page_size) {
+            problems.add(
+                format!("linux.resources.hugepageLimits[{index}].pageSize"),
+                format!("{} is listed twice", limit.page_size),
+            );
+        }
+    }
+}
+
+/// Keys are names of files in the cgroup's directory; anything else would write elsewhere on the host.
+fn unified(files: &BTreeMap<String, String>, problems: &mut Problems) {
+    for name in files.keys() {
+        if name.contains('/') || !name.contains('.') || name.starts_with('.') {
+            problems.add(format!("linux.resources.unified.{name}"), "is not a control file's name such as memory.max");
+        }
+    }
+}
