@@ -6,5 +6,6 @@ pub mod effects;
 pub mod outcomes;
 mod registry;
 pub mod spec;
+pub mod sys;
 
 pub use registry::registry;

@@ -1,0 +1,56 @@
+//! close_range(2).
+
+use super::check;
+use nix::libc;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// Marks every descriptor from `first` on as one that exec closes (CVE-2024-21626: a leaked one is a way out of the container).
+///
+/// Kernels before 5.11 lack the call's flag; there each descriptor in /proc/self/fd is marked.
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: the call changes a flag of descriptors and touches no memory.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    match check(answer) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => mark_each(first),
+        answer => answer.map(drop),
+    }
+}
+
+fn mark_each(first: RawFd) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()).filter(|fd| *fd >= first) else {
+            continue;
+        };
+        // SAFETY: it was open a moment ago, and a flag is all that is changed. That of a descriptor closed meanwhile (the directory's own
+        // is still open here) gives EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        match rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC) {
+            Ok(()) | Err(rustix::io::Errno::BADF) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn descriptors_from_the_first_on_are_marked_by_either_way() {
+        for mark in [close_on_exec_from, mark_each] {
+            let low = File::open("/dev/null").unwrap();
+            let high = rustix::io::fcntl_dupfd_cloexec(&low, 500).unwrap();
+            fcntl_setfd(&low, FdFlags::empty()).unwrap();
+            fcntl_setfd(&high, FdFlags::empty()).unwrap();
+            mark(high.as_raw_fd()).unwrap();
+            assert_eq!(fcntl_getfd(&low).unwrap(), FdFlags::empty());
+            assert_eq!(fcntl_getfd(&high).unwrap(), FdFlags::CLOEXEC);
+        }
+    }
+}
