@@ -5,6 +5,7 @@
 pub mod effects;
 pub mod outcomes;
 mod registry;
+pub mod spawn;
 pub mod spec;
 pub mod sys;
 
