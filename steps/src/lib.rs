@@ -7,6 +7,7 @@ pub mod facts;
 pub mod mounts;
 pub mod outcomes;
 mod registry;
+pub mod spawn;
 pub mod spec;
 pub mod sys;
 
