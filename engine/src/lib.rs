@@ -7,6 +7,7 @@ pub mod effect;
 pub mod error;
 pub mod facts;
 pub mod program;
+pub mod render;
 pub mod site;
 pub mod step;
 mod sys;
