@@ -1,1 +1,52 @@
-fn main() {}
+//! `lifecycle`: shows, runs and takes back container lifecycles that are written as plans.
+
+mod args;
+mod commands;
+mod print;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use print::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return wrong_usage(&usage),
+    };
+    dispatch(&cli).unwrap_or_else(|failure| {
+        eprintln!("{:?}", failure.report);
+        ExitCode::from(failure.code)
+    })
+}
+
+/// Also `--help` and `--version`. `run` must not answer with a code that could be the container's own.
+fn wrong_usage(usage: &clap::Error) -> ExitCode {
+    let running = std::env::args_os().nth(1).is_some_and(|command| command == "run");
+    // Nothing can be said where neither stdout nor stderr can be written to.
+    let _ = usage.print();
+    match usage.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if running => ExitCode::from(print::ENGINE_FAILED),
+        code => ExitCode::from(code as u8),
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Completions(args) => commands::completions::run(args),
+        Command::Man(args) => commands::man::run(args),
+        Command::Run(args) => commands::run::run(global, args),
+        Command::Runs(args) => commands::runs::run(global, args),
+        Command::Show(args) => commands::show::run(global, args),
+        Command::Logs(args) => commands::logs::run(global, args),
+        Command::Undo(args) => commands::undo::run(global, args),
+        Command::Recover(args) => commands::recover::run(global, args),
+        Command::Audit(args) => commands::audit::run(global, args),
+        // The others are added with their modules.
+        other => Err(print::refused(format!("{other:?} is not available in this build"), "see lifecycle --help")),
+    }
+}

@@ -15,6 +15,7 @@ pub mod facts;
 pub mod plan;
 pub mod program;
 pub mod run;
+pub mod render;
 pub mod site;
 pub mod step;
 mod sys;

@@ -1,0 +1,11 @@
+//! `lifecycle runs`.
+
+use std::process::ExitCode;
+
+use crate::args::{Global, Runs};
+use crate::print::{Failure, refused};
+
+/// Executes the command.
+pub fn run(_: &Global, args: &Runs) -> Result<ExitCode, Failure> {
+    Err(refused(format!("{args:?}: the engine is not linked yet"), "wait for it"))
+}

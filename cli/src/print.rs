@@ -1,0 +1,79 @@
+//! What every command prints with: stdout without a panic on a closed pipe, and failures in one shape.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::args::{Global, When};
+
+/// The exit code of a failure of our own, as in `docker run` and `env`.
+pub const ENGINE_FAILED: u8 = 125;
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// The report, ready to print.
+    pub report: miette::Report,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl Failure {
+    /// A failure with an exit code of its own.
+    pub fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+}
+
+impl From<miette::Report> for Failure {
+    fn from(report: miette::Report) -> Self {
+        Self { report, code: ENGINE_FAILED }
+    }
+}
+
+/// Something could not be done; `why` is what the system said.
+pub fn failed(what: impl fmt::Display, why: &dyn fmt::Display) -> Failure {
+    miette::miette!("{what}: {why}").into()
+}
+
+/// Something could not be done, and this is what to do about it.
+pub fn refused(what: impl fmt::Display, help: impl fmt::Display) -> Failure {
+    miette::miette!(help = help.to_string(), "{what}").into()
+}
+
+/// Writes to stdout. A reader that has gone (`| head`) has what it wants.
+pub fn bytes(text: &[u8]) -> Result<ExitCode, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(failed("cannot write to stdout", &e)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Writes text to stdout, see [`bytes`].
+pub fn text(text: &str) -> Result<ExitCode, Failure> {
+    bytes(text.as_bytes())
+}
+
+/// Whether stdout takes colour.
+pub fn color(global: &Global) -> bool {
+    match global.color {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => {
+            let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+            std::io::stdout().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+        }
+    }
+}
+
+/// The columns of the terminal, between 60 and 120; 80 where there is none, so that files are the same everywhere.
+pub fn width() -> usize {
+    let columns = if std::io::stdout().is_terminal() {
+        rustix::termios::tcgetwinsize(std::io::stdout()).map_or(80, |size| usize::from(size.ws_col))
+    } else {
+        80
+    };
+    columns.clamp(60, 120)
+}

@@ -1,0 +1,24 @@
+//! Rendering: one model of what a program would do ([`DryRun`]) and its forms, and the same for what a run did.
+//!
+//! A new format is one file here. Everything that is shown passes through the model, where sensitive values are redacted.
+
+// pub mod catalogue;
+pub mod diff;
+// pub mod dot;
+pub mod json;
+// pub mod mermaid;
+mod model;
+mod paint;
+pub mod saved;
+// pub mod show;
+// pub mod svg;
+pub mod text;
+// pub mod trace;
+mod view;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use model::{DryRun, Edge, Effect, How, Param, Run, Scope, Step, Summary, VERSION, Why};
