@@ -11,7 +11,6 @@ pub mod facts;
 pub mod journal;
 pub mod lines;
 pub mod expr;
-pub mod facts;
 pub mod plan;
 pub mod program;
 pub mod run;
