@@ -80,7 +80,9 @@ fn apply(order: &Order, effect: &dyn Effect) -> Result<(), Failure> {
                 block_on(pending, cx)?
             }
             // A site's process is inert until it hears from the engine, and ends when it hears that there is none.
-            Applied::Done(outcome) | Applied::Site { outcome, channel: _ } => outcome,
+            Applied::Done(outcome) | Applied::Site { outcome, .. } => outcome,
+            // It has changed nothing itself, and there is no run around it here.
+            Applied::UndoRun => Value::Null,
         };
         write(&mut journal, &json!({ "outcome": outcome }))?;
         Ok(())
