@@ -1,1 +1,13 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
+
+mod directory;
+mod file;
+mod node;
+mod placed;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use directory::Directory;
+pub use file::File;
+pub use node::{Device, Fifo, Symlink};
+pub use placed::{Existing, Identity};
