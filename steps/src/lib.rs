@@ -4,6 +4,7 @@
 
 pub mod effects;
 pub mod outcomes;
+pub mod process;
 mod registry;
 pub mod spec;
 pub mod sys;

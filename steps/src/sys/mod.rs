@@ -7,7 +7,9 @@ pub mod clone;
 pub mod fd;
 pub mod keyring;
 pub mod mount;
+pub mod namespace;
 pub mod seccomp;
+pub mod signal;
 
 use std::io;
 
