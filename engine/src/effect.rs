@@ -140,6 +140,9 @@ pub enum Applied {
         outcome: Value,
         /// The engine's end of the socket pair.
         channel: OwnedFd,
+        /// The read ends of the pipes that take what the process and what becomes of it print; the engine shows the lines under the step's
+        /// name. Empty where its output is the engine's own.
+        output: Vec<OwnedFd>,
     },
 }
 
