@@ -6,6 +6,7 @@ pub mod effects;
 pub mod facts;
 pub mod mounts;
 pub mod outcomes;
+pub mod process;
 mod registry;
 pub mod spawn;
 pub mod spec;

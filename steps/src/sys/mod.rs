@@ -9,7 +9,9 @@ pub mod fd;
 pub mod keyring;
 pub mod mount;
 pub mod probe;
+pub mod namespace;
 pub mod seccomp;
+pub mod signal;
 
 use std::io;
 

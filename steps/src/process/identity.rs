@@ -1,0 +1,241 @@
+//! Telling a process from a later one with the same pid, and ending it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use lifecycle_engine::effect::{Cx, Interest, Pending, Undone};
+use lifecycle_engine::error::EffectError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
+};
+use serde_json::Value;
+
+use crate::outcomes::Process;
+
+/// How long a killed process may take to die. It can hang in the kernel (a dead NFS server), and is then reported instead of waited for.
+const DEATH: Duration = Duration::from_secs(10);
+
+impl Process {
+    /// The identity of a process that is there now.
+    pub fn of(pid: Pid) -> io::Result<Self> {
+        let dir = proc_dir(pid)?;
+        Ok(Self { pid: pid.as_raw_nonzero().get(), start: start_of(&dir)?, boot: boot()? })
+    }
+
+    /// Its directory in /proc; `None` if it is gone, or if the pid is another's by now.
+    ///
+    /// The directory stands for the process itself: files in it that are opened after the pid was used again give ESRCH.
+    pub fn directory(&self) -> io::Result<Option<OwnedFd>> {
+        if self.boot != boot()? {
+            return Ok(None);
+        }
+        let found = self.raw()?;
+        match proc_dir(found).and_then(|dir| Ok((start_of(&dir)?, dir))) {
+            Ok((start, dir)) if start == self.start => Ok(Some(dir)),
+            Ok(_) => Ok(None),
+            Err(error) if gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A descriptor that stands for it; `None` if it is gone, or if the pid is another's by now. A zombie is still there.
+    pub fn watch(&self) -> io::Result<Option<Watched>> {
+        let pidfd = match pidfd_open(self.raw()?, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        // In this order: a pid that was used again between the two has another start time.
+        Ok(self.directory()?.map(|_| Watched { pidfd }))
+    }
+
+    /// Kills it and waits until it is dead; one that is gone, or was never ours, is done.
+    pub(crate) fn kill(&self) -> Result<Undone, EffectError> {
+        let watched = self.watch().map_err(|e| EffectError::call(format!("pidfd_open({})", self.pid), e))?;
+        let Some(watched) = watched else { return Ok(Undone::Done) };
+        watched.signal(Signal::KILL).map_err(|e| EffectError::call(format!("kill({}, SIGKILL)", self.pid), e))?;
+        if watched.is_dead()? {
+            watched.reap()?;
+            return Ok(Undone::Done);
+        }
+        Ok(Undone::Pending(Box::new(Dying { pid: self.pid, watched, deadline: Instant::now() + DEATH })))
+    }
+
+    fn raw(&self) -> io::Result<Pid> {
+        Pid::from_raw(self.pid).filter(|_| self.pid > 0).ok_or_else(|| io::Error::from(Errno::INVAL))
+    }
+}
+
+/// The errors by which the kernel says that a process is not there.
+fn gone(error: &io::Error) -> bool {
+    [Errno::NOENT, Errno::SRCH].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
+
+fn proc_dir(pid: Pid) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(open(format!("/proc/{}", pid.as_raw_nonzero()), flags, Mode::empty())?)
+}
+
+/// Field 22 of `stat`; the name in field 2 may hold spaces and parentheses, so fields are counted from its last one.
+fn start_of(dir: &OwnedFd) -> io::Result<u64> {
+    let stat = openat(dir, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let text = io::read_to_string(std::fs::File::from(stat))?;
+    let field = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok());
+    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no start time"))
+}
+
+fn boot() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+}
+
+/// A process that cannot be taken for another.
+#[derive(Debug)]
+pub struct Watched {
+    pidfd: OwnedFd,
+}
+
+/// What became of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It has ended: its exit code, or 128 + the signal that killed it.
+    Code(i32),
+    /// It has ended, and its parent is who was told how.
+    Unknown,
+}
+
+impl Watched {
+    /// Watches a process by a descriptor that the kernel made with it.
+    pub(crate) fn new(pidfd: OwnedFd) -> Self {
+        Self { pidfd }
+    }
+
+    /// Readable once it is dead.
+    pub(crate) fn interest(&self) -> Interest {
+        Interest::read(self.pidfd.as_raw_fd())
+    }
+
+    /// Sends a signal; one to a process that is dead is lost.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether it is dead (a zombie is).
+    pub(crate) fn is_dead(&self) -> Result<bool, EffectError> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let ready = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&now)));
+        ready.map(|n| n > 0).map_err(|e| EffectError::call("poll(pidfd)", e))
+    }
+
+    /// Takes the dead process's exit code, if it is a child of ours.
+    pub(crate) fn reap(&self) -> Result<Fate, EffectError> {
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(Some(status)) => Ok(Fate::Code(code(&status))),
+            Ok(None) | Err(Errno::CHILD) => Ok(Fate::Unknown),
+            Err(e) => Err(EffectError::call("waitid(P_PIDFD, WEXITED)", e)),
+        }
+    }
+
+    /// Kills it, waits for its end and reaps it. For a child that has not begun to do anything.
+    pub(crate) fn end(&self) -> Result<(), EffectError> {
+        self.signal(Signal::KILL).map_err(|e| EffectError::call("pidfd_send_signal(SIGKILL)", e))?;
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut polled, None)).map_err(|e| EffectError::call("poll(pidfd)", e))?;
+        self.reap().map(drop)
+    }
+}
+
+fn code(status: &WaitIdStatus) -> i32 {
+    status.exit_status().or_else(|| status.terminating_signal().map(|n| 128 + n)).unwrap_or(128)
+}
+
+/// A killed process that is not dead yet.
+struct Dying {
+    pid: i32,
+    watched: Watched,
+    deadline: Instant,
+}
+
+impl Pending for Dying {
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        wants.push(self.watched.interest());
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.deadline)
+    }
+
+    fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
+        if self.watched.is_dead()? {
+            return self.watched.reap().map(|_| Some(Value::Null));
+        }
+        if Instant::now() < self.deadline {
+            return Ok(None);
+        }
+        Err(EffectError::new(format!("process {} does not die of SIGKILL", self.pid)).help(format!(
+            "it hangs in the kernel, see /proc/{}/stack (a dead network file system, a broken disk?); undo again once that is repaired",
+            self.pid
+        )))
+    }
+
+    fn cancel(&mut self, _: &mut Cx) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn sleeper() -> std::process::Child {
+        Command::new("/bin/sleep").arg("60").stdin(Stdio::null()).spawn().expect("sleep")
+    }
+
+    fn pid(child: &std::process::Child) -> Pid {
+        Pid::from_raw(child.id() as i32).expect("pid")
+    }
+
+    #[test]
+    fn a_process_is_known_again_and_another_with_its_pid_is_not() {
+        let mut child = sleeper();
+        let process = Process::of(pid(&child)).expect("identity");
+        assert!(process.watch().expect("watch").is_some());
+        let later = Process { start: process.start + 1, ..process.clone() };
+        assert!(later.watch().expect("watch").is_none());
+        assert!(matches!(later.kill(), Ok(Undone::Done)));
+        let rebooted = Process { boot: "another".into(), ..process.clone() };
+        assert!(rebooted.watch().expect("watch").is_none());
+        assert!(child.try_wait().expect("wait").is_none(), "the wrong process was killed");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(process.watch().expect("watch").is_none());
+        assert!(matches!(process.kill(), Ok(Undone::Done)));
+    }
+
+    #[test]
+    fn a_killed_child_is_waited_for_and_reaped() {
+        let child = sleeper();
+        let process = Process::of(pid(&child)).expect("identity");
+        let watched = process.watch().expect("watch").expect("there");
+        watched.end().expect("end");
+        assert!(process.directory().expect("read").is_none(), "a zombie is left");
+    }
+
+    #[test]
+    fn an_exit_code_is_the_code_or_128_and_the_signal() {
+        for (script, want) in [("exit 3", 3), ("kill -9 $$", 137)] {
+            let child = Command::new("/bin/sh").args(["-c", script]).spawn().expect("sh");
+            let watched = Process::of(pid(&child)).expect("identity").watch().expect("watch").expect("there");
+            while !watched.is_dead().expect("poll") {
+                std::thread::yield_now();
+            }
+            assert_eq!(watched.reap().expect("reap"), Fate::Code(want));
+        }
+    }
+}
