@@ -140,12 +140,8 @@ pub enum Applied {
         outcome: Value,
         /// The engine's end of the socket pair.
         channel: OwnedFd,
-<<<<<<< HEAD
-        /// Pipes with what the process prints, to be shown line by line under the step's name. Not blocking.
-=======
         /// The read ends of the pipes that take what the process and what becomes of it print; the engine shows the lines under the step's
         /// name. Empty where its output is the engine's own.
->>>>>>> proc
         output: Vec<OwnedFd>,
     },
     /// The run's earlier pieces of work are to be undone now, and the run with them: what a plan that deletes does.
