@@ -5,6 +5,7 @@
 pub mod effects;
 pub mod outcomes;
 pub mod process;
+pub mod facts;
 mod registry;
 pub mod spec;
 pub mod sys;

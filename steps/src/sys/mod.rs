@@ -8,6 +8,7 @@ pub mod fd;
 pub mod keyring;
 pub mod mount;
 pub mod namespace;
+pub mod probe;
 pub mod seccomp;
 pub mod signal;
 

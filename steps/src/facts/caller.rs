@@ -1,0 +1,113 @@
+//! Who calls: ids, capabilities, limits, working directory.
+
+use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// A range of ids that the caller may map into a user namespace (subuid(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The first.
+    pub start: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// A resource limit of the caller; `None` is "unlimited".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// What the kernel enforces.
+    pub soft: Option<u64>,
+    /// What `soft` may be raised to.
+    pub hard: Option<u64>,
+}
+
+/// Names such as `CAP_KILL`, in the kernel's order.
+pub(super) fn effective_capabilities() -> Value {
+    let Ok(sets) = rustix::thread::capabilities(None) else { return json!([]) };
+    sets.effective.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+}
+
+/// The ranges that the file gives to the caller, by name or by number.
+pub(super) fn subordinate_ids(file: &str) -> Value {
+    let uid = rustix::process::getuid().as_raw();
+    let name = user_name(uid);
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    json!(ranges(&text, name.as_deref(), uid))
+}
+
+/// Reads subuid(5): `name-or-number:start:count`. Lines of any other form grant nothing.
+fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
+    let is_caller = |owner: &str| Some(owner) == name || owner.parse() == Ok(uid);
+    let range = |line: &str| {
+        let [owner, start, count] = line.trim().split(':').collect::<Vec<_>>().try_into().ok()?;
+        let range = IdRange { start: start.parse().ok()?, count: count.parse().ok()? };
+        (is_caller(owner) && range.count > 0).then_some(range)
+    };
+    text.lines().filter_map(range).collect()
+}
+
+/// From /etc/passwd alone: a static program cannot ask NSS.
+fn user_name(uid: u32) -> Option<String> {
+    let text = std::fs::read_to_string("/etc/passwd").ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+pub(super) fn working_directory() -> Value {
+    std::env::current_dir().map_or(Value::Null, |path| json!(path))
+}
+
+/// By the names of getrlimit(2), without `RLIMIT_`.
+pub(super) fn limits() -> Value {
+    let all = [
+        ("AS", Resource::As),
+        ("CORE", Resource::Core),
+        ("CPU", Resource::Cpu),
+        ("DATA", Resource::Data),
+        ("FSIZE", Resource::Fsize),
+        ("LOCKS", Resource::Locks),
+        ("MEMLOCK", Resource::Memlock),
+        ("MSGQUEUE", Resource::Msgqueue),
+        ("NICE", Resource::Nice),
+        ("NOFILE", Resource::Nofile),
+        ("NPROC", Resource::Nproc),
+        ("RSS", Resource::Rss),
+        ("RTPRIO", Resource::Rtprio),
+        ("RTTIME", Resource::Rttime),
+        ("SIGPENDING", Resource::Sigpending),
+        ("STACK", Resource::Stack),
+    ];
+    let limit = |resource| {
+        let limit = getrlimit(resource);
+        json!(Limit { soft: limit.current, hard: limit.maximum })
+    };
+    Value::Object(all.into_iter().map(|(name, resource)| (name.to_owned(), limit(resource))).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_callers_own_ranges_count() {
+        let text = "alice:100000:65536\n1000:300000:10\nbob:1:1\nalice:bad:1\nalice:5\nalice:7:0\n";
+        let alice = [IdRange { start: 100_000, count: 65536 }, IdRange { start: 300_000, count: 10 }];
+        assert_eq!(ranges(text, Some("alice"), 1000), alice);
+        assert_eq!(ranges(text, None, 1001), []);
+    }
+
+    #[test]
+    fn root_has_a_name_capabilities_and_limits() {
+        assert_eq!(user_name(0).as_deref(), Some("root"));
+        let limit: Limit = serde_json::from_value(limits()["NOFILE"].clone()).expect("a limit");
+        assert!(limit.soft <= limit.hard);
+        if rustix::process::geteuid().is_root() {
+            let capabilities = effective_capabilities();
+            assert!(capabilities.as_array().is_some_and(|all| all.contains(&json!("CAP_KILL"))), "{capabilities}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Which cgroup hierarchies there are, and where the caller is in them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// How the controllers are spread over hierarchies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupMode {
+    /// No hierarchy is mounted.
+    #[default]
+    None,
+    /// Controllers in hierarchies of version 1.
+    V1,
+    /// Version 1, with one of version 2 beside it.
+    Hybrid,
+    /// The one hierarchy of version 2.
+    V2,
+}
+
+/// The mounted hierarchies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CgroupLayout {
+    /// The kind of layout.
+    pub mode: CgroupMode,
+    /// Hierarchies of version 1, in the order of their mounts.
+    #[serde(default)]
+    pub v1: Vec<Hierarchy>,
+    /// The hierarchy of version 2.
+    #[serde(default)]
+    pub v2: Option<Unified>,
+}
+
+/// A mounted hierarchy of version 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hierarchy {
+    /// Its controllers, or `name=…` for one without.
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Whether the caller may make cgroups at its top.
+    pub writable: bool,
+}
+
+/// The mounted hierarchy of version 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unified {
+    /// The controllers that it has to give (`cgroup.controllers` at its top).
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Whether the caller may make cgroups at its top.
+    pub writable: bool,
+}
+
+impl CgroupLayout {
+    /// The hierarchy of version 1 that has the controller.
+    pub fn v1_of(&self, controller: &str) -> Option<&Hierarchy> {
+        self.v1.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
+    }
+
+    /// The hierarchy of version 2, if it has the controller to give.
+    pub fn v2_of(&self, controller: &str) -> Option<&Unified> {
+        self.v2.as_ref().filter(|unified| unified.controllers.iter().any(|name| name == controller))
+    }
+
+    /// Whether the caller may make cgroups in every hierarchy.
+    pub fn writable(&self) -> bool {
+        match self.mode {
+            CgroupMode::None => false,
+            CgroupMode::V2 => self.v2.as_ref().is_some_and(|unified| unified.writable),
+            CgroupMode::V1 | CgroupMode::Hybrid => self.v1.iter().all(|hierarchy| hierarchy.writable),
+        }
+    }
+}
+
+/// One mount of a cgroup file system, from mountinfo.
+struct Mounted {
+    v2: bool,
+    root: String,
+    at: PathBuf,
+    /// Of the superblock: where version 1 names its controllers.
+    options: Vec<String>,
+}
+
+pub(super) fn layout() -> Value {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let known = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let writable = |at: &Path| access(at, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    let controllers = |at: &Path| {
+        let text = std::fs::read_to_string(at.join("cgroup.controllers")).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect()
+    };
+    json!(layout_of(&mounts, &known, &writable, &controllers))
+}
+
+fn layout_of(
+    mounts: &str,
+    known: &str,
+    writable: &dyn Fn(&Path) -> bool,
+    controllers: &dyn Fn(&Path) -> Vec<String>,
+) -> CgroupLayout {
+    let known: Vec<&str> =
+        known.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next()).collect();
+    let mut layout = CgroupLayout::default();
+    for mounted in mounts.lines().filter_map(mounted) {
+        let (mount, writable) = (mounted.at.clone(), writable(&mounted.at));
+        if mounted.v2 {
+            let controllers = controllers(&mounted.at);
+            layout.v2.get_or_insert(Unified { controllers, mount, writable });
+            continue;
+        }
+        let is_controller = |o: &&String| o.starts_with("name=") || known.contains(&o.as_str());
+        let controllers: Vec<String> = mounted.options.iter().filter(is_controller).cloned().collect();
+        // A hierarchy that is mounted twice is one hierarchy.
+        if !controllers.is_empty() && !layout.v1.iter().any(|other| other.controllers == controllers) {
+            layout.v1.push(Hierarchy { controllers, mount, writable });
+        }
+    }
+    layout.mode = match (layout.v1.is_empty(), layout.v2.is_some()) {
+        (true, true) => CgroupMode::V2,
+        (true, false) => CgroupMode::None,
+        (false, true) => CgroupMode::Hybrid,
+        (false, false) => CgroupMode::V1,
+    };
+    layout
+}
+
+/// proc_pid_mountinfo(5): `id parent dev root point options [fields] - type source superblock-options`.
+fn mounted(line: &str) -> Option<Mounted> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut left = left.split(' ').skip(3);
+    let (root, at) = (unescape(left.next()?), unescape(left.next()?));
+    let mut right = right.split(' ');
+    let v2 = match right.next()? {
+        "cgroup" => false,
+        "cgroup2" => true,
+        _ => return None,
+    };
+    let options = right.nth(1).unwrap_or_default().split(',').map(str::to_owned).collect();
+    Some(Mounted { v2, root, at: at.into(), options })
+}
+
+/// mountinfo writes blank, tab, newline and backslash as three octal digits.
+fn unescape(field: &str) -> String {
+    let mut out = String::new();
+    let mut rest = field;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => out.push(char::from(code)),
+            None => out.push('\\'),
+        }
+        rest = if code.is_some() { &after[3..] } else { after };
+    }
+    out + rest
+}
+
+/// The caller's own cgroup by the hierarchy's mount point, as seen below it. Read only where a relative path is asked for: it differs between
+/// two shells on one machine.
+pub(super) fn own() -> Value {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    json!(own_of(&mounts, &own))
+}
+
+fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
+    let mut paths = BTreeMap::new();
+    for mounted in mounts.lines().filter_map(mounted) {
+        let has = |controller: &str| mounted.options.iter().any(|option| option == controller);
+        let is_of = |controllers: &str| {
+            if mounted.v2 { controllers.is_empty() } else { !controllers.is_empty() && controllers.split(',').all(has) }
+        };
+        let path = own.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let controllers = fields.next()?;
+            fields.next().filter(|_| is_of(controllers))
+        });
+        // In a container that shares the host's cgroup namespace only a part of the hierarchy is mounted.
+        let below = path.and_then(|path| Path::new(path).strip_prefix(&mounted.root).ok());
+        if let Some(below) = below {
+            paths.entry(mounted.at).or_insert_with(|| format!("/{}", below.display()));
+        }
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+25 20 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+26 25 0:23 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:5 - cgroup cgroup rw,cpu,cpuacct
+27 25 0:24 /box /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+28 25 0:25 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+29 25 0:26 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 cgroup2 rw,nsdelegate
+30 25 0:24 /box /mnt/again rw - cgroup cgroup rw,memory
+";
+    const KNOWN: &str =
+        "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t1\t1\ncpuacct\t1\t1\t1\nmemory\t2\t1\t1\n";
+
+    fn hybrid() -> CgroupLayout {
+        layout_of(HYBRID, KNOWN, &|at| at.ends_with("memory"), &|_| vec!["hugetlb".to_owned()])
+    }
+
+    #[test]
+    fn each_hierarchy_is_found_once_with_its_controllers() {
+        let layout = hybrid();
+        assert_eq!(layout.mode, CgroupMode::Hybrid);
+        let found: Vec<String> = layout.v1.iter().map(|h| h.controllers.join(",")).collect();
+        assert_eq!(found, ["cpu,cpuacct", "memory", "name=systemd"]);
+        assert_eq!(layout.v1_of("cpuacct").map(|h| h.mount.as_path()), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
+        assert_eq!(layout.v2_of("hugetlb").map(|u| u.mount.as_path()), Some(Path::new("/sys/fs/cgroup/uni fied")));
+        assert!(layout.v2_of("memory").is_none());
+        assert!(!layout.writable());
+    }
+
+    #[test]
+    fn the_own_cgroup_is_told_below_the_mount() {
+        let own = own_of(HYBRID, "3:cpuacct,cpu:/a/b\n2:memory:/box/me\n1:name=systemd:/\n0::/x\n");
+        let at = |mount: &str| own.get(Path::new(mount)).map(String::as_str);
+        assert_eq!(at("/sys/fs/cgroup/cpu,cpuacct"), Some("/a/b"));
+        assert_eq!(at("/sys/fs/cgroup/memory"), Some("/me"));
+        assert_eq!(at("/sys/fs/cgroup/systemd"), Some("/"));
+        assert_eq!(at("/sys/fs/cgroup/uni fied"), Some("/x"));
+    }
+
+    #[test]
+    fn the_unified_hierarchy_alone_is_version_2() {
+        let mounts = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let layout = layout_of(mounts, KNOWN, &|_| true, &|_| vec!["cpu".to_owned()]);
+        assert_eq!(layout.mode, CgroupMode::V2);
+        assert!(layout.writable());
+        assert_eq!(layout_of("", KNOWN, &|_| true, &|_| Vec::new()).mode, CgroupMode::None);
+    }
+}
