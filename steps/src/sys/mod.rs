@@ -10,6 +10,7 @@ pub mod keyring;
 pub mod mount;
 pub mod probe;
 pub mod namespace;
+pub mod probe;
 pub mod seccomp;
 pub mod signal;
 
