@@ -23,6 +23,8 @@ pub enum Place {
     Host,
     /// In the process that another step made, named by `site:`.
     Inside,
+    /// On the host without `site:`, in the process with it (`hooks.run`: the stage says which).
+    Either,
 }
 
 /// What the engine must know of a step's nature before it is planned.
