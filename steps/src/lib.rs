@@ -7,7 +7,6 @@ pub mod facts;
 pub mod mounts;
 pub mod outcomes;
 pub mod process;
-pub mod facts;
 mod registry;
 pub mod spawn;
 pub mod spec;

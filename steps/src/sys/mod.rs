@@ -8,7 +8,6 @@ pub mod clone;
 pub mod fd;
 pub mod keyring;
 pub mod mount;
-pub mod probe;
 pub mod namespace;
 pub mod probe;
 pub mod seccomp;
