@@ -66,7 +66,7 @@ pub enum Command {
     Show(Show),
     /// Print what a run's steps wrote
     Logs(Logs),
-    /// Take a run back
+    /// Take a run back; one that is going on is cancelled first
     Undo(Undo),
     /// Take back every run whose engine is gone before it had finished
     Recover(Recover),
@@ -107,6 +107,9 @@ pub struct Run {
     /// Go on in the background, in a session of its own; `logs`, `show -f` and `undo` reach it
     #[arg(long, conflicts_with_all = ["pause_at"])]
     pub detach: bool,
+    /// This process is the engine that `--detach` left behind
+    #[arg(long, hide = true)]
+    pub detached: bool,
     /// Write every event as a line of JSON; `-` is stdout
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
@@ -296,9 +299,6 @@ pub struct Undo {
     /// The run's id
     #[arg(value_name = "RUN")]
     pub run: String,
-    /// Cancel the engine that works on it, wait for it, then undo
-    #[arg(long)]
-    pub force: bool,
 }
 
 /// `lifecycle recover`.

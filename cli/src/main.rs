@@ -2,7 +2,13 @@
 
 mod args;
 mod commands;
+mod detach;
+mod follow;
+mod pause;
+mod place;
 mod print;
+mod signals;
+mod watch;
 
 use std::process::ExitCode;
 

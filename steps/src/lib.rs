@@ -8,6 +8,7 @@ pub mod mounts;
 pub mod outcomes;
 pub mod process;
 mod registry;
+pub mod run;
 pub mod spawn;
 pub mod spec;
 pub mod sys;

@@ -1,11 +1,77 @@
 //! `lifecycle logs`.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::args::{Global, Logs};
-use crate::print::{Failure, refused};
+use crate::detach::OUTPUT;
+use crate::follow::Follow;
+use crate::place;
+use crate::print::{self, Failure, failed};
+use crate::watch::{LOG, LogLine};
 
 /// Executes the command.
-pub fn run(_: &Global, args: &Logs) -> Result<ExitCode, Failure> {
-    Err(refused(format!("{args:?}: the engine is not linked yet"), "wait for it"))
+pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
+    let names = place::run(global, &args.run)?;
+    let state = lifecycle_engine::journal::read(&names).map_err(lifecycle_engine::run::RunError::from)?;
+    if let Some(step) = &args.step && !state.begun().any(|(_, n)| &*n.step == step.as_str()) {
+        let known: Vec<&str> = state.begun().map(|(_, n)| &*n.step).collect();
+        return Err(print::refused(format!("run `{}` has no step `{step}`", args.run), format!("its steps are {}", known.join(", "))));
+    }
+    let mut logs = Sources::open(&names.dir());
+    logs.print(args)?;
+    if args.follow {
+        let mut follow = Follow::new(&names)?;
+        while follow.wait()? {
+            logs.print(args)?;
+        }
+        logs.print(args)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The lines that the steps printed, and what a detached engine and its main process wrote.
+struct Sources {
+    dir: std::path::PathBuf,
+    log: Option<BufReader<File>>,
+    partial: String,
+    output: Option<File>,
+}
+
+impl Sources {
+    fn open(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), log: None, partial: String::new(), output: None }
+    }
+
+    fn print(&mut self, args: &Logs) -> Result<(), Failure> {
+        // They appear with their first line; once open they can be read to the end even when the run is gone.
+        if self.log.is_none() {
+            self.log = File::open(self.dir.join(LOG)).ok().map(BufReader::new);
+        }
+        if self.output.is_none() && args.step.is_none() {
+            self.output = File::open(self.dir.join(OUTPUT)).ok();
+        }
+        let mut text = Vec::new();
+        if let Some(log) = &mut self.log {
+            while log.read_line(&mut self.partial).map_err(|e| failed("cannot read the log", &e))? > 0 && self.partial.ends_with('\n') {
+                let line: LogLine = serde_json::from_str(&self.partial).map_err(|e| failed("the log holds a line that is not ours", &e))?;
+                self.partial.clear();
+                match &args.step {
+                    None => text.extend(format!("{} | {}\n", line.step, line.line).bytes()),
+                    Some(step) if *step == line.step => text.extend(format!("{}\n", line.line).bytes()),
+                    Some(_) => {}
+                }
+            }
+        }
+        if let Some(output) = &mut self.output {
+            output.read_to_end(&mut text).map_err(|e| failed("cannot read the output", &e))?;
+        }
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(&text).and_then(|()| stdout.flush()) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(failed("cannot write to stdout", &e)),
+            _ => Ok(()),
+        }
+    }
 }

@@ -1,11 +1,76 @@
 //! `lifecycle runs`.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 
-use crate::args::{Global, Runs};
-use crate::print::{Failure, refused};
+use lifecycle_engine::journal::{self, RunState, Settlement, Status};
+use lifecycle_engine::run::is_alive;
+use serde_json::json;
+
+use crate::args::{Global, Output, Runs};
+use crate::place;
+use crate::print::{self, Failure};
+use crate::watch::span;
 
 /// Executes the command.
-pub fn run(_: &Global, args: &Runs) -> Result<ExitCode, Failure> {
-    Err(refused(format!("{args:?}: the engine is not linked yet"), "wait for it"))
+pub fn run(global: &Global, args: &Runs) -> Result<ExitCode, Failure> {
+    let mut rows = Vec::new();
+    for names in place::runs(global)? {
+        rows.push(match journal::read(&names) {
+            Ok(state) => Row::of(&state),
+            Err(e) => Row { id: names.id, plan: String::new(), state: format!("unreadable: {e}"), steps: 0, age: String::new(), parent: None },
+        });
+    }
+    match args.format {
+        Output::Json => {
+            let rows: Vec<_> = rows.iter().map(|r| json!({ "id": r.id, "plan": r.plan, "state": r.state, "steps": r.steps, "parent": r.parent })).collect();
+            print::text(&format!("{:#}\n", json!(rows)))
+        }
+        Output::Text => print::text(&table(&rows)),
+    }
+}
+
+struct Row {
+    id: String,
+    plan: String,
+    state: String,
+    steps: usize,
+    age: String,
+    parent: Option<String>,
+}
+
+impl Row {
+    fn of(state: &RunState) -> Self {
+        let first = state.segments.first();
+        let age = first.map_or_else(String::new, |s| span(s.began, lifecycle_engine::site::now()));
+        let steps = state.begun().filter(|(_, n)| n.status != Status::Skipped).count();
+        let plan = first.map_or_else(String::new, |s| s.plan.clone());
+        Self { id: state.id.clone(), plan, state: word(state), steps, age, parent: state.parent.clone() }
+    }
+}
+
+/// A run's state in a word or two.
+pub fn word(state: &RunState) -> String {
+    let Some(last) = state.segments.last() else { return "beginning".into() };
+    match (&last.settled, is_alive(&last.engine)) {
+        _ if state.stuck().next().is_some() => "stuck".into(),
+        (Some((Settlement::Kept, _)), _) => "kept".into(),
+        (Some((Settlement::RolledBack, _)), _) => "kept, last change rolled back".into(),
+        (None, true) => format!("running (pid {})", last.engine.pid),
+        (None, false) => "engine gone: recover".into(),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "no runs\n".into();
+    }
+    let width = |f: fn(&Row) -> usize, title: &str| rows.iter().map(f).max().unwrap_or(0).max(title.len());
+    let (id, plan, state) = (width(|r| r.id.len(), "RUN"), width(|r| r.plan.len(), "PLAN"), width(|r| r.state.len(), "STATE"));
+    let mut text = format!("{:id$}  {:plan$}  {:state$}  STEPS  AGE\n", "RUN", "PLAN", "STATE");
+    for r in rows {
+        let within = r.parent.as_ref().map_or_else(String::new, |p| format!("  (in {p})"));
+        let _ = writeln!(text, "{:id$}  {:plan$}  {:state$}  {:5}  {}{within}", r.id, r.plan, r.state, r.steps, r.age);
+    }
+    text
 }

@@ -1,0 +1,71 @@
+//! `run --detach`: the engine goes on in a session of its own, with its output in the run's directory.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use lifecycle_engine::events::{Event, Watch};
+
+use crate::print::{self, Failure, failed};
+
+/// What a detached engine and the processes that inherit its output write, in the run's directory.
+pub const OUTPUT: &str = "output";
+
+/// Starts the engine in the background and prints the run's id once the run exists.
+pub fn launch() -> Result<ExitCode, Failure> {
+    let mut args = std::env::args_os().skip(1);
+    let mut engine = Command::new("/proc/self/exe");
+    // The flag has to come before `--`, behind which everything is the container's.
+    engine.args(args.next()).arg("--detached").args(args);
+    let mut engine = engine
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| failed("cannot start the engine in the background", &e))?;
+    let mut id = String::new();
+    if let Some(stdout) = engine.stdout.take() {
+        BufReader::new(stdout).read_line(&mut id).map_err(|e| failed("cannot hear from the engine", &e))?;
+    }
+    if !id.is_empty() {
+        return print::text(&id);
+    }
+    // It has said on stderr why there is no run.
+    let status = engine.wait().map_err(|e| failed("cannot wait for the engine", &e))?;
+    Ok(ExitCode::from(status.code().map_or(print::ENGINE_FAILED, |code| code as u8)))
+}
+
+/// A view that moves the engine's output into the run's directory as soon as that exists, and tells the process that waits for it.
+pub struct Move {
+    id: String,
+    dir: PathBuf,
+    moved: bool,
+}
+
+impl Move {
+    /// For the engine of this run; makes it the leader of a session of its own.
+    pub fn new(id: String, dir: PathBuf) -> Self {
+        // Fails only for a group's leader, which a process that was just spawned is not.
+        let _ = rustix::process::setsid();
+        Self { id, dir, moved: false }
+    }
+}
+
+impl Watch for Move {
+    fn event(&mut self, _: &Event) {
+        if std::mem::replace(&mut self.moved, true) {
+            return;
+        }
+        // The launcher reads the id; if it has gone nobody waits.
+        let _ = print::text(&format!("{}\n", self.id));
+        let path = self.dir.join(OUTPUT);
+        let moved = File::options().append(true).create(true).mode(0o600).open(&path).and_then(|output| {
+            rustix::stdio::dup2_stdout(&output)?;
+            rustix::stdio::dup2_stderr(&output).map_err(Into::into)
+        });
+        if let Err(e) = moved {
+            eprintln!("cannot write to {}: {e}", path.display());
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The views of a run: one stream of events, and whoever wants to see it.
+
+mod lines;
+mod live;
+mod log;
+mod record;
+
+pub use lines::Lines;
+pub use live::Live;
+pub use log::{LOG, LogFile, LogLine};
+pub use record::{EventFile, Record};
+
+use lifecycle_engine::events::{Event, Paused, Watch};
+
+/// Passes events on to several views; the first one also takes care of breakpoints.
+#[derive(Default)]
+pub struct All<'a>(pub Vec<&'a mut dyn Watch>);
+
+impl Watch for All<'_> {
+    fn event(&mut self, event: &Event) {
+        self.0.iter_mut().for_each(|view| view.event(event));
+    }
+    fn pause(&mut self, paused: &Paused) {
+        if let Some(first) = self.0.first_mut() {
+            first.pause(paused);
+        }
+    }
+}
+
+/// A span of microseconds as people read it.
+pub fn span(from: u64, to: u64) -> String {
+    lifecycle_engine::render::paint::span(to.saturating_sub(from))
+}

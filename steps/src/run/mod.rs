@@ -1,0 +1,5 @@
+//! Steps that work on runs themselves.
+
+mod undo;
+
+pub use undo::{Undo, UndoRun};
