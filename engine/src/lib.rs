@@ -3,6 +3,7 @@
 //! It knows nothing of containers and makes no system call but file I/O and poll. What steps and effects there are it learns from a
 //! [`step::Registry`].
 
+pub mod compile;
 pub mod diag;
 pub mod effect;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod expr;
 pub mod facts;
 pub mod journal;
 pub mod lines;
+pub mod graph;
 pub mod plan;
 pub mod program;
 pub mod render;

@@ -40,7 +40,10 @@ pub(super) fn report(report: &Report, style: Style) -> String {
         .without_syntax_highlighting();
     let mut out = String::new();
     for diagnostic in report.diagnostics.iter().take(SHOWN) {
-        if handler.render_report(&mut out, &View::new(report, diagnostic)).is_err() {
+        let view = View::new(report, diagnostic);
+        // Not as miette's related diagnostics, which it would head "Advice:".
+        let all = std::iter::once(&view).chain(&view.elsewhere);
+        if all.map(|view| handler.render_report(&mut out, view)).any(|result| result.is_err()) {
             // Writing to a String does not fail, so this is miette giving up on an excerpt: say it without one.
             out.push_str(&format!("{}: {}\n", report.sources.locate(diagnostic.place), diagnostic.message));
         }
@@ -138,13 +141,6 @@ impl miette::Diagnostic for View<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         Some(Box::new(self.labels.iter().cloned()))
-    }
-
-    fn related<'b>(&'b self) -> Option<Box<dyn Iterator<Item = &'b dyn miette::Diagnostic> + 'b>> {
-        if self.elsewhere.is_empty() {
-            return None;
-        }
-        Some(Box::new(self.elsewhere.iter().map(|view| view as &dyn miette::Diagnostic)))
     }
 }
 

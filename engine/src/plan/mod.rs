@@ -12,7 +12,7 @@ mod types;
 mod tests;
 
 pub use read::parse;
-pub use types::TypeSyntax;
+pub use types::{TypeSyntax, WORDS};
 
 use std::time::Duration;
 
