@@ -1,9 +1,14 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
 
+pub mod clone;
 mod directory;
 mod file;
+pub mod idmap;
 mod node;
+pub mod oom;
 mod placed;
+pub mod prelude;
+pub mod stage;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -11,11 +16,6 @@ pub use directory::Directory;
 pub use file::File;
 pub use node::{Device, Fifo, Symlink};
 pub use placed::{Existing, Identity};
-pub mod clone;
-pub mod idmap;
-pub mod oom;
-pub mod prelude;
-pub mod stage;
 
 use lifecycle_engine::value::{Handle, HandleRef};
 

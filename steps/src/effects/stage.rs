@@ -184,7 +184,7 @@ impl Work<'_> {
         keep.extend(self.joins.iter().map(|j| j.fd.as_raw_fd()));
         keep.extend(fds.iter().filter(|(name, _)| !name.starts_with(ENGINE_ONLY)).map(|(_, fd)| fd.as_raw_fd()));
         keep.push(self.talk.as_raw_fd());
-        sys::fd::close_all_but(&mut keep)
+        sys::child::close_all_but(&keep)
     }
 
     fn first_half(&self) -> Result<(), EffectError> {

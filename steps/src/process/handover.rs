@@ -225,11 +225,7 @@ impl InitEnds {
     /// The descriptors that the process needs.
     pub(crate) fn raw(&self) -> Vec<RawFd> {
         let stdio = self.stdio.iter().flatten().chain(self.cgroup.iter()).chain([&self.channel, &self.proc]);
-        stdio.chain(self.kept.iter().map(|(_, fd)| fd)).map(AsRawFd::as_raw_fd).chain(self.preserved()).collect()
-    }
-
-    fn preserved(&self) -> impl Iterator<Item = RawFd> {
-        0..3 + self.preserve as RawFd
+        stdio.chain(self.kept.iter().map(|(_, fd)| fd)).map(AsRawFd::as_raw_fd).chain(3..3 + self.preserve as RawFd).collect()
     }
 
     /// The life of init, from the clone to exec: takes over its descriptors, closes all others, and runs the site's program. Answers with the
@@ -259,7 +255,7 @@ impl InitEnds {
         let mut keep = self.raw();
         keep.extend(fds.iter().map(|(_, fd)| fd.as_raw_fd()));
         self.wear_stdio()?;
-        sys::fd::close_all_but(&mut keep)?;
+        sys::child::close_all_but(&keep)?;
         let own_fds = openat(&self.proc, "self/fd", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         fds.put(SELF_FD, own_fds);
         for (name, engines) in &self.namespaces {
