@@ -1,5 +1,9 @@
 //! The container's processes: made, given their privileges, replaced by the container's program, waited for, killed.
 
+mod handover;
 mod identity;
 
-pub(crate) use identity::{Fate, Watched};
+pub(crate) use handover::{CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of};
+pub use handover::{Console, Handover, Stdio};
+pub use identity::Watched;
+pub(crate) use identity::Fate;

@@ -17,42 +17,6 @@ pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     }
 }
 
-/// Closes every descriptor that is not listed: a copy of the engine holds what belongs to other containers too.
-///
-/// The caller must not use, nor let drop, an owner of a descriptor that is closed so. Kernels before 5.9 lack the call; there each one in
-/// /proc/self/fd is closed.
-pub fn close_all_but(keep: &mut Vec<RawFd>) -> io::Result<()> {
-    keep.sort_unstable();
-    keep.dedup();
-    let mut first = 0;
-    for last in keep.iter().map(|fd| fd - 1).chain([RawFd::MAX]) {
-        if first <= last {
-            close_range(first, last)?;
-        }
-        first = last.saturating_add(2);
-    }
-    Ok(())
-}
-
-fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
-    // SAFETY: the caller of `close_all_but` gives up every descriptor that it does not list; the call touches no memory.
-    match check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            for fd in open_descriptors()?.into_iter().filter(|fd| (first..=last).contains(fd)) {
-                // SAFETY: as above. One that is closed already (the directory's own) is EBADF.
-                unsafe { libc::close(fd) };
-            }
-            Ok(())
-        }
-        answer => answer.map(drop),
-    }
-}
-
-fn open_descriptors() -> io::Result<Vec<RawFd>> {
-    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
-    names.filter_map(|n: io::Result<_>| n.map(|n| n.to_str().and_then(|n| n.parse().ok())).transpose()).collect()
-}
-
 /// Borrows descriptor `fd`, which the caller of the program passed on. EBADF if it is not open.
 pub fn inherited<'a>(fd: RawFd) -> io::Result<BorrowedFd<'a>> {
     // SAFETY: only its flags are read here; the descriptors that the program was started with stay open until it says otherwise.

@@ -1,0 +1,196 @@
+//! The clone that makes a container's init.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::value::Handle;
+use nix::libc;
+use rustix::io::Errno;
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::stage::Talk;
+use crate::outcomes::Process;
+use crate::process::{Console, Handover, Stdio, Watched};
+use crate::spec::NamespaceType;
+use crate::sys::clone::Clone;
+
+/// Makes init: a copy of the engine in new namespaces, inert until the engine's first line.
+///
+/// Its outcome is the process's identity. Undo kills it, which ends every process in its pid namespace and every namespace that nothing else holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CloneInit {
+    /// The namespaces that are made along with it.
+    pub namespaces: Vec<NamespaceType>,
+    /// What it is given.
+    pub handover: Handover,
+    /// The process that has joined namespaces before, and now makes init as its sibling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Handle<Process>>,
+}
+
+impl EffectDef for CloneInit {
+    const KIND: &'static str = "clone";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        let handover = Handover { stdio: Stdio::Null, ..Handover::default() };
+        let namespaces = vec![NamespaceType::Pid, NamespaceType::Mount, NamespaceType::Uts, NamespaceType::Ipc];
+        vec![
+            Self { namespaces, handover: handover.clone(), stage: None },
+            Self { namespaces: Vec::new(), handover, stage: None },
+        ]
+    }
+
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+
+    fn describe(&self) -> String {
+        let made: Vec<&str> = self.namespaces.iter().map(|n| n.name()).collect();
+        let mut text = match (made.is_empty(), &self.stage) {
+            (true, None) => "clone init, sharing every namespace".to_owned(),
+            (true, Some(stage)) => format!("clone init out of {stage}"),
+            (false, None) => format!("clone init into new namespaces: {}", made.join(", ")),
+            (false, Some(stage)) => format!("clone init out of {stage} into new namespaces: {}", made.join(", ")),
+        };
+        text.push_str(&self.handover.describe());
+        text
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        match &self.stage {
+            Some(stage) => self.by_stage(stage, cx),
+            None => self.directly(cx),
+        }
+    }
+
+    fn undo(&self, record: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        // Without an identity in the journal it was never told to begin, and has gone with its engine.
+        record.outcome::<Process>().map_or(Ok(Undone::Done), |init| init.kill())
+    }
+}
+
+impl CloneInit {
+    fn directly(&self, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let mut ends = self.handover.open(cx)?;
+        let site = cx.site.take();
+        // While its id maps are missing, only the owner of a dumpable process may write them.
+        let conceal = !self.namespaces.contains(&NamespaceType::User);
+        let cgroup = ends.init.cgroup.take();
+        let clone = Clone { namespaces: flags(&self.namespaces), sibling: false, cgroup: cgroup.as_ref().map(AsFd::as_fd) };
+        let (init, fds, outcomes) = (ends.init, &mut *cx.fds, cx.outcomes);
+        let child = clone
+            .spawn(move || init.live(site.as_ref(), fds, outcomes, conceal))
+            .map_err(|e| refused(&self.namespaces, e))?;
+        identified(child.pid, Watched::new(child.pidfd), ends.channel, ends.output)
+    }
+
+    fn by_stage(&self, stage: &Handle<Process>, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let mut talk = Talk::kept(stage, cx)?;
+        let channel = talk.channel(cx)?;
+        let output = talk.output(cx);
+        let pid = talk.clone_init(self)?;
+        let watched = Process::of(pid).and_then(|p| p.watch());
+        match watched {
+            Ok(Some(watched)) => identified(pid, watched, channel, output),
+            Ok(None) => Err(EffectError::new(format!("init (process {pid}) died before it could begin"))),
+            Err(e) => Err(EffectError::call(format!("read /proc/{pid}"), e)),
+        }
+    }
+}
+
+/// A process that cannot be identified could not be undone, so it goes at once.
+fn identified(pid: Pid, init: Watched, channel: OwnedFd, output: Vec<OwnedFd>) -> Result<Applied, EffectError> {
+    match Process::of(pid) {
+        Ok(process) => {
+            let outcome = serde_json::to_value(process).map_err(|e| EffectError::new(e.to_string()))?;
+            Ok(Applied::Site { outcome, channel, output })
+        }
+        Err(e) => {
+            init.end()?;
+            Err(EffectError::call(format!("read /proc/{pid}/stat"), e).help("is /proc mounted?"))
+        }
+    }
+}
+
+impl Handover {
+    /// What a dry run says of it, after the clone.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = String::new();
+        match (&self.console, self.stdio) {
+            (Some(Console::Engine), _) => text.push_str("; terminal relayed"),
+            (Some(Console::Socket(path)), _) => text.push_str(&format!("; terminal sent to {path}")),
+            (None, Stdio::Inherit) => {}
+            (None, Stdio::Log) => text.push_str("; output logged"),
+            (None, Stdio::Null) => text.push_str("; stdio /dev/null"),
+        }
+        if let (Some(dir), true) = (self.cgroup.as_ref().and_then(|c| c.v2.as_ref()), self.into_cgroup) {
+            text.push_str(&format!("; in cgroup {}", dir.display()));
+        }
+        if self.preserve_fds > 0 {
+            text.push_str(&format!("; {} descriptors kept", self.preserve_fds));
+        }
+        text
+    }
+}
+
+impl NamespaceType {
+    /// Its flag for clone(2), unshare(2) and setns(2).
+    pub(crate) fn flag(self) -> i32 {
+        match self {
+            Self::Pid => libc::CLONE_NEWPID,
+            Self::Network => libc::CLONE_NEWNET,
+            Self::Mount => libc::CLONE_NEWNS,
+            Self::Ipc => libc::CLONE_NEWIPC,
+            Self::Uts => libc::CLONE_NEWUTS,
+            Self::User => libc::CLONE_NEWUSER,
+            Self::Cgroup => libc::CLONE_NEWCGROUP,
+            Self::Time => libc::CLONE_NEWTIME,
+        }
+    }
+
+    /// The flag's name.
+    pub(crate) fn flag_name(self) -> &'static str {
+        match self {
+            Self::Pid => "CLONE_NEWPID",
+            Self::Network => "CLONE_NEWNET",
+            Self::Mount => "CLONE_NEWNS",
+            Self::Ipc => "CLONE_NEWIPC",
+            Self::Uts => "CLONE_NEWUTS",
+            Self::User => "CLONE_NEWUSER",
+            Self::Cgroup => "CLONE_NEWCGROUP",
+            Self::Time => "CLONE_NEWTIME",
+        }
+    }
+}
+
+/// The flags of all of them.
+pub(crate) fn flags(namespaces: &[NamespaceType]) -> u64 {
+    namespaces.iter().fold(0, |flags, n| flags | n.flag() as u64)
+}
+
+/// Why clone(2) or unshare(2) refused to make namespaces.
+pub(crate) fn refused(namespaces: &[NamespaceType], error: std::io::Error) -> EffectError {
+    let names: Vec<&str> = namespaces.iter().map(|n| n.flag_name()).collect();
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    let failed = EffectError::call(format!("clone3({})", names.join("|")), error);
+    match errno {
+        Some(Errno::PERM) if namespaces.contains(&NamespaceType::User) => failed.help(
+            "this host does not let you make user namespaces: see user.max_user_namespaces, kernel.unprivileged_userns_clone \
+             and kernel.apparmor_restrict_unprivileged_userns, or run as root",
+        ),
+        Some(Errno::PERM) => {
+            failed.help("namespaces need CAP_SYS_ADMIN: run as root, or let the plan make a user namespace too")
+        }
+        Some(Errno::NOSPC) => {
+            failed.help("a limit of namespaces is reached: see the user.max_*_namespaces sysctls, and namespaces nested more than 32 deep")
+        }
+        Some(Errno::INVAL) => failed.help("the kernel lacks one of these namespaces"),
+        Some(Errno::BUSY) => failed.help("the engine must have one thread when it clones; this is a mistake in the program"),
+        Some(Errno::AGAIN) => failed.help("a limit of processes is reached: see pids.max and RLIMIT_NPROC"),
+        _ => failed,
+    }
+}

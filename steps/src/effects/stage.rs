@@ -1,0 +1,350 @@
+//! The process that comes before init where one clone is not enough: namespaces are joined by path, or a time namespace is set up.
+//!
+//! setns(2) into a pid namespace, and a new time namespace, take effect for children only; and a namespace that the caller's user namespace owns
+//! must be joined before that is left, one that the new user namespace owns after it is entered. So the stage does, in this order: join what
+//! the caller's user namespace owns; enter or make the user namespace; wait (for its id maps); join the rest; set up the time namespace; clone
+//! init as its own sibling; exit. It holds nothing that outlives it, and goes when the engine does.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Fds, Outcomes, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::site::SiteProgram;
+use lifecycle_engine::value::Handle;
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{Mode, OFlags, fstat, open, openat};
+use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::clone::{CloneInit, flags, refused};
+use crate::outcomes::Process;
+use crate::process::{ENGINE_ONLY, Handover, InitEnds, Stdio, Watched};
+use crate::spec::{Namespace, NamespaceType, TimeOffset};
+use crate::sys;
+use crate::sys::clone::Clone;
+
+/// How long the stage may take for what it was told. Every call that it makes answers at once; a namespace file on a dead file system does not.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes the stage process; it joins and makes what it can without id maps. Undo kills it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stage {
+    /// The namespaces to join, with their paths.
+    pub join: Vec<Namespace>,
+    /// It makes a user namespace, whose id maps a later effect writes.
+    pub new_user: bool,
+    /// It makes a time namespace with these offsets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<BTreeMap<String, TimeOffset>>,
+    /// What init is given.
+    pub handover: Handover,
+}
+
+impl EffectDef for Stage {
+    const KIND: &'static str = "stage";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        let handover = Handover { stdio: Stdio::Null, ..Handover::default() };
+        let own = Namespace { kind: NamespaceType::Uts, path: Some("/proc/self/ns/uts".into()) };
+        vec![
+            Self { join: vec![own], new_user: false, time: None, handover: handover.clone() },
+            Self { join: Vec::new(), new_user: true, time: Some(BTreeMap::new()), handover },
+        ]
+    }
+
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+
+    fn describe(&self) -> String {
+        let path = |n: &Namespace| n.path.as_ref().map_or_else(String::new, |p| format!(" {}", p.display()));
+        let mut does: Vec<String> = self.join.iter().map(|n| format!("joins {}{}", n.kind.name(), path(n))).collect();
+        if self.new_user {
+            does.push("makes a user namespace".into());
+        }
+        if let Some(offsets) = &self.time {
+            let offsets: Vec<String> = offsets.iter().map(|(c, o)| format!(" {c} {}.{:09}s", o.secs, o.nanosecs)).collect();
+            does.push(format!("makes a time namespace{}", offsets.join(",")));
+        }
+        format!("stage process: {}{}", does.join("; "), self.handover.describe())
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let joins = self.open_joins()?;
+        let ends = self.handover.open(cx)?;
+        let (engine, stage) = UnixStream::pair().map_err(|e| EffectError::call("socketpair(AF_UNIX)", e))?;
+        let (site, outcomes) = (cx.site.take(), cx.outcomes);
+        let fds = &mut *cx.fds;
+        let work = Work { effect: self, joins, init: ends.init, talk: stage };
+        let child = Clone::default()
+            .spawn(move || work.run(site, fds, outcomes))
+            .map_err(|e| refused(&[], e))?;
+        let watched = Watched::new(child.pidfd);
+        let keep = |process: Process, cx: &mut Cx| Talk::keep(engine, ends.channel, ends.output, &process, cx);
+        match Process::of(child.pid) {
+            Ok(process) => keep(process.clone(), cx).map(|()| Applied::outcome(&process)),
+            Err(e) => Err(EffectError::call(format!("read /proc/{}/stat", child.pid), e)),
+        }
+        .inspect_err(|_| {
+            // The error that is reported is the first one; a stage that cannot be killed goes with the socket.
+            let _ = watched.end();
+        })
+    }
+
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        Talk::forget(cx);
+        record.outcome::<Process>().map_or(Ok(Undone::Done), |stage| stage.kill())
+    }
+}
+
+/// A namespace to join.
+struct Join {
+    kind: NamespaceType,
+    path: String,
+    fd: OwnedFd,
+    /// The engine's own user namespace owns it.
+    early: bool,
+}
+
+impl Stage {
+    fn open_joins(&self) -> Result<Vec<Join>, EffectError> {
+        let id = |fd: &OwnedFd| fstat(fd).map(|s| (s.st_dev, s.st_ino));
+        let own = open("/proc/self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|fd| id(&fd))
+            .map_err(|e| EffectError::call("open(/proc/self/ns/user)", e))?;
+        let mut joins = Vec::new();
+        for namespace in &self.join {
+            let path = namespace.path.as_ref().map_or_else(String::new, |p| p.display().to_string());
+            let failed = |e: rustix::io::Errno| {
+                EffectError::call(format!("open({path})"), e)
+                    .help("a namespace is joined by a file such as /proc/PID/ns/net or /run/netns/NAME")
+            };
+            let fd = open(&path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())
+                .map_err(failed)?;
+            // Its own user namespace is there already, and the kernel refuses to enter it again.
+            if namespace.kind == NamespaceType::User && id(&fd).map_err(failed)? == own {
+                continue;
+            }
+            let owner = sys::namespace::owner(fd.as_fd()).ok().and_then(|owner| id(&owner).ok());
+            let early = namespace.kind != NamespaceType::User && owner == Some(own);
+            joins.push(Join { kind: namespace.kind, path, fd, early });
+        }
+        Ok(joins)
+    }
+}
+
+/// What the stage process tells the engine.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Told {
+    /// The first half is done.
+    Ready,
+    /// Init is there, by its id in the engine's pid namespace.
+    Made(i32),
+    /// It failed, and exits.
+    Failed(EffectError),
+}
+
+/// The stage process's own side.
+struct Work<'a> {
+    effect: &'a Stage,
+    joins: Vec<Join>,
+    init: InitEnds,
+    talk: UnixStream,
+}
+
+impl Work<'_> {
+    fn run(mut self, site: Option<SiteProgram>, fds: &mut Fds, outcomes: &Outcomes) -> i32 {
+        if self.prepare(fds).is_err() {
+            return 1;
+        }
+        if let Err(error) = self.first_half() {
+            return self.tell(&Told::Failed(error), 1);
+        }
+        self.tell(&Told::Ready, 0);
+        let mut flags = String::new();
+        // End of file: the engine is gone.
+        let Ok(1..) = (&mut BufReader::new(&self.talk).take(64)).read_line(&mut flags) else { return 1 };
+        let Ok(namespaces) = flags.trim_end().parse() else { return 1 };
+        if let Err(error) = self.second_half() {
+            return self.tell(&Told::Failed(error), 1);
+        }
+        self.clone_init(namespaces, site, fds, outcomes)
+    }
+
+    fn prepare(&self, fds: &Fds) -> std::io::Result<()> {
+        sys::signal::reset(Some(Signal::PIPE))?;
+        let mut keep: Vec<RawFd> = self.init.raw();
+        keep.extend(self.joins.iter().map(|j| j.fd.as_raw_fd()));
+        keep.extend(fds.iter().filter(|(name, _)| !name.starts_with(ENGINE_ONLY)).map(|(_, fd)| fd.as_raw_fd()));
+        keep.push(self.talk.as_raw_fd());
+        sys::child::close_all_but(&keep)
+    }
+
+    fn first_half(&self) -> Result<(), EffectError> {
+        self.join(|j| j.early)?;
+        self.join(|j| j.kind == NamespaceType::User)?;
+        if self.effect.new_user {
+            unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| refused(&[NamespaceType::User], e.into()))?;
+        }
+        Ok(())
+    }
+
+    fn second_half(&self) -> Result<(), EffectError> {
+        self.join(|j| !j.early && j.kind != NamespaceType::User)?;
+        if let Some(offsets) = &self.effect.time {
+            self.make_time(offsets)?;
+        }
+        // Nothing is written into its /proc directory any more, and whoever is in a joined namespace may look at it from here on.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| EffectError::call("prctl(PR_SET_DUMPABLE, 0)", e))
+    }
+
+    fn join(&self, wanted: impl Fn(&Join) -> bool) -> Result<(), EffectError> {
+        for join in self.joins.iter().filter(|j| wanted(j)) {
+            let flag = CloneFlags::from_bits_retain(join.kind.flag());
+            setns(&join.fd, flag).map_err(|e| {
+                EffectError::call(format!("setns({}, {})", join.path, join.kind.flag_name()), e).help(match e {
+                    nix::errno::Errno::EINVAL => "the file is no namespace of this type",
+                    _ => "joining it needs CAP_SYS_ADMIN in the user namespace that owns it",
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    fn make_time(&self, offsets: &BTreeMap<String, TimeOffset>) -> Result<(), EffectError> {
+        unshare(CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME))
+            .map_err(|e| refused(&[NamespaceType::Time], e.into()))?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let lines: String = offsets.iter().map(|(c, o)| format!("{c} {} {}\n", o.secs, o.nanosecs)).collect();
+        openat(&self.init.proc, "self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|fd| rustix::io::write(fd, lines.as_bytes()))
+            .map(drop)
+            .map_err(|e| {
+                EffectError::call(format!("write(/proc/self/timens_offsets, {lines:?})"), e)
+                    .help("offsets need CAP_SYS_TIME, and no clock may come out negative or beyond 146 years")
+            })
+    }
+
+    fn clone_init(mut self, namespaces: u64, site: Option<SiteProgram>, fds: &mut Fds, outcomes: &Outcomes) -> i32 {
+        let cgroup = self.init.cgroup.take();
+        let clone = Clone { namespaces, sibling: true, cgroup: cgroup.as_ref().map(AsFd::as_fd) };
+        let init = self.init;
+        // It is concealed as the stage is.
+        let child = clone.spawn(move || init.live(site.as_ref(), fds, outcomes, false));
+        let told = match child {
+            Ok(child) => Told::Made(child.pid.as_raw_nonzero().get()),
+            Err(e) => Told::Failed(EffectError::call(format!("clone3({namespaces:#x}|CLONE_PARENT)"), e)),
+        };
+        let failed = matches!(told, Told::Failed(_));
+        send(&mut self.talk, &told);
+        i32::from(failed)
+    }
+
+    fn tell(&mut self, told: &Told, code: i32) -> i32 {
+        send(&mut self.talk, told);
+        code
+    }
+}
+
+/// An engine that is gone cannot be told so.
+fn send(talk: &mut UnixStream, told: &Told) {
+    if let Ok(mut line) = serde_json::to_vec(told) {
+        line.push(b'\n');
+        let _ = talk.write_all(&line);
+    }
+}
+
+/// The engine's side: descriptors kept between the effect that makes the stage and the one that makes init.
+pub(crate) struct Talk {
+    stage: Watched,
+    socket: UnixStream,
+}
+
+impl Talk {
+    fn name(what: &str, cx: &Cx) -> String {
+        format!("{ENGINE_ONLY}{what}:{}", cx.step)
+    }
+
+    fn keep(
+        socket: UnixStream,
+        channel: OwnedFd,
+        output: Vec<OwnedFd>,
+        process: &Process,
+        cx: &mut Cx,
+    ) -> Result<(), EffectError> {
+        let stage = watch(process)?;
+        let mut talk = Self { stage, socket };
+        match talk.hear()? {
+            Told::Ready => {}
+            Told::Failed(error) => return Err(error),
+            Told::Made(_) => return Err(EffectError::new("the stage process made init before it was told to")),
+        }
+        cx.fds.put(Self::name("stage", cx), talk.socket.into());
+        cx.fds.put(Self::name("channel", cx), channel);
+        for (i, pipe) in output.into_iter().enumerate() {
+            cx.fds.put(Self::name(&format!("output{i}"), cx), pipe);
+        }
+        Ok(())
+    }
+
+    /// What the stage's effect has kept.
+    pub(crate) fn kept(stage: &Handle<Process>, cx: &mut Cx) -> Result<Self, EffectError> {
+        let stage = watch(&cx.resolve(stage)?)?;
+        let socket = cx.fds.take(&Self::name("stage", cx)).ok_or_else(lost)?;
+        Ok(Self { stage, socket: socket.into() })
+    }
+
+    fn forget(cx: &mut Cx) {
+        for what in ["stage", "channel", "output0", "output1"] {
+            cx.fds.take(&Self::name(what, cx));
+        }
+    }
+
+    /// The engine's end of init's channel.
+    pub(crate) fn channel(&mut self, cx: &mut Cx) -> Result<OwnedFd, EffectError> {
+        cx.fds.take(&Self::name("channel", cx)).ok_or_else(lost)
+    }
+
+    /// The read ends of init's output.
+    pub(crate) fn output(&mut self, cx: &mut Cx) -> Vec<OwnedFd> {
+        ["output0", "output1"].iter().filter_map(|what| cx.fds.take(&Self::name(what, cx))).collect()
+    }
+
+    /// Has init made, and takes leave of the stage.
+    pub(crate) fn clone_init(&mut self, clone: &CloneInit) -> Result<Pid, EffectError> {
+        writeln!(self.socket, "{}", flags(&clone.namespaces)).map_err(|e| EffectError::call("write to the stage process", e))?;
+        let told = self.hear();
+        self.stage.end()?;
+        match told? {
+            Told::Made(pid) => Pid::from_raw(pid).ok_or_else(|| EffectError::new("init has no id in our pid namespace")),
+            Told::Failed(error) => Err(error),
+            Told::Ready => Err(EffectError::new("the stage process did not make init")),
+        }
+    }
+
+    fn hear(&mut self) -> Result<Told, EffectError> {
+        let failed = |e| EffectError::call("read from the stage process", e);
+        self.socket.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        let mut line = String::new();
+        BufReader::new(&self.socket).take(1 << 16).read_line(&mut line).map_err(failed)?;
+        serde_json::from_str(&line).map_err(|_| EffectError::new("the stage process died"))
+    }
+}
+
+fn watch(process: &Process) -> Result<Watched, EffectError> {
+    let watched = process.watch().map_err(|e| EffectError::call(format!("pidfd_open({})", process.pid), e))?;
+    watched.ok_or_else(|| EffectError::new(format!("the stage process {} died", process.pid)))
+}
+
+fn lost() -> EffectError {
+    EffectError::new("the stage process was made by another engine, which is gone")
+}

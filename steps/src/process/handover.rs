@@ -1,0 +1,295 @@
+//! What a container's init takes over from the engine: its end of the channel, its stdio, and descriptors that can only be opened before it is
+//! cut off from the host.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use lifecycle_engine::effect::{Cx, Fds, Outcomes};
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::site::SiteProgram;
+use lifecycle_engine::types::HostPath;
+use lifecycle_engine::value::Handle;
+use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat, statat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::outcomes::{CgroupJoin, Fifo};
+use crate::sys;
+
+/// Descriptors kept under a name with this prefix stay in the engine: no site gets them.
+pub(crate) const ENGINE_ONLY: &str = "engine:";
+/// The exec FIFO, O_PATH.
+pub(crate) const FIFO: &str = "fifo";
+/// `/proc/self/fd` of init, from the engine's own procfs: a way to open again what is open, whatever the container mounts on /proc.
+pub(crate) const SELF_FD: &str = "self-fd";
+/// Init's end of the socket that takes the terminal's master.
+pub(crate) const CONSOLE: &str = "console";
+/// With a namespace's name after it: init does not share that namespace with the engine.
+pub(crate) const OWN: &str = "own:";
+/// With a number after it: a file into which `0` is written to join a cgroup.
+pub(crate) const CGROUP: &str = "cgroup:";
+
+/// Where a container's input comes from and its output goes, without a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stdio {
+    /// The engine's own.
+    #[default]
+    Inherit,
+    /// No input; output is shown line by line under the step's name.
+    Log,
+    /// `/dev/null`.
+    Null,
+}
+
+/// Who gets the master of the container's terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Console {
+    /// The engine, for `console.relay`.
+    Engine,
+    /// Whoever listens on this unix socket (`--console-socket`).
+    Socket(HostPath),
+}
+
+/// What init is given. Part of the effect that makes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Handover {
+    /// Its stdio.
+    #[serde(default)]
+    pub stdio: Stdio,
+    /// Who gets its terminal, if it opens one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<Console>,
+    /// How many of the engine's descriptors from 3 on it keeps (`--preserve-fds`).
+    #[serde(default)]
+    pub preserve_fds: u32,
+    /// The cgroup that it joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupJoin>,
+    /// It is cloned into its v2 cgroup, instead of writing itself there.
+    #[serde(default)]
+    pub into_cgroup: bool,
+    /// The FIFO at which it waits for `start`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fifo: Option<Handle<Fifo>>,
+}
+
+/// Both ends of it.
+pub(crate) struct Ends {
+    /// The engine's end of the channel.
+    pub channel: OwnedFd,
+    /// The read ends of the output pipes.
+    pub output: Vec<OwnedFd>,
+    /// What init gets.
+    pub init: InitEnds,
+}
+
+/// Init's ends.
+pub(crate) struct InitEnds {
+    channel: OwnedFd,
+    stdio: [Option<OwnedFd>; 3],
+    kept: Vec<(String, OwnedFd)>,
+    preserve: u32,
+    /// The v2 cgroup's directory, to be cloned into.
+    pub cgroup: Option<OwnedFd>,
+    /// The engine's /proc.
+    pub proc: OwnedFd,
+    /// The engine's own namespaces by name, to tell shared ones.
+    namespaces: Vec<(&'static str, (u64, u64))>,
+}
+
+impl Handover {
+    /// Opens everything. The engine's end of the console's socket is kept under `console_name`.
+    pub(crate) fn open(&self, cx: &mut Cx) -> Result<Ends, EffectError> {
+        let (channel, init_channel) = channel()?;
+        let proc = open_at_path("/proc", OFlags::PATH | OFlags::DIRECTORY)?;
+        let mut kept = self.console(cx)?;
+        kept.extend(self.fifo(cx)?);
+        kept.extend(self.cgroup_files()?);
+        let cgroup = match self.cgroup.as_ref().and_then(|c| c.v2.as_ref()) {
+            Some(dir) if self.into_cgroup => {
+                Some(open_at_path(&dir.to_string_lossy(), OFlags::RDONLY | OFlags::DIRECTORY)?)
+            }
+            _ => None,
+        };
+        let (stdio, output) = self.stdio()?;
+        let namespaces = OWNABLE.iter().map(|n| Ok((*n, namespace_id(&proc, n)?))).collect::<Result<_, EffectError>>()?;
+        let init = InitEnds {
+            channel: init_channel,
+            stdio,
+            kept,
+            preserve: self.preserve_fds,
+            cgroup,
+            proc,
+            namespaces,
+        };
+        Ok(Ends { channel, output, init })
+    }
+
+    fn stdio(&self) -> Result<([Option<OwnedFd>; 3], Vec<OwnedFd>), EffectError> {
+        let null = || open_at_path("/dev/null", OFlags::RDWR);
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| EffectError::call("pipe2(O_CLOEXEC)", e));
+        Ok(match self.stdio {
+            _ if self.console.is_some() => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
+            Stdio::Inherit => ([None, None, None], Vec::new()),
+            Stdio::Null => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
+            Stdio::Log => {
+                let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
+                ([Some(null()?), Some(out_end), Some(err_end)], vec![out, err])
+            }
+        })
+    }
+
+    fn console(&self, cx: &mut Cx) -> Result<Vec<(String, OwnedFd)>, EffectError> {
+        let end = match &self.console {
+            None => return Ok(Vec::new()),
+            Some(Console::Engine) => {
+                let (engine, init) = channel()?;
+                cx.fds.put(console_of(cx.step), engine);
+                init
+            }
+            Some(Console::Socket(path)) => connect_to(path)?,
+        };
+        Ok(vec![(CONSOLE.to_owned(), end)])
+    }
+
+    fn fifo(&self, cx: &Cx) -> Result<Option<(String, OwnedFd)>, EffectError> {
+        let Some(handle) = &self.fifo else { return Ok(None) };
+        let fifo = cx.resolve(handle)?;
+        let path = fifo.path.display();
+        let fd = open_at_path(&path.to_string(), OFlags::PATH | OFlags::NOFOLLOW)?;
+        let stat = fstat(&fd).map_err(|e| EffectError::call(format!("fstat({path})"), e))?;
+        let ours = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo
+            && (stat.st_dev, stat.st_ino) == (fifo.device, fifo.inode);
+        if !ours {
+            return Err(EffectError::new(format!("{path} is not the FIFO that this run made")));
+        }
+        Ok(Some((FIFO.to_owned(), fd)))
+    }
+
+    /// Opened here, because the engine may write to them and the container's root user may not: the kernel asks who opened the file.
+    fn cgroup_files(&self) -> Result<Vec<(String, OwnedFd)>, EffectError> {
+        let Some(join) = &self.cgroup else { return Ok(Vec::new()) };
+        let v1 = join.v1.iter().map(|dir| dir.join("tasks"));
+        let v2 = join.v2.iter().filter(|_| !self.into_cgroup).map(|dir| dir.join("cgroup.procs"));
+        let open = |(i, path): (usize, PathBuf)| {
+            Ok((format!("{CGROUP}{i}"), open_at_path(&path.to_string_lossy(), OFlags::WRONLY | OFlags::NOFOLLOW)?))
+        };
+        v1.chain(v2).enumerate().map(open).collect()
+    }
+}
+
+/// The name under which the engine keeps its end of the socket that the container's terminal comes by.
+pub(crate) fn console_of(step: &str) -> String {
+    format!("{ENGINE_ONLY}console:{step}")
+}
+
+/// The namespaces whose sharing matters to a step in the site.
+const OWNABLE: [&str; 5] = ["ipc", "mnt", "net", "user", "uts"];
+
+fn namespace_id(proc: &OwnedFd, name: &str) -> Result<(u64, u64), EffectError> {
+    let path = format!("self/ns/{name}");
+    let stat = statat(proc, &path, rustix::fs::AtFlags::empty());
+    stat.map(|s| (s.st_dev, s.st_ino)).map_err(|e| EffectError::call(format!("stat(/proc/{path})"), e))
+}
+
+fn channel() -> Result<(OwnedFd, OwnedFd), EffectError> {
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| EffectError::call("socketpair(AF_UNIX, SOCK_STREAM)", e))
+}
+
+fn connect_to(path: &HostPath) -> Result<OwnedFd, EffectError> {
+    let failed = |e| {
+        EffectError::call(format!("connect({path})"), e)
+            .help("the console socket must be a unix socket on which somebody listens; it takes the terminal's master")
+    };
+    let address = SocketAddrUnix::new(&path.0).map_err(failed)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| EffectError::call("socket(AF_UNIX, SOCK_STREAM)", e))?;
+    connect(&socket, &address).map_err(failed)?;
+    Ok(socket)
+}
+
+fn open_at_path(path: &str, flags: OFlags) -> Result<OwnedFd, EffectError> {
+    open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+        .map_err(|e| EffectError::call(format!("open({path})"), e))
+}
+
+impl InitEnds {
+    /// The descriptors that the process needs.
+    pub(crate) fn raw(&self) -> Vec<RawFd> {
+        let stdio = self.stdio.iter().flatten().chain(self.cgroup.iter()).chain([&self.channel, &self.proc]);
+        stdio.chain(self.kept.iter().map(|(_, fd)| fd)).map(AsRawFd::as_raw_fd).chain(3..3 + self.preserve as RawFd).collect()
+    }
+
+    /// The life of init, from the clone to exec: takes over its descriptors, closes all others, and runs the site's program. Answers with the
+    /// exit code.
+    pub(crate) fn live(self, site: Option<&SiteProgram>, fds: &mut Fds, outcomes: &Outcomes, conceal: bool) -> i32 {
+        match self.take_over(std::mem::take(fds), conceal) {
+            Ok((channel, fds)) => match site {
+                Some(site) => site.serve(channel, fds, outcomes.clone()),
+                None => wait_for_end(&channel),
+            },
+            // The engine sees the channel's end, and has nothing to undo but this process.
+            Err(_) => 1,
+        }
+    }
+
+    fn take_over(self, mut fds: Fds, conceal: bool) -> io::Result<(OwnedFd, Fds)> {
+        if conceal {
+            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        }
+        // SIGPIPE stays ignored, as the engine has it: a channel whose other end is gone must be an error, not a death.
+        sys::signal::reset(Some(Signal::PIPE))?;
+        let engines: Vec<String> =
+            fds.iter().map(|(n, _)| n.to_owned()).filter(|n| n.starts_with(ENGINE_ONLY)).collect();
+        for name in &engines {
+            fds.take(name);
+        }
+        let mut keep = self.raw();
+        keep.extend(fds.iter().map(|(_, fd)| fd.as_raw_fd()));
+        self.wear_stdio()?;
+        sys::child::close_all_but(&keep)?;
+        let own_fds = openat(&self.proc, "self/fd", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        fds.put(SELF_FD, own_fds);
+        for (name, engines) in &self.namespaces {
+            let own = openat(&self.proc, format!("self/ns/{name}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            let stat = fstat(&own)?;
+            if (stat.st_dev, stat.st_ino) != *engines {
+                fds.put(format!("{OWN}{name}"), own);
+            }
+        }
+        for (name, fd) in self.kept {
+            fds.put(name, fd);
+        }
+        Ok((self.channel, fds))
+    }
+
+    fn wear_stdio(&self) -> io::Result<()> {
+        let wear: [fn(BorrowedFd) -> rustix::io::Result<()>; 3] = [|fd| dup2_stdin(fd), |fd| dup2_stdout(fd), |fd| dup2_stderr(fd)];
+        for (fd, dup2) in self.stdio.iter().zip(wear) {
+            if let Some(fd) = fd {
+                dup2(fd.as_fd())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A process without a program only holds its namespaces, until the engine closes the channel.
+fn wait_for_end(channel: &OwnedFd) -> i32 {
+    let mut line = [0; 64];
+    loop {
+        match rustix::io::retry_on_intr(|| rustix::io::read(channel, &mut line)) {
+            Ok(0) => return 0,
+            Ok(_) => {}
+            Err(_) => return 1,
+        }
+    }
+}
