@@ -1,0 +1,287 @@
+//! Makes a cgroup in one hierarchy.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use rustix::fs::{CWD, Mode, mkdirat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::members::{Emptying, processes};
+use super::{Cgroup, TOP, Version, mark, open_directory, read, remove, write};
+
+/// The mark's key. On a container's cgroup its value is the run's tag, on a parent that runs may share it is [`SHARED`].
+const MARK: &str = "lifecycle";
+const SHARED: &str = "shared";
+
+/// How often the way down is taken again when another run removes a parent meanwhile.
+const TRIES: usize = 64;
+
+/// The files that a new cgroup of version 1's cpuset has empty, and without which no process may join it.
+const PLACES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// Makes a cgroup and the parents that it lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeCgroup {
+    /// Where the hierarchy is mounted.
+    pub mount: PathBuf,
+    /// The cgroup's path below it, without a leading slash: one or more plain names.
+    pub path: String,
+    /// The hierarchy's version.
+    pub version: Version,
+    /// The hierarchy's controllers (version 1).
+    #[serde(default)]
+    pub controllers: Vec<String>,
+}
+
+/// What was there before.
+#[derive(Serialize, Deserialize)]
+struct Before {
+    /// How many of the path's names existed, from the top.
+    existing: usize,
+    /// Which of those had no CPUs or memory nodes, counted from the top.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unplaced: Vec<usize>,
+}
+
+impl MakeCgroup {
+    /// The cgroup's directory.
+    pub fn at(&self) -> PathBuf {
+        self.mount.join(&self.path)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.path.split('/').collect()
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+
+    fn failed(&self, what: &str, depth: usize, errno: impl Into<std::io::Error>) -> EffectError {
+        let at = self.names().iter().take(depth).fold(self.mount.clone(), |at, name| at.join(name));
+        let error = EffectError::call(format!("{what} {}", at.display()), errno);
+        match error.errno.map(Errno::from_raw_os_error) {
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+                error.help("making a cgroup here needs root, or a cgroup that was delegated to the caller")
+            }
+            _ => error,
+        }
+    }
+
+    /// The directories from the mount point down, as far as they exist.
+    fn chain(&self) -> Result<Vec<OwnedFd>, EffectError> {
+        let top = match open_directory(CWD, &self.mount) {
+            Ok(top) => top,
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(errno) => return Err(self.failed("open", 0, errno)),
+        };
+        let mut chain = vec![top];
+        for name in self.names() {
+            let Some(parent) = chain.last() else { break };
+            match open_directory(parent, name) {
+                Ok(directory) => chain.push(directory),
+                Err(Errno::NOENT) => break,
+                Err(errno) => return Err(self.failed("open", chain.len(), errno)),
+            }
+        }
+        Ok(chain)
+    }
+
+    /// A cgroup that a process could join only to be killed, frozen or counted with others is refused.
+    fn check_free(&self, leaf: &OwnedFd) -> Result<(), EffectError> {
+        let at = self.at();
+        let members = processes(leaf).map_err(|e| self.failed("list the processes of", usize::MAX, e))?;
+        if !members.is_empty() {
+            let pids: Vec<String> = members.iter().take(10).map(i32::to_string).collect();
+            let what = format!("the cgroup {} is not empty: it holds {} processes", at.display(), members.len());
+            return Err(EffectError::new(format!("{what} ({})", pids.join(", ")))
+                .help("another container may use it; give each container a cgroupsPath of its own"));
+        }
+        self.check_thawed(leaf)
+    }
+
+    /// A process in a frozen cgroup would stop at its first step.
+    fn check_thawed(&self, leaf: &OwnedFd) -> Result<(), EffectError> {
+        let frozen = match self.version {
+            Version::V2 => read(leaf, "cgroup.events").is_ok_and(|text| text.lines().any(|line| line == "frozen 1")),
+            Version::V1 => self.has("freezer") && read(leaf, "freezer.state").is_ok_and(|text| text.trim() != "THAWED"),
+        };
+        match frozen {
+            false => Ok(()),
+            true => Err(EffectError::new(format!("the cgroup {} is frozen", self.at().display()))
+                .help("thaw it, or the parent that was frozen, first")),
+        }
+    }
+
+    /// Takes the way down once, making what is missing. `None`: another run removed a parent meanwhile.
+    fn make(&self, cx: &Cx, existing: usize) -> Result<Option<(OwnedFd, bool)>, EffectError> {
+        let names = self.names();
+        let mut parent = open_directory(CWD, &self.mount).map_err(|e| self.failed("open", 0, e))?;
+        let mut made = false;
+        for (depth, name) in (1..).zip(&names) {
+            let leaf = depth == names.len();
+            made = match mkdirat(&parent, *name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => true,
+                Err(Errno::EXIST) if leaf && existing < names.len() => {
+                    return Err(self.failed("mkdir", depth, Errno::EXIST).help("somebody made it at the same moment"));
+                }
+                Err(Errno::EXIST) => false,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(errno) => return Err(self.failed("mkdir", depth, errno)),
+            };
+            let directory = match open_directory(&parent, *name) {
+                Ok(directory) => directory,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(errno) => return Err(self.failed("open", depth, errno)),
+            };
+            if made {
+                let value = if leaf { cx.run.tag() } else { SHARED.to_owned() };
+                mark::set(&directory, MARK, &value).map_err(|e| self.failed("mark", depth, e))?;
+            }
+            if self.has("cpuset") {
+                self.place(&parent, &directory, depth)?;
+            }
+            parent = directory;
+        }
+        Ok(Some((parent, made)))
+    }
+
+    /// Gives a cgroup of version 1's cpuset its parent's CPUs and memory nodes, if it has none.
+    fn place(&self, parent: &OwnedFd, directory: &OwnedFd, depth: usize) -> Result<(), EffectError> {
+        for file in PLACES {
+            let text = |of: &OwnedFd| read(of, file).map_err(|e| self.failed("read the CPUs of", depth, e));
+            if text(directory)?.trim().is_empty() {
+                let value = text(parent)?;
+                write(directory, file, value.trim()).map_err(|e| self.failed("give CPUs to", depth, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the parents that are provably ours, from the bottom up, until one is in use.
+    fn remove_parents(&self, before: &Before) -> Result<(), EffectError> {
+        let names = self.names();
+        let chain = self.chain()?;
+        for depth in (1..names.len()).rev() {
+            let Some(directory) = chain.get(depth) else { continue };
+            let ours = depth > before.existing || names[0] == TOP || mark::get(directory, MARK).as_deref() == Some(SHARED);
+            if !ours {
+                break;
+            }
+            if !remove(&chain[depth - 1], names[depth - 1]).map_err(|e| self.failed("rmdir", depth, e))? {
+                // Another run is in it. A run of ours that was killed before it could mark the directory has to do so now.
+                mark::set(directory, MARK, SHARED).map_err(|e| self.failed("mark", depth, e))?;
+                break;
+            }
+        }
+        self.unplace(before)
+    }
+
+    /// Takes back the CPUs that cgroups which were there before got from us. One that is in use keeps them: that is somebody else's use.
+    fn unplace(&self, before: &Before) -> Result<(), EffectError> {
+        let chain = self.chain()?;
+        for depth in before.unplaced.iter().rev() {
+            let Some(directory) = chain.get(*depth) else { continue };
+            for file in PLACES {
+                match write(directory, file, "\n") {
+                    Ok(()) | Err(Errno::BUSY | Errno::NOSPC | Errno::NOENT) => {}
+                    Err(errno) => return Err(self.failed("take the CPUs of", *depth, errno)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the leaf may be removed: by its recorded identity, or because it was not there before and nobody else has marked it.
+    fn is_ours(&self, leaf: &OwnedFd, record: &Record, before: &Before, tag: &str) -> Result<bool, EffectError> {
+        match record.outcome::<Cgroup>() {
+            Some(cgroup) if !cgroup.made => Ok(false),
+            Some(cgroup) => {
+                let now = Cgroup::of(leaf, true).map_err(|e| self.failed("fstat", usize::MAX, e))?;
+                Ok(now == cgroup)
+            }
+            None => Ok(before.existing < self.names().len() && mark::get(leaf, MARK).is_none_or(|whose| whose == tag)),
+        }
+    }
+}
+
+impl EffectDef for MakeCgroup {
+    const KIND: &'static str = "cgroup.directory";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        // Below the mounted hierarchies, since cgroups live nowhere else; the scratch directory's name makes the path the harness's own.
+        let unique = scratch.file_name().map_or_else(|| "example".into(), |name| name.to_string_lossy());
+        let layout: crate::facts::CgroupLayout = {
+            use lifecycle_engine::facts::Host;
+            serde_json::from_value(crate::facts::Machine.read("cgroup.layout")).unwrap_or_default()
+        };
+        let v1 = layout.v1.into_iter().map(|h| (h.mount, Version::V1, h.controllers));
+        let v2 = layout.v2.into_iter().map(|u| (u.mount, Version::V2, Vec::new()));
+        v1.chain(v2)
+            .map(|(mount, version, controllers)| Self {
+                mount,
+                path: format!("{TOP}-examples/{unique}/box"),
+                version,
+                controllers,
+            })
+            .collect()
+    }
+
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+
+    fn describe(&self) -> String {
+        let inherits = if self.has("cpuset") { ", with its parent's CPUs and memory nodes" } else { "" };
+        format!("make the cgroup {}{inherits}", self.at().display())
+    }
+
+    fn before(&self, _cx: &mut Cx) -> Result<Value, EffectError> {
+        let chain = self.chain()?;
+        let mut before = Before { existing: chain.len().saturating_sub(1), unplaced: Vec::new() };
+        if self.has("cpuset") {
+            let empty = |fd: &OwnedFd| PLACES.iter().any(|f| read(fd, f).is_ok_and(|text| text.trim().is_empty()));
+            before.unplaced = (1..chain.len()).filter(|depth| empty(&chain[*depth])).collect();
+        }
+        Ok(serde_json::to_value(before).unwrap_or_default())
+    }
+
+    fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let existing = Before::deserialize(before).map_or(0, |before| before.existing);
+        for _ in 0..TRIES {
+            let Some((leaf, made)) = self.make(cx, existing)? else { continue };
+            if made { self.check_thawed(&leaf)? } else { self.check_free(&leaf)? }
+            let cgroup = Cgroup::of(&leaf, made).map_err(|e| self.failed("fstat", usize::MAX, e))?;
+            return Ok(Applied::outcome(&cgroup));
+        }
+        Err(self.failed("mkdir", usize::MAX, Errno::NOENT).help("other runs keep removing its parents; try again"))
+    }
+
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        let names = self.names();
+        let before = Before::deserialize(&record.before)
+            .map_err(|e| EffectError::new(format!("what was there before {} is unreadable: {e}", self.at().display())))?;
+        let mut chain = self.chain()?;
+        if chain.len() > names.len()
+            && let Some(leaf) = chain.pop()
+            && let Some(parent) = chain.pop()
+            && self.is_ours(&leaf, record, &before, &cx.run.tag())?
+        {
+            let name = names[names.len() - 1];
+            let gone = remove(&parent, name).map_err(|e| self.failed("rmdir", usize::MAX, e))?;
+            // Without an outcome no process of ours can be in it yet: whoever is came by himself.
+            if !gone && record.outcome.is_some() {
+                let rest = self.clone();
+                let then = Box::new(move || rest.remove_parents(&before));
+                return Ok(Undone::Pending(Box::new(Emptying::new(parent, leaf, self.at(), then)?)));
+            }
+        }
+        self.remove_parents(&before)?;
+        Ok(Undone::Done)
+    }
+}

@@ -1,0 +1,205 @@
+//! Ends whatever is left in a cgroup that is ours, and removes it with all that was made below it.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use lifecycle_engine::effect::{Cx, Interest, Pending};
+use lifecycle_engine::error::EffectError;
+use rustix::fs::inotify;
+use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use serde_json::Value;
+
+use super::{open_directory, read, remove, write};
+
+/// The longest that killed processes may take to be gone. One that hangs in the kernel (a dead network file system) never is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most processes that are waited for at once; the rest follow in the next round.
+const WATCHED: usize = 64;
+
+/// Processes in the cgroup and those below it, by pid. 0 stands for one of another pid namespace.
+pub(super) fn processes(directory: impl AsFd) -> std::io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    each_below(directory.as_fd(), &mut |cgroup| {
+        match read(cgroup, "cgroup.procs") {
+            Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+            // A threaded cgroup of version 2 lists no processes; their leader is listed above it. One that goes meanwhile has none.
+            Err(e) if matches!(e.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::OPNOTSUPP | Errno::NODEV)) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Calls `visit` for each cgroup below and then for the directory itself.
+fn each_below(
+    directory: rustix::fd::BorrowedFd<'_>,
+    visit: &mut dyn FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    for name in children(directory)? {
+        match open_directory(directory, name.as_str()) {
+            Ok(child) => each_below(child.as_fd(), visit)?,
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    visit(directory)
+}
+
+fn children(directory: impl AsFd) -> Result<Vec<String>, Errno> {
+    let fd = openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&fd)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy();
+        if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+            names.push(name.into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Removes the cgroup and those below it. `false`: something is still in one of them.
+pub(super) fn remove_all(parent: impl AsFd, name: &str) -> Result<bool, Errno> {
+    if remove(&parent, name)? {
+        return Ok(true);
+    }
+    let directory = match open_directory(&parent, name) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Ok(true),
+        Err(errno) => return Err(errno),
+    };
+    for child in children(&directory)? {
+        if !remove_all(&directory, &child)? {
+            return Ok(false);
+        }
+    }
+    remove(&parent, name)
+}
+
+/// A cgroup that is being emptied and removed.
+pub(super) struct Emptying {
+    parent: OwnedFd,
+    directory: OwnedFd,
+    name: String,
+    /// For messages.
+    at: PathBuf,
+    /// Readable when `cgroup.events` changes (version 2).
+    events: Option<OwnedFd>,
+    /// Readable when the process has ended.
+    dying: Vec<OwnedFd>,
+    until: Instant,
+    next: Instant,
+    pause: Duration,
+    /// What is left to do once it is gone.
+    then: Option<Box<dyn FnOnce() -> Result<(), EffectError>>>,
+}
+
+impl Emptying {
+    /// Begins by killing what is in it.
+    pub(super) fn new(
+        parent: OwnedFd,
+        directory: OwnedFd,
+        at: PathBuf,
+        then: Box<dyn FnOnce() -> Result<(), EffectError>>,
+    ) -> Result<Self, EffectError> {
+        let now = Instant::now();
+        let pause = Duration::from_millis(1);
+        let name = at.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let events = watch(&at);
+        let dying = Vec::new();
+        let then = Some(then);
+        let mut emptying =
+            Self { parent, directory, name, at, events, dying, until: now + PATIENCE, next: now + pause, pause, then };
+        emptying.kill()?;
+        Ok(emptying)
+    }
+
+    /// Kills all processes in it. Those that fork meanwhile are found in the next round.
+    fn kill(&mut self) -> Result<(), EffectError> {
+        let failed = |what: &str, e: std::io::Error| EffectError::call(format!("{what} {}", self.at.display()), e);
+        if write(&self.directory, "cgroup.kill", "1").is_ok() {
+            return Ok(());
+        }
+        let listed = processes(&self.directory).map_err(|e| failed("list the processes of", e))?;
+        let open = |pid: i32| {
+            let pid = Pid::from_raw(pid).filter(|pid| *pid != getpid())?;
+            Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
+        };
+        let opened: Vec<(Pid, OwnedFd)> = listed.iter().take(WATCHED).filter_map(|pid| open(*pid)).collect();
+        // A pid may have passed to another process before it was opened: only one that is still in the cgroup is ours.
+        let still = processes(&self.directory).map_err(|e| failed("list the processes of", e))?;
+        self.dying.clear();
+        for (pid, fd) in opened {
+            if !still.contains(&pid.as_raw_nonzero().get()) {
+                continue;
+            }
+            match pidfd_send_signal(&fd, Signal::KILL) {
+                Ok(()) => self.dying.push(fd),
+                Err(Errno::SRCH) => {}
+                Err(errno) => return Err(failed("kill the processes of", errno.into())),
+            }
+        }
+        // A process that is frozen by version 1's freezer does not see the signal.
+        match write(&self.directory, "freezer.state", "THAWED") {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed("thaw", errno.into())),
+        }
+    }
+
+    fn stuck(&self) -> EffectError {
+        let left = processes(&self.directory).unwrap_or_default();
+        let pids: Vec<String> = left.iter().take(10).map(i32::to_string).collect();
+        let what = match pids.is_empty() {
+            true => "it holds no process that can be seen".to_owned(),
+            false => format!("{} processes do not end ({})", left.len(), pids.join(", ")),
+        };
+        EffectError::call(format!("remove the cgroup {}: {what}", self.at.display()), Errno::BUSY)
+            .help("a process in uninterruptible sleep ends when what it waits for does; then undo again")
+    }
+}
+
+/// An inotify descriptor for the cgroup's events, where it has them.
+fn watch(at: &std::path::Path) -> Option<OwnedFd> {
+    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
+    inotify::add_watch(&fd, at.join("cgroup.events"), inotify::WatchFlags::MODIFY).ok()?;
+    Some(fd)
+}
+
+impl Pending for Emptying {
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        wants.extend(self.events.iter().chain(&self.dying).map(|fd| Interest::read(fd.as_raw_fd())));
+    }
+
+    /// The kernel drops an ended process from its cgroup a moment after its pidfd tells of the end, without another sign on version 1.
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.next.min(self.until))
+    }
+
+    fn advance(&mut self, _cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        if let Some(events) = &self.events {
+            let mut buffer = [0_u8; 1024];
+            while rustix::io::read(events, &mut buffer).is_ok_and(|n| n > 0) {}
+        }
+        let gone = remove_all(&self.parent, &self.name)
+            .map_err(|errno| EffectError::call(format!("remove the cgroup {}", self.at.display()), errno))?;
+        if gone {
+            return self.then.take().map_or(Ok(()), |then| then()).map(|()| Some(Value::Null));
+        }
+        let now = Instant::now();
+        if now >= self.until {
+            return Err(self.stuck());
+        }
+        self.pause = (self.pause * 2).min(Duration::from_millis(100));
+        self.next = now + self.pause;
+        self.kill()?;
+        Ok(None)
+    }
+
+    fn cancel(&mut self, _cx: &mut Cx) {}
+}

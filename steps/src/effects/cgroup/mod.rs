@@ -1,0 +1,111 @@
+//! Cgroups: directories in the mounted hierarchies, and what is written into their files.
+
+mod controllers;
+mod devices;
+mod directory;
+mod mark;
+mod members;
+mod write;
+
+pub use controllers::EnableControllers;
+pub use devices::DeviceFilter;
+pub use directory::MakeCgroup;
+pub use write::{Alternative, WriteLimit};
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::value::Outcome;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, unlinkat};
+use rustix::io::Errno;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::boot_id;
+
+/// The topmost directory of cgroups whose path the caller did not choose. The name is ours, so whoever finds it empty may remove it.
+pub const TOP: &str = "lifecycle";
+
+/// The version of a hierarchy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// Controllers spread over hierarchies.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// A cgroup as it was made or found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cgroup {
+    /// The run made it: what is in it is ours to kill, and it is ours to remove.
+    pub made: bool,
+    /// The file system's device number.
+    pub dev: u64,
+    /// The directory's inode number.
+    pub ino: u64,
+    /// The boot in which those numbers mean something.
+    pub boot: String,
+}
+
+impl Outcome for Cgroup {
+    const NAME: &'static str = "cgroup";
+}
+
+impl Cgroup {
+    /// Records the directory.
+    fn of(directory: impl AsFd, made: bool) -> Result<Self, Errno> {
+        let stat = fstat(directory)?;
+        Ok(Self { made, dev: stat.st_dev, ino: stat.st_ino, boot: boot_id().to_owned() })
+    }
+
+    /// The directory at that path, if it is still the one that was recorded.
+    fn open(&self, at: &Path) -> Result<Option<OwnedFd>, Errno> {
+        match open_directory(CWD, at) {
+            Ok(fd) if Self::of(&fd, self.made)? == *self => Ok(Some(fd)),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// Opens a directory to work below it.
+fn open_directory(below: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    openat(below, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The whole text of one of a cgroup's files.
+fn read(directory: impl AsFd, file: &str) -> std::io::Result<String> {
+    let fd = openat(directory, file, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    std::io::read_to_string(std::fs::File::from(fd))
+}
+
+/// Writes one value, in one write: the kernel takes each write as a whole.
+fn write(directory: impl AsFd, file: &str, value: &str) -> Result<(), Errno> {
+    let fd = openat(directory, file, OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes())).map(drop)
+}
+
+/// Removes a cgroup; absence counts as done. `false`: something is still in it.
+fn remove(parent: impl AsFd, name: &str) -> Result<bool, Errno> {
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A refused write, with what it most likely means.
+fn refused(at: &Path, file: &str, value: &str, errno: Errno) -> EffectError {
+    let error = EffectError::call(format!("write {:?} to {}", value.trim_end(), at.join(file).display()), errno);
+    match errno {
+        Errno::NOENT => error.help("this kernel has no such file, or the controller is not enabled here"),
+        Errno::INVAL | Errno::RANGE => error.help("the kernel does not accept the value; see the limit in config.json"),
+        Errno::ACCESS | Errno::PERM => error.help("the caller may not change this cgroup; run as root, or ask for no limits"),
+        Errno::BUSY => error.help("processes or cgroups below it are in the way; choose a cgroup of the container's own"),
+        _ => error,
+    }
+}
