@@ -11,3 +11,6 @@ pub use directory::Directory;
 pub use file::File;
 pub use node::{Device, Fifo, Symlink};
 pub use placed::{Existing, Identity};
+pub mod command;
+pub mod hook;
+pub mod probe;

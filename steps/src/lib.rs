@@ -2,14 +2,19 @@
 //!
 //! A step is one file below the folder of its subject; an effect is one file in [`effects`]. Both are listed in [`registry()`].
 
+pub mod command;
 pub mod effects;
 pub mod facts;
 pub mod mounts;
+pub mod hooks;
+pub mod net;
 pub mod outcomes;
 pub mod process;
 mod registry;
 pub mod spawn;
 pub mod spec;
 pub mod sys;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use registry::registry;
