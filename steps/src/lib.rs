@@ -10,6 +10,7 @@ pub mod hooks;
 pub mod net;
 pub mod outcomes;
 pub mod process;
+pub mod probe;
 mod registry;
 pub mod spawn;
 pub mod spec;

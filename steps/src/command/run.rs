@@ -9,7 +9,7 @@ use lifecycle_engine::value::{Handle, Part, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::absolute;
+use super::{absolute, check};
 use crate::effects::command::{Call, RunCommand};
 
 /// Runs a program on the host, and another one to take it back.
@@ -64,19 +64,6 @@ pub struct Output {
 
 fn zero() -> Vec<u8> {
     vec![0]
-}
-
-/// Refuses what could not be run at all.
-fn check(field: &str, args: &[Text], env: &BTreeMap<String, Text>) -> Result<(), PlanError> {
-    if args.is_empty() {
-        return Err(
-            PlanError::new(format!("{field}args"), "a program is missing").help("write it as a list: [touch, /tmp/x]")
-        );
-    }
-    match env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-        Some(name) => Err(PlanError::new(format!("{field}env"), format!("{name:?} cannot be the name of a variable"))),
-        None => Ok(()),
-    }
 }
 
 /// The counterpart has to be in the journal, and a sensitive value must not be.

@@ -1,7 +1,7 @@
 //! A process's network namespace, to be joined by a worker or to make a link in.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use lifecycle_engine::error::EffectError;
 use nix::sched::{CloneFlags, setns};

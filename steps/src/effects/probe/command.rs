@@ -1,7 +1,6 @@
 //! A command that succeeds.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Fds, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
@@ -49,7 +48,11 @@ impl EffectDef for ProbeCommand {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let args = ["test", "-d", &scratch.to_string_lossy()].map(Into::into).to_vec();
-        vec![Self { call: Call { args, env: Default::default(), cwd: "/".into() }, limit: Millis(1000), pace: Pace::quick() }]
+        vec![Self {
+            call: Call { args, env: Default::default(), cwd: "/".into() },
+            limit: Millis(1000),
+            pace: Pace::quick(),
+        }]
     }
 
     fn class(&self) -> Class {
@@ -65,9 +68,8 @@ impl EffectDef for ProbeCommand {
         let command = Command { session: Session::Maker, ..self.call.command(cx)? };
         let what = command.what.clone();
         let (names, step, effect, outcomes) = (cx.run, cx.step, cx.effect, cx.outcomes);
-        self.pace.probe(&what, cx, |leash, end| {
-            let limit = end.saturating_duration_since(Instant::now()).min(self.limit.duration());
-            let command = Command { limit: Some(limit.max(Duration::from_millis(1))), ..command.clone() };
+        self.pace.probe(&what, cx, |leash| {
+            let command = Command { limit: Some(self.limit.duration()), ..command.clone() };
             // What a try prints is shown only if it was the last.
             let (mut fds, mut silent) = (Fds::default(), |_: &str| {});
             let mut cx = Cx { run: names, step, effect, outcomes, fds: &mut fds, site: None, output: &mut silent };
@@ -90,6 +92,7 @@ mod tests {
     use crate::outcomes::Process;
     use crate::spawn::identity;
     use crate::spawn::testing::Bench;
+    use std::time::{Duration, Instant};
 
     fn sh(script: &str) -> ProbeCommand {
         let args = ["/bin/sh", "-c", script].map(Into::into).to_vec();

@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::Instant;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
@@ -11,7 +10,7 @@ use lifecycle_engine::value::Text;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{NotReady, Pace, patience, tcp::address};
+use super::{NotReady, Pace, TRY, address};
 use crate::spawn::leftover;
 
 /// Waits until a GET is answered with the right status. Changes nothing. The body is not read.
@@ -65,12 +64,15 @@ impl Url {
     }
 
     /// Asks once.
-    fn status(&self, end: Instant) -> Result<u16, NotReady> {
-        let mut stream = TcpStream::connect_timeout(&self.to, patience(end))?;
-        stream.set_read_timeout(Some(patience(end)))?;
-        stream.set_write_timeout(Some(patience(end)))?;
+    fn status(&self) -> Result<u16, NotReady> {
+        let mut stream = TcpStream::connect_timeout(&self.to, TRY)?;
+        stream.set_read_timeout(Some(TRY))?;
+        stream.set_write_timeout(Some(TRY))?;
         let Self { host, path, .. } = self;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lifecycle\r\nAccept: */*\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lifecycle\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        )?;
         let mut line = String::new();
         BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut line)?;
         status(&line).ok_or_else(|| NotReady::yet(format!("the answer is no HTTP: {:?}", line.trim_end())))
@@ -108,7 +110,7 @@ impl EffectDef for ProbeHttp {
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let url = Url::parse(&cx.text(&self.url)?)?;
         // The text may hold a sensitive part, such as a token in the query; its own form shows none.
-        self.pace.probe(&self.url.to_string(), cx, |_, end| match (url.status(end)?, self.status) {
+        self.pace.probe(&self.url.to_string(), cx, |_| match (url.status()?, self.status) {
             (got, Some(want)) if got == want => Ok(()),
             (200..=399, None) => Ok(()),
             (got, _) => Err(NotReady::yet(format!("it answers {got}"))),
@@ -169,7 +171,14 @@ mod tests {
         assert_eq!(url("http://10.0.0.2:8080/a?b#c"), ok("10.0.0.2:8080", "10.0.0.2:8080", "/a?b"));
         assert_eq!(url("http://[fd00::1]:81?q"), ok("[fd00::1]:81", "[fd00::1]:81", "/?q"));
         assert_eq!(url("http://[fd00::1]/"), ok("[fd00::1]:80", "[fd00::1]:80", "/"));
-        for bad in ["https://10.0.0.1/", "10.0.0.1", "http://example.org/", "http://10.0.0.1/a b", "http://1.1.1.1/\r\nX: y", "http://"] {
+        for bad in [
+            "https://10.0.0.1/",
+            "10.0.0.1",
+            "http://example.org/",
+            "http://10.0.0.1/a b",
+            "http://1.1.1.1/\r\nX: y",
+            "http://",
+        ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
         }
     }

@@ -7,6 +7,7 @@ mod tcp;
 pub use command::ProbeCommand;
 pub use http::{ProbeHttp, Url};
 pub use tcp::ProbeTcp;
+pub(crate) use tcp::address;
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use crate::spawn::{Leash, worker};
 pub struct Pace {
     /// The pause after the first try; doubled after each up to a second.
     pub interval: Millis,
-    /// When the probe gives up.
+    /// When the probe gives up: no try begins after this time.
     pub within: Millis,
     /// The process in whose network namespace it tries; the host's if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,7 +66,9 @@ impl From<std::io::Error> for NotReady {
         // What another try cannot change: no descriptors, no memory, no permission.
         match error.kind() {
             std::io::ErrorKind::PermissionDenied => Self::Ever(EffectError::call("connect", error)),
-            _ => Self::yet(error.raw_os_error().map_or_else(|| error.to_string(), lifecycle_engine::error::errno_in_words)),
+            _ => Self::yet(
+                error.raw_os_error().map_or_else(|| error.to_string(), lifecycle_engine::error::errno_in_words),
+            ),
         }
     }
 }
@@ -82,12 +85,12 @@ impl Pace {
         format!("{netns}, within {}", self.within)
     }
 
-    /// Starts the worker. `attempt` is given the time by which it has to be over.
+    /// Starts the worker.
     fn probe(
         &self,
         what: &str,
         cx: &Cx,
-        mut attempt: impl FnMut(&Leash, Instant) -> Result<(), NotReady>,
+        mut attempt: impl FnMut(&Leash) -> Result<(), NotReady>,
     ) -> Result<Applied, EffectError> {
         let netns = self.netns.as_ref().map(|p| Netns::of(&cx.resolve(p)?)).transpose()?;
         let keep = netns.as_ref().map_or_else(Vec::new, |n| n.fds().to_vec());
@@ -102,13 +105,13 @@ impl Pace {
         &self,
         what: &str,
         leash: &Leash,
-        attempt: &mut dyn FnMut(&Leash, Instant) -> Result<(), NotReady>,
+        attempt: &mut dyn FnMut(&Leash) -> Result<(), NotReady>,
     ) -> Result<Value, EffectError> {
         let end = Instant::now() + self.within.duration();
         let mut pause = self.interval.duration().max(Duration::from_millis(1));
         let mut before = String::new();
         loop {
-            let (reason, output) = match attempt(leash, end) {
+            let (reason, output) = match attempt(leash) {
                 Ok(()) => return Ok(Value::Null),
                 Err(NotReady::Ever(error)) => return Err(error),
                 Err(NotReady::Yet(reason, output)) => (reason, output),
@@ -127,17 +130,15 @@ impl Pace {
     }
 }
 
-/// How long one try over the network may take. Never zero, which connect refuses.
-fn patience(end: Instant) -> Duration {
-    TRY.min(end.saturating_duration_since(Instant::now())).max(Duration::from_millis(10))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spawn::testing::{Bench, drive};
 
-    fn run(pace: &Pace, attempt: impl FnMut(&Leash, Instant) -> Result<(), NotReady>) -> (Result<Value, EffectError>, Vec<String>) {
+    fn run(
+        pace: &Pace,
+        attempt: impl FnMut(&Leash) -> Result<(), NotReady>,
+    ) -> (Result<Value, EffectError>, Vec<String>) {
         let mut bench = Bench::new();
         let answer = bench.with(|cx| {
             let Applied::Pending(pending) = pace.probe("a test", cx, attempt).unwrap() else { panic!() };
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn a_probe_tries_until_it_is_ready_and_says_each_reason_once() {
         let mut n = 0;
-        let (answer, lines) = run(&Pace::quick(), move |_, _| {
+        let (answer, lines) = run(&Pace::quick(), move |_| {
             n += 1;
             match n {
                 1 | 2 => Err(NotReady::yet("one")),
@@ -164,13 +165,13 @@ mod tests {
     #[test]
     fn a_probe_gives_up_with_the_last_reason() {
         let pace = Pace { within: Millis(100), ..Pace::quick() };
-        let (answer, _) = run(&pace, |_, _| Err(NotReady::yet("closed")));
+        let (answer, _) = run(&pace, |_| Err(NotReady::yet("closed")));
         assert_eq!(answer.unwrap_err().what, "a test is not ready after 100ms: closed");
     }
 
     #[test]
     fn what_no_other_try_can_change_ends_a_probe_at_once() {
-        let (answer, _) = run(&Pace::quick(), |_, _| Err(NotReady::Ever(EffectError::new("no such program"))));
+        let (answer, _) = run(&Pace::quick(), |_| Err(NotReady::Ever(EffectError::new("no such program"))));
         assert_eq!(answer.unwrap_err().what, "no such program");
     }
 
@@ -179,7 +180,9 @@ mod tests {
         let pace = Pace { interval: Millis(60_000), within: Millis(600_000), netns: None };
         let mut bench = Bench::new();
         let (process, mut pending) = bench.with(|cx| {
-            let Applied::Pending(mut pending) = pace.probe("a test", cx, |_, _| Err(NotReady::yet("no"))).unwrap() else { panic!() };
+            let Applied::Pending(mut pending) = pace.probe("a test", cx, |_| Err(NotReady::yet("no"))).unwrap() else {
+                panic!()
+            };
             let process: Process = serde_json::from_value(pending.started()).unwrap();
             pending.release(cx).unwrap();
             (process, pending)

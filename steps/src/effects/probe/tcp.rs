@@ -1,7 +1,8 @@
 //! A TCP port that accepts connections.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
@@ -9,7 +10,7 @@ use lifecycle_engine::value::Text;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Pace, patience};
+use super::{Pace, TRY};
 use crate::spawn::leftover;
 
 /// Waits until a TCP connection is accepted. Changes nothing.
@@ -28,7 +29,8 @@ pub struct ProbeTcp {
 pub(crate) fn address(text: &str) -> Result<IpAddr, EffectError> {
     let plain = text.trim_start_matches('[').trim_end_matches(']');
     plain.parse().map_err(|_| {
-        EffectError::new(format!("{text:?} is not an IP address")).help("names are not resolved: write an address, such as 127.0.0.1")
+        EffectError::new(format!("{text:?} is not an IP address"))
+            .help("names are not resolved: write an address, such as 127.0.0.1")
     })
 }
 
@@ -36,8 +38,12 @@ impl EffectDef for ProbeTcp {
     const KIND: &'static str = "probe.tcp";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        // Whatever listens or not: in the tests this one gives up.
-        vec![Self { address: "127.0.0.1".into(), port: 9, pace: Pace { within: lifecycle_engine::types::Millis(50), ..Pace::quick() } }]
+        // The kernel completes a connection before anybody accepts it, so a listener alone is enough. One for the whole process, which holds it
+        // to its end.
+        static LISTENER: OnceLock<Option<TcpListener>> = OnceLock::new();
+        let listener = LISTENER.get_or_init(|| TcpListener::bind("127.0.0.1:0").ok());
+        let port = listener.as_ref().and_then(|l| l.local_addr().ok()).map_or(9, |at| at.port());
+        vec![Self { address: "127.0.0.1".into(), port, pace: Pace::quick() }]
     }
 
     fn class(&self) -> Class {
@@ -50,8 +56,8 @@ impl EffectDef for ProbeTcp {
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let to = SocketAddr::new(address(&cx.text(&self.address)?)?, self.port);
-        self.pace.probe(&format!("tcp {to}"), cx, |_, end| {
-            TcpStream::connect_timeout(&to, patience(end))?;
+        self.pace.probe(&format!("tcp {to}"), cx, |_| {
+            TcpStream::connect_timeout(&to, TRY)?;
             Ok(())
         })
     }
@@ -66,7 +72,6 @@ mod tests {
     use super::*;
     use crate::spawn::testing::Bench;
     use lifecycle_engine::types::Millis;
-    use std::net::TcpListener;
 
     #[test]
     fn a_port_is_ready_once_somebody_listens() {
