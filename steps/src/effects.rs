@@ -25,3 +25,6 @@ use crate::outcomes::Process;
 fn example_process() -> Handle<Process> {
     Handle::new(HandleRef { step: "init".into(), effect: 0, field: "".into() })
 }
+pub mod command;
+pub mod hook;
+pub mod probe;

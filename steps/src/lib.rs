@@ -2,15 +2,21 @@
 //!
 //! A step is one file below the folder of its subject; an effect is one file in [`effects`]. Both are listed in [`registry()`].
 
+pub mod command;
 pub mod effects;
 pub mod facts;
 pub mod mounts;
+pub mod hooks;
+pub mod net;
 pub mod outcomes;
 pub mod process;
+pub mod probe;
 mod registry;
 pub mod run;
 pub mod spawn;
 pub mod spec;
 pub mod sys;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use registry::registry;

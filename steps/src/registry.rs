@@ -1,15 +1,29 @@
 //! The catalogue: every kind of step and effect, one line each.
 
-use lifecycle_engine::step::Registry;
+use lifecycle_engine::step::{EffectKind, Registry, StepKind};
+
+use crate::{command, effects, hooks, probe};
 
 /// Every kind of step and effect that this program knows. Journals of older versions name effects by kind: a kind's name is never reused.
 pub fn registry() -> Registry {
     Registry::new(
         [
             // Steps: StepKind::of::<subject::Step>(), sorted by kind.
+            StepKind::of::<command::Run>(),
+            StepKind::of::<hooks::Poststart>(),
+            StepKind::of::<hooks::Run>(),
+            StepKind::of::<probe::Command>(),
+            StepKind::of::<probe::Http>(),
+            StepKind::of::<probe::Tcp>(),
         ],
         [
             // Effects: EffectKind::of::<effects::subject::Effect>(), sorted by kind.
+            EffectKind::of::<effects::command::RunCommand>(),
+            EffectKind::of::<effects::hook::Counterpart>(),
+            EffectKind::of::<effects::hook::RunHook>(),
+            EffectKind::of::<effects::probe::ProbeCommand>(),
+            EffectKind::of::<effects::probe::ProbeHttp>(),
+            EffectKind::of::<effects::probe::ProbeTcp>(),
         ],
     )
 }

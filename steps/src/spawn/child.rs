@@ -16,6 +16,16 @@ use crate::sys::clone;
 /// The exit code of a copy whose engine went away before its release. Nobody is left to see it.
 const FORSAKEN: i32 = 125;
 
+/// Whose session and process group a new process is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Session {
+    /// Its own.
+    #[default]
+    Own,
+    /// Its maker's: a worker's children end with the worker.
+    Maker,
+}
+
 /// A process that we made, in a session and a process group of its own. Until [`Child::release`] it is inert: the engine's death, which closes
 /// the pipe that it waits on, ends it. Dropped before its end, it is killed with its group.
 #[derive(Debug)]
@@ -30,11 +40,15 @@ pub struct Child {
 impl Child {
     /// Makes the process. After its release `body` runs in it, and its answer is the exit code; it gets the pipe's read end, whose end of file
     /// says that the engine is gone, or the error that kept it from getting ready. Of the engine's descriptors it has those in `keep`.
-    pub fn fork(keep: &[RawFd], body: impl FnOnce(io::Result<OwnedFd>) -> i32) -> Result<Self, EffectError> {
+    pub fn fork(
+        session: Session,
+        keep: &[RawFd],
+        body: impl FnOnce(io::Result<OwnedFd>) -> i32,
+    ) -> Result<Self, EffectError> {
         let (wait, gate) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| EffectError::call("pipe2(O_CLOEXEC)", e))?;
         let mut kept = keep.to_vec();
         kept.push(wait.as_raw_fd());
-        let pid = clone::fork(|| match (get_ready(&kept), released(&wait)) {
+        let pid = clone::fork(|| match (get_ready(session, &kept), released(&wait)) {
             (_, false) => FORSAKEN,
             (Ok(()), true) => body(Ok(wait)),
             (Err(error), true) => body(Err(error)),
@@ -111,8 +125,10 @@ impl Drop for Child {
 }
 
 /// Takes the copy out of the engine's session and away from its descriptors.
-fn get_ready(keep: &[RawFd]) -> io::Result<()> {
-    setsid()?;
+fn get_ready(session: Session, keep: &[RawFd]) -> io::Result<()> {
+    if session == Session::Own {
+        setsid()?;
+    }
     close_all_but(keep)?;
     default_signals()
 }

@@ -13,7 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
 use super::Exit;
-use super::child::Child;
+use super::child::{Child, Session};
 use super::output::{Secrets, Stream, Tail, keep};
 
 /// A program to run.
@@ -35,6 +35,8 @@ pub struct Command {
     pub capture: bool,
     /// Killed after this time, counted from its release.
     pub limit: Option<Duration>,
+    /// Whose session it is in.
+    pub session: Session,
     /// Must not appear in what is shown of its output.
     pub secrets: Secrets,
 }
@@ -94,7 +96,7 @@ impl Command {
                 .map_err(|e| EffectError::call("fcntl(F_SETFL, O_NONBLOCK)", e))?;
         }
         let keep = [&stdin, &out, &err, &tell].map(AsRawFd::as_raw_fd);
-        let child = Child::fork(&keep, |ready| {
+        let child = Child::fork(self.session, &keep, |ready| {
             let failed = ready.and_then(|_gate| exec.run([&stdin, &out, &err]));
             // Only a failure comes back, and the engine may have gone meanwhile.
             let _ = failed.map_err(|e| rustix::io::write(&tell, &e.raw_os_error().unwrap_or(0).to_ne_bytes()));
@@ -328,9 +330,12 @@ mod tests {
         command.limit = Some(Duration::from_millis(200));
         let ended = end(&mut Bench::new(), command).unwrap();
         assert_eq!(ended.exit, Exit::TimedOut(Duration::from_millis(200)));
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", ended.stdout)).unwrap_or_else(|_| "(sleep) Z".into());
-        assert!(stat.contains(") Z"), "{stat}");
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", ended.stdout)).unwrap_or_else(|_| ") Z".into());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !stat().contains(") Z") {
+            assert!(Instant::now() < deadline, "it stays: {}", stat());
+            std::thread::yield_now();
+        }
     }
 
     #[test]

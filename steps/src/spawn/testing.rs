@@ -51,7 +51,7 @@ impl Bench {
                     record.started = Some(pending.started()).filter(|s| !s.is_null());
                     drive(pending, cx)
                 }
-                Applied::Site { .. } => panic!("not here"),
+                Applied::Site { .. } | Applied::UndoRun => panic!("not here"),
             }
         });
         record.outcome = answer.as_ref().ok().cloned();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Exit;
-use super::child::Child;
+use super::child::{Child, Session};
 
 /// The largest report, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -90,7 +90,7 @@ pub fn worker(
     fcntl_setfl(&hear, flags | OFlags::NONBLOCK).map_err(|e| EffectError::call("fcntl(F_SETFL, O_NONBLOCK)", e))?;
     let mut kept = keep.to_vec();
     kept.push(tell.as_raw_fd());
-    let child = Child::fork(&kept, |ready| {
+    let child = Child::fork(Session::Own, &kept, |ready| {
         let Ok(gate) = ready else {
             // It holds descriptors that are not its own: it must not do a thing. The exit code tells.
             return NOT_READY;

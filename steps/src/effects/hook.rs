@@ -1,0 +1,300 @@
+//! The runtime-spec's hooks (config.md, "POSIX-platform Hooks").
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::value::Handle;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::outcomes::Process;
+use crate::spawn::{Command, Exit, Running, leftover};
+use crate::spec::Hook;
+
+/// When a hook runs (runtime.md, "Lifecycle").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Deprecated by the spec: as `createRuntime`, and before it.
+    Prestart,
+    /// On the host, when the container's namespaces have been made, before `pivot_root`.
+    CreateRuntime,
+    /// In the container's namespaces, before `pivot_root`.
+    CreateContainer,
+    /// In the container's namespaces, before the user's program.
+    StartContainer,
+    /// On the host, after the user's program has been started.
+    Poststart,
+    /// On the host, after the container has ended.
+    Poststop,
+}
+
+impl Stage {
+    /// As the spec writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+            Self::StartContainer => "startContainer",
+            Self::Poststart => "poststart",
+            Self::Poststop => "poststop",
+        }
+    }
+
+    /// It runs in the container's namespaces.
+    pub fn is_inside(self) -> bool {
+        matches!(self, Self::CreateContainer | Self::StartContainer)
+    }
+
+    /// The container's status meanwhile (runtime.md, "State").
+    fn status(self) -> &'static str {
+        match self {
+            Self::Prestart | Self::CreateRuntime | Self::CreateContainer => "creating",
+            Self::StartContainer => "created",
+            Self::Poststart => "running",
+            Self::Poststop => "stopped",
+        }
+    }
+}
+
+/// The container that a hook is told of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its first process. Without it the hook is told of the process that runs it, which in a site is the container's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Handle<Process>>,
+    /// The bundle's directory. Absolute.
+    pub bundle: PathBuf,
+    /// The configuration's annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The version of the runtime-spec that the state is written for.
+const OCI_VERSION: &str = "1.3.0";
+
+impl Container {
+    /// The state that a hook reads (runtime.md, "State").
+    fn state(&self, stage: Stage, cx: &Cx) -> Result<Vec<u8>, EffectError> {
+        let mut state = json!({ "ociVersion": OCI_VERSION, "id": self.id, "status": stage.status() });
+        if stage != Stage::Poststop {
+            state["pid"] = match &self.process {
+                Some(process) => json!(cx.resolve(process)?.pid),
+                None => json!(rustix::process::getpid().as_raw_nonzero().get()),
+            };
+        }
+        state["bundle"] = json!(self.bundle);
+        if !self.annotations.is_empty() {
+            state["annotations"] = json!(self.annotations);
+        }
+        Ok(state.to_string().into_bytes())
+    }
+}
+
+/// Starts the hook, inert.
+fn start(hook: &Hook, stage: Stage, container: &Container, cx: &Cx) -> Result<Running, EffectError> {
+    let path = hook.path.to_string_lossy().into_owned();
+    let command = Command {
+        what: format!("{} hook {path}", stage.name()),
+        program: hook.path.clone(),
+        args: if hook.args.is_empty() { vec![path] } else { hook.args.clone() },
+        // The hook's whole environment: inside a container the engine's own would leak what the host keeps in it.
+        env: Some(hook.env.clone()),
+        cwd: working_directory(stage, container),
+        stdin: container.state(stage, cx)?,
+        limit: hook.timeout.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
+        ..Command::default()
+    };
+    command.start(|ended| match ended.exit {
+        Exit::Code(0) => Ok(Value::Null),
+        _ => Err(ended.error()),
+    })
+}
+
+/// On the host the bundle, as with the runtimes that a shim starts there; a bundle may be gone when the container is deleted. Inside, where the
+/// process stands.
+fn working_directory(stage: Stage, container: &Container) -> Option<PathBuf> {
+    match stage {
+        Stage::CreateContainer | Stage::StartContainer => None,
+        Stage::Poststop if !container.bundle.is_dir() => Some("/".into()),
+        _ => Some(container.bundle.clone()),
+    }
+}
+
+/// Runs one hook and waits for it.
+///
+/// Undo ends the hook if it still runs. What a hook changed its own counterpart takes back: see [`Counterpart`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunHook {
+    /// When it runs.
+    pub stage: Stage,
+    /// The hook.
+    pub hook: Hook,
+    /// What it is told.
+    pub container: Container,
+}
+
+/// Declares the hook that takes others back: applying it does nothing, undo runs it, at least once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counterpart {
+    /// The hook.
+    pub hook: Hook,
+    /// What it is told: a container that has stopped.
+    pub container: Container,
+}
+
+fn example(script: String, scratch: &Path) -> (Hook, Container) {
+    let hook = Hook {
+        path: "/bin/sh".into(),
+        args: vec!["sh".into(), "-c".into(), script],
+        env: vec!["PATH=/usr/bin:/bin".into()],
+        timeout: Some(10),
+    };
+    (hook, Container { id: "example".into(), process: None, bundle: scratch.to_owned(), annotations: BTreeMap::new() })
+}
+
+impl EffectDef for RunHook {
+    const KIND: &'static str = "hook";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let (hook, container) = example("cat > /dev/null".into(), scratch);
+        vec![Self { stage: Stage::CreateRuntime, hook, container }]
+    }
+
+    fn class(&self) -> Class {
+        if self.stage == Stage::Poststart { Class::Commit } else { Class::Foreign }
+    }
+
+    fn describe(&self) -> String {
+        let limit = self.hook.timeout.map_or_else(String::new, |s| format!(", at most {s} s"));
+        format!("run {} hook {}{limit}", self.stage.name(), self.hook.path.display())
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        Ok(Applied::Pending(Box::new(start(&self.hook, self.stage, &self.container, cx)?)))
+    }
+
+    fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        leftover::end(record)
+    }
+}
+
+impl EffectDef for Counterpart {
+    const KIND: &'static str = "hook.counterpart";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let (hook, container) = example("cat > /dev/null".into(), scratch);
+        vec![Self { hook, container }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Foreign
+    }
+
+    fn describe(&self) -> String {
+        format!("declare poststop hook {}, run when this is undone", self.hook.path.display())
+    }
+
+    fn apply(&self, _before: &Value, _cx: &mut Cx) -> Result<Applied, EffectError> {
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        let hook = start(&self.hook, Stage::Poststop, &self.container, cx)?;
+        Ok(leftover::then(leftover::kill(record)?, hook))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spawn::testing::Bench;
+
+    fn hook(stage: Stage, script: &str, dir: &Path) -> RunHook {
+        let (hook, container) = example(script.into(), dir);
+        RunHook { stage, hook, container }
+    }
+
+    #[test]
+    fn examples_apply_and_are_undone_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new();
+        let (a, b) = (RunHook::examples(dir.path()).remove(0), Counterpart::examples(dir.path()).remove(0));
+        for effect in [&a as &dyn lifecycle_engine::effect::Effect, &b] {
+            let (record, answer) = bench.apply(effect);
+            answer.unwrap();
+            bench.undo(effect, &record).unwrap();
+            bench.undo(effect, &record).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_hook_reads_the_state_and_has_no_environment_but_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new();
+        let mut effect = hook(Stage::CreateRuntime, "cat; echo; pwd; env | grep -v ^_= | sort", dir.path());
+        effect.container.process = Some(bench.handle("init", &Process { pid: 4711, start: 1, boot: "b".into() }));
+        effect.container.annotations.insert("a".into(), "b".into());
+        bench.apply(&effect).1.unwrap();
+        let state: Value = serde_json::from_str(&bench.lines[0]).unwrap();
+        let want = json!({ "ociVersion": "1.3.0", "id": "example", "status": "creating", "pid": 4711,
+            "bundle": dir.path(), "annotations": { "a": "b" } });
+        assert_eq!(state, want);
+        assert_eq!(bench.lines[1], dir.path().to_string_lossy());
+        assert_eq!(bench.lines[2..], ["PATH=/usr/bin:/bin", &format!("PWD={}", dir.path().display())]);
+    }
+
+    #[test]
+    fn inside_a_hook_is_told_the_pid_of_the_process_that_runs_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new();
+        bench.apply(&hook(Stage::StartContainer, "cat", dir.path())).1.unwrap();
+        let state: Value = serde_json::from_str(&bench.lines[0]).unwrap();
+        assert_eq!(state["pid"], json!(std::process::id()));
+        assert_eq!(state["status"], json!("created"));
+    }
+
+    #[test]
+    fn a_failing_hook_is_named_with_its_status_and_the_end_of_its_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let error =
+            Bench::new().apply(&hook(Stage::Prestart, "echo no such device >&2; exit 9", dir.path())).1.unwrap_err();
+        assert_eq!(error.what, "prestart hook /bin/sh exited with status 9");
+        assert_eq!(error.output, ["no such device"]);
+    }
+
+    #[test]
+    fn a_hook_over_its_time_limit_is_killed_and_the_limit_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut effect = hook(Stage::CreateRuntime, "sleep 60", dir.path());
+        effect.hook.timeout = Some(1);
+        let error = Bench::new().apply(&effect).1.unwrap_err();
+        assert_eq!(error.what, "createRuntime hook /bin/sh was killed after its time limit of 1s");
+    }
+
+    #[test]
+    fn a_counterpart_runs_when_undone_even_if_the_bundle_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let ran = dir.path().join("ran");
+        let (hook, container) = example(format!("cat > {}", ran.display()), &dir.path().join("gone"));
+        let effect = Counterpart { hook, container };
+        let mut bench = Bench::new();
+        let (record, answer) = bench.apply(&effect);
+        answer.unwrap();
+        assert!(!ran.exists());
+        bench.undo(&effect, &record).unwrap();
+        let state: Value = serde_json::from_slice(&std::fs::read(&ran).unwrap()).unwrap();
+        assert_eq!(state["status"], json!("stopped"));
+        assert_eq!(state.get("pid"), None);
+    }
+}

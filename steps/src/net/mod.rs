@@ -1,0 +1,3 @@
+//! Networks: links, addresses and routes by netlink.
+
+pub mod netns;

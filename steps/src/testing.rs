@@ -1,0 +1,55 @@
+//! For the tests of steps: planned with fixed facts, without a plan around them.
+
+use lifecycle_engine::effect::RunNames;
+use lifecycle_engine::error::PlanError;
+use lifecycle_engine::facts::{Facts, Recorded};
+use lifecycle_engine::step::{Planning, Step};
+use serde_json::{Value, json};
+
+/// What a step was planned to.
+#[derive(Debug)]
+pub struct Planned {
+    /// The effects as a dry run shows them.
+    pub effects: Vec<String>,
+    /// The effects as the journal has them.
+    pub data: Vec<Value>,
+    /// The step's output.
+    pub output: Value,
+}
+
+fn try_plan<S: Step>(input: Value, site: Option<&str>) -> Result<Planned, PlanError> {
+    let mut recorded = Recorded::default();
+    recorded.host.insert("cwd".into(), json!("/work"));
+    let mut facts = Facts::fixed(recorded);
+    let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
+    let mut cx = Planning::new(&mut facts, &run, "step".into(), site.map(Into::into));
+    let input = serde_json::from_value(input).map_err(|e| PlanError::new("", e.to_string()))?;
+    let output = serde_json::to_value(S::plan(input, &mut cx)?).unwrap();
+    let effects = cx.effects.iter().map(|e| e.effect.describe()).collect();
+    Ok(Planned { effects, data: cx.effects.iter().map(|e| e.effect.data()).collect(), output })
+}
+
+/// Plans a step on the host.
+pub fn plan<S: Step>(input: Value) -> Planned {
+    try_plan::<S>(input, None).unwrap()
+}
+
+/// Plans a step in a site.
+pub fn plan_inside<S: Step>(input: Value) -> Planned {
+    try_plan::<S>(input, Some("init")).unwrap()
+}
+
+/// Why a step on the host is refused.
+pub fn refused<S: Step>(input: Value) -> PlanError {
+    try_plan::<S>(input, None).unwrap_err()
+}
+
+/// Why a step in a site is refused.
+pub fn refused_inside<S: Step>(input: Value) -> PlanError {
+    try_plan::<S>(input, Some("init")).unwrap_err()
+}
+
+/// A handle to a process that another step makes.
+pub fn process() -> Value {
+    json!({ "$handle": { "step": "init", "effect": 0, "field": "" } })
+}
