@@ -11,7 +11,7 @@ mod model;
 mod paint;
 pub mod saved;
 // pub mod show;
-// pub mod svg;
+pub mod svg;
 pub mod text;
 // pub mod trace;
 mod view;

@@ -29,3 +29,13 @@ fn text_fits_a_terminal_of_80_columns() {
         assert!(!text.lines().any(|l| l.ends_with(' ')), "{name} has spaces at the end of a line");
     }
 }
+
+#[test]
+fn the_picture_holds_every_step() {
+    for (name, run) in [("create.svg", fixture::oci_create()), ("service.svg", fixture::ci_service())] {
+        let picture = svg::print(&run);
+        assert_eq!(picture.matches("<g").count(), run.steps.len(), "{name}");
+        assert!(!picture.contains("hunter2"), "{name} shows a sensitive value");
+        snapshot(name, &picture);
+    }
+}

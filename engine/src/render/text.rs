@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 
 use super::model::{DryRun, Effect, How, Step, Why, compact};
-use super::paint::{Paint, Style, count, sentence, span, width, wrap};
+use super::paint::{Paint, Style, count, sentence, width, wrap};
 use super::view::View;
 use crate::effect::Class;
 use crate::step::Nature;
+use crate::types::Millis;
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -179,10 +180,11 @@ impl Page<'_> {
         }
         if from.scope != to.scope && to.scope != 0 {
             let outer = Place { scope: self.view.parent[to.scope].unwrap_or(0), site: None };
-            if seen.insert(to.scope) && outer.scope != 0 {
+            let first = seen.insert(to.scope);
+            if first && outer.scope != 0 && outer.scope != from.scope {
                 self.enter(Place { scope: 0, site: None }, outer, seen);
             }
-            self.title(to.scope, "");
+            self.title(to.scope, if first { "" } else { "  (continued)" }, false);
         }
         if let Some(maker) = to.site {
             self.blank();
@@ -193,7 +195,7 @@ impl Page<'_> {
         to
     }
 
-    fn title(&mut self, scope: usize, note: &str) {
+    fn title(&mut self, scope: usize, note: &str, folded: bool) {
         let view = self.view;
         let about = view.scope(scope);
         let parent = view.parent[scope].unwrap_or(0);
@@ -205,7 +207,7 @@ impl Page<'_> {
         let first = view.order.iter().find(|&&i| view.scope[i] == scope).map(|&i| view.step(i).run.as_str());
         let outer = view.run.runs.first().map(|r| r.id.as_str());
         let run = first.filter(|r| Some(*r) != outer).map_or_else(String::new, |r| format!(", run {r}"));
-        let arrow = if note.is_empty() { "▾ " } else { "▸ " };
+        let arrow = if folded { "▸ " } else { "▾ " };
         self.blank();
         let plan = format!("  plan {}{run}", about.plan);
         self.line(&[
@@ -222,7 +224,7 @@ impl Page<'_> {
         let members = || view.order.iter().copied().filter(|&i| view.top(view.scope[i]) == Some(top));
         let steps = members().filter(|&i| !view.step(i).skipped).count();
         let effects = members().map(|i| view.step(i).effects.len()).sum();
-        self.title(top, &format!("  {}, {}", count(steps, "step"), count(effects, "effect")));
+        self.title(top, &format!("  {}, {}", count(steps, "step"), count(effects, "effect")), true);
         let mut after: Vec<String> = Vec::new();
         for (a, _) in members().flat_map(|i| &view.after[i]) {
             let name = view.step(*a).address.clone();
@@ -241,9 +243,7 @@ impl Page<'_> {
     }
 
     fn armed(&mut self, at: Place) {
-        let lead = format!("{}  │", self.indent(at));
-        self.line(&[(&lead, Style::Dim)]);
-        let note = "armed: the run ends here, and what follows happens when it is released";
+        let note = "armed: what follows is not waited for, and happens once it is released";
         let lead = format!("{}  ├─ ", self.indent(at));
         let rest = format!("{}  │  ", self.indent(at));
         self.wrapped(&[(&lead, Style::Dim)], &[(&rest, Style::Dim)], note, Style::Yellow);
@@ -255,14 +255,14 @@ impl Page<'_> {
             Some(_) => format!("{}  │ ", self.indent(at)),
             None => self.indent(at),
         };
+        match at.site {
+            Some(_) => self.line(&[(&gutter, Style::Dim)]),
+            None => self.blank(),
+        }
         if step.skipped {
             let name = format!("{}  ", pad(view.short(i, at.scope), self.column));
             let note = format!("{}  skipped, its `if` is false", step.kind);
             return self.line(&[(&gutter, Style::Dim), (&name, Style::Dim), (&note, Style::Dim)]);
-        }
-        match at.site {
-            Some(_) => self.line(&[(&gutter, Style::Dim)]),
-            None => self.blank(),
         }
         self.title_of_step(i, at, &gutter);
         let inner = format!("{gutter}  ");
@@ -347,18 +347,13 @@ impl Page<'_> {
         let sum = &run.summary;
         self.blank();
         self.line(&[(&"─".repeat(self.look.width), Style::Dim)]);
-        let mut notes = Vec::new();
-        if sum.armed > 0 {
-            notes.push(format!("{} armed", sum.armed));
-        }
-        if sum.skipped > 0 {
-            notes.push(format!("{} skipped", sum.skipped));
-        }
-        let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
-        let total = format!("{}{notes}, {}.", count(sum.steps, "step"), count(sum.effects, "effect"));
+        let armed = if sum.armed > 0 { format!(" ({} armed)", sum.armed) } else { String::new() };
+        let skipped = if sum.skipped > 0 { format!(", {} skipped", sum.skipped) } else { String::new() };
+        let total = format!("{}{armed}{skipped}, {}.", count(sum.steps, "step"), count(sum.effects, "effect"));
         self.wrapped(&[], &[], &total, Style::Bold);
         self.legend();
         self.remains();
+        self.outputs();
         self.read();
     }
 
@@ -411,6 +406,14 @@ impl Page<'_> {
         }
     }
 
+    fn outputs(&mut self) {
+        let Some(outputs) = self.view.run.outputs.as_object() else { return };
+        for (name, value) in outputs {
+            let lead = format!("Output {name}: ");
+            self.wrapped(&[(&lead, Style::Plain)], &[("  ", Style::Plain)], &compact(value), Style::Plain);
+        }
+    }
+
     fn read(&mut self) {
         let facts = &self.view.run.facts;
         let mut from = Vec::new();
@@ -446,14 +449,18 @@ fn marks(step: &Step, main: bool) -> String {
 fn options(how: &How) -> String {
     let mut parts = Vec::new();
     if let Some(ms) = how.timeout_ms {
-        parts.push(format!("at most {}", span(ms * 1000)));
+        parts.push(format!("at most {}", Millis(ms)));
     }
     if how.retries > 0 {
+<<<<<<< HEAD
         parts.push(format!(
             "tried again up to {} after {}",
             count(how.retries as usize, "time"),
             span(how.backoff_ms * 1000)
         ));
+=======
+        parts.push(format!("tried again up to {} after {}", count(how.retries as usize, "time"), Millis(how.backoff_ms)));
+>>>>>>> render
     }
     if how.continue_on_error {
         parts.push("its failure undoes only itself".to_owned());

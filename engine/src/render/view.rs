@@ -25,6 +25,14 @@ pub struct View<'a> {
     pub parent: Vec<Option<usize>>,
 }
 
+/// Steps that are read together.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    armed: bool,
+    scope: usize,
+    site: Option<usize>,
+}
+
 impl<'a> View<'a> {
     /// Prepares the dry run.
     pub fn of(run: &'a DryRun) -> Self {
@@ -83,13 +91,13 @@ impl<'a> View<'a> {
         for (i, after) in self.after.iter().enumerate() {
             after.iter().for_each(|&(a, _)| next[a].push(i));
         }
-        let group = |i: usize| (self.scope[i], self.site[i]);
-        let mut ready: BTreeMap<(usize, Option<usize>), BTreeSet<usize>> = BTreeMap::new();
+        let group = |i: usize| Group { armed: self.step(i).armed, scope: self.scope[i], site: self.site[i] };
+        let mut ready: BTreeMap<Group, BTreeSet<usize>> = BTreeMap::new();
         for i in (0..n).filter(|&i| waits[i] == 0) {
             ready.entry(group(i)).or_default().insert(i);
         }
         let mut order = Vec::with_capacity(n);
-        let mut at = (0, None);
+        let mut at = Group::default();
         while let Some(chosen) = self.nearest(&ready, at) {
             let Some(i) = ready.get_mut(&chosen).and_then(BTreeSet::pop_first) else { break };
             if ready.get(&chosen).is_some_and(BTreeSet::is_empty) {
@@ -110,20 +118,17 @@ impl<'a> View<'a> {
     }
 
     /// The group to read on with: the same one, else one of the same nested plan, else of the closest one around it; then by place.
-    fn nearest(
-        &self,
-        ready: &BTreeMap<(usize, Option<usize>), BTreeSet<usize>>,
-        at: (usize, Option<usize>),
-    ) -> Option<(usize, Option<usize>)> {
-        if ready.contains_key(&at) {
+    /// What is armed comes last: it happens after all the rest.
+    fn nearest(&self, ready: &BTreeMap<Group, BTreeSet<usize>>, at: Group) -> Option<Group> {
+        if !at.armed && ready.contains_key(&at) {
             return Some(at);
         }
         let distance = |scope: usize| {
-            let outward = std::iter::successors(Some(at.0), |&s| self.parent[s]);
+            let outward = std::iter::successors(Some(at.scope), |&s| self.parent[s]);
             outward.take_while(|&outer| !self.within(scope, outer)).count()
         };
         let first = |set: &BTreeSet<usize>| set.first().copied().unwrap_or(usize::MAX);
-        ready.iter().min_by_key(|(g, set)| (distance(g.0), first(set))).map(|(g, _)| *g)
+        ready.iter().min_by_key(|(g, set)| (distance(g.scope), g.armed, g.site != at.site, first(set))).map(|(g, _)| *g)
     }
 
     /// Drops every edge that a longer way implies, and whatever would point backwards.
