@@ -301,8 +301,7 @@ impl Page {
                 n.iter().zip(words).filter(|(n, _)| **n > 0).map(|(n, word)| format!("{n} {word}")).collect();
             (!parts.is_empty()).then(|| format!("{what}: {}", sentence(&parts)))
         };
-        let text: Vec<String> =
-            [part(tally.steps, "steps"), part(tally.effects, "effects")].into_iter().flatten().collect();
+        let text: Vec<String> = [part(tally.steps, "steps"), part(tally.effects, "effects")].into_iter().flatten().collect();
         self.out.push('\n');
         let text = if text.is_empty() { "No effect differs.".to_owned() } else { format!("{}.", text.join("; ")) };
         self.out.push_str(&self.paint.style(Style::Bold, &text));
@@ -348,15 +347,10 @@ fn fields(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<(Sign, Stri
 fn changed(key: &str, a: &Value, b: &Value) -> String {
     match (a, b) {
         (Value::Array(old), Value::Array(new)) => {
-            let less: Vec<String> =
-                old.iter().filter(|v| !new.contains(v)).map(|v| format!("-{}", compact(v))).collect();
+            let less: Vec<String> = old.iter().filter(|v| !new.contains(v)).map(|v| format!("-{}", compact(v))).collect();
             let more = new.iter().filter(|v| !old.contains(v)).map(|v| format!("+{}", compact(v)));
             let all: Vec<String> = less.into_iter().chain(more).collect();
-            if all.is_empty() {
-                format!("{key}: {}, in another order", count(new.len(), "item"))
-            } else {
-                format!("{key}: {}", all.join(" "))
-            }
+            if all.is_empty() { format!("{key}: {}, in another order", count(new.len(), "item")) } else { format!("{key}: {}", all.join(" ")) }
         }
         _ => format!("{key}: {} → {}", compact(a), compact(b)),
     }
