@@ -245,7 +245,10 @@ impl Reader<'_> {
     fn named(&self, name: &str, schema: &Value) -> Type {
         let Some(object) = schema.as_object() else { return Type::Any };
         if let Some(mark) = object.get(MARK).and_then(Value::as_str) {
-            return self.marked(mark, object);
+            // schemars says "or null" of an inlined schema by adding to its list of types.
+            let null = matches!(object.get("type"), Some(Value::Array(types)) if types.iter().any(|t| t == "null"));
+            let ty = self.marked(mark, object);
+            return if null { ty.nullable() } else { ty };
         }
         if let Some(words) = words(object) {
             return Type::Enum(words);

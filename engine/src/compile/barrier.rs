@@ -58,7 +58,8 @@ fn stands_in(graph: &Graph<'_>, commit: u32) -> u32 {
     }
     let arms = |edge: &&Edge| {
         let from = graph.items[edge.from as usize];
-        edge.why == Why::Arms || (from.site == item.site && from.site != NONE && graph.kind(edge.from).is_some_and(|kind| kind.arms))
+        edge.why == Why::Arms
+            || (from.site == item.site && from.site != NONE && graph.kind(edge.from).is_some_and(|kind| kind.arms))
     };
     graph.edges.of(commit).iter().find(arms).map_or(commit, |edge| edge.from)
 }

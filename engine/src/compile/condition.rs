@@ -54,8 +54,10 @@ impl Checker<'_, '_> {
         for (word, literal, other) in [(a, x_literal, y), (b, y_literal, x)] {
             if let (ConditionKind::Str(text), true, Type::Enum(words)) = (&word.kind, literal, other) {
                 if !words.iter().any(|known| **known == **text) {
-                    let help = did_you_mean(text, words.iter().map(String::as_str))
-                        .map_or_else(|| format!("one of {}", listed(words.iter().map(String::as_str))), |near| format!("did you mean '{near}'?"));
+                    let help = did_you_mean(text, words.iter().map(String::as_str)).map_or_else(
+                        || format!("one of {}", listed(words.iter().map(String::as_str))),
+                        |near| format!("did you mean '{near}'?"),
+                    );
                     let message = format!("it is never '{text}'");
                     self.report(Diagnostic::new("never-equal", self.names.place(word.span), message).help(help));
                     return;
@@ -96,8 +98,12 @@ impl Checker<'_, '_> {
             },
             _ => {
                 self.report(
-                    Diagnostic::new("expression", self.names.place(written.span), "only values can be compared, not conditions")
-                        .help("join conditions with `&&` or `||`"),
+                    Diagnostic::new(
+                        "expression",
+                        self.names.place(written.span),
+                        "only values can be compared, not conditions",
+                    )
+                    .help("join conditions with `&&` or `||`"),
                 );
                 known(Value::Null, Some(Type::Any))
             }

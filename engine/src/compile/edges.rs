@@ -6,7 +6,6 @@ use super::expand::Leaves;
 use super::order::{Forward, Reach, ranks};
 use crate::diag::Place;
 use crate::graph::{Edge, Edges, Graph, Item, NONE, Why};
-use crate::step::Place as Where;
 
 /// The edges between leaves that are written in the plans, or follow from the kinds.
 pub(super) fn direct(graph: &mut Graph<'_>) {
@@ -30,7 +29,8 @@ pub(super) fn direct(graph: &mut Graph<'_>) {
             }
         }
         if site != NONE {
-            let span = step.extras.as_ref().and_then(|extras| extras.site.as_ref()).map_or(step.span, |(_, span)| *span);
+            let span =
+                step.extras.as_ref().and_then(|extras| extras.site.as_ref()).map_or(step.span, |(_, span)| *span);
             all.push(Edge { to, from: site, why: Why::Site, place: Place::new(file, span) });
         }
     }
@@ -78,7 +78,7 @@ fn kinds(graph: &Graph<'_>, all: &mut Vec<Edge>) {
 /// it so.
 pub(super) fn arm(graph: &mut Graph<'_>) {
     let arming: Vec<u32> = (0..graph.items.len() as u32)
-        .filter(|item| graph.kind(*item).is_some_and(|kind| kind.arms && kind.place == Where::Inside))
+        .filter(|item| graph.kind(*item).is_some_and(|kind| kind.arms))
         .filter(|item| graph.items[*item as usize].site != NONE)
         .collect();
     if arming.is_empty() {
@@ -192,7 +192,9 @@ impl Ends<'_, '_> {
         if !self.last.contains_key(&scope) {
             let awaited = |leaf: u32| !self.graph.items[leaf as usize].armed;
             let mut all = self.inside(scope);
-            all.retain(|leaf| awaited(*leaf) && !self.forward.of(*leaf).iter().any(|next| awaited(*next) && self.within(*next, scope)));
+            all.retain(|leaf| {
+                awaited(*leaf) && !self.forward.of(*leaf).iter().any(|next| awaited(*next) && self.within(*next, scope))
+            });
             self.last.insert(scope, all);
         }
         &self.last[&scope]

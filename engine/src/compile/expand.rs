@@ -27,7 +27,11 @@ pub(super) fn expand(units: &[Unit<'_>], found: &mut Diagnostics) -> Option<(Vec
         }
         if items.len() > MAX_ITEMS || scopes.len() > MAX_ITEMS {
             let place = Place::new(units[root as usize].file, Span::default());
-            found.push(Diagnostic::new("too-large", place, format!("more than {MAX_ITEMS} steps, those of the plans that it uses included")));
+            found.push(Diagnostic::new(
+                "too-large",
+                place,
+                format!("more than {MAX_ITEMS} steps, those of the plans that it uses included"),
+            ));
             return None;
         }
         at += 1;
@@ -38,9 +42,12 @@ pub(super) fn expand(units: &[Unit<'_>], found: &mut Diagnostics) -> Option<(Vec
 /// Finds the process of each step that happens in one, and the scope whose run each scope opens.
 pub(super) fn sites(graph: &mut Graph<'_>, found: &mut Diagnostics) {
     for item in 0..graph.items.len() as u32 {
-        let Some((reference, span)) = graph.step(item).extras.as_ref().and_then(|extras| extras.site.as_ref()) else { continue };
+        let Some((reference, span)) = graph.step(item).extras.as_ref().and_then(|extras| extras.site.as_ref()) else {
+            continue;
+        };
         let scope = graph.items[item as usize].scope;
-        let maker = leaf_of(graph, scope, reference).filter(|leaf| graph.kind(*leaf).is_some_and(|kind| kind.makes_site));
+        let maker =
+            leaf_of(graph, scope, reference).filter(|leaf| graph.kind(*leaf).is_some_and(|kind| kind.makes_site));
         match maker {
             Some(maker) => graph.items[item as usize].site = maker,
             None => {
@@ -115,7 +122,8 @@ pub(super) fn leaf_of(graph: &Graph<'_>, scope: u32, reference: &Reference) -> O
 fn output<'g>(graph: &'g Graph<'_>, scope: u32, reference: &Reference) -> Option<&'g Input> {
     use crate::expr::SegmentKind::{Field, Key};
     // The first segment is the key where the step is repeated.
-    let repeated = graph.step(graph.scopes[scope as usize].item).extras.as_ref().is_some_and(|extras| extras.for_each.is_some());
+    let repeated =
+        graph.step(graph.scopes[scope as usize].item).extras.as_ref().is_some_and(|extras| extras.for_each.is_some());
     let Some(Field(name) | Key(name)) = reference.path.get(usize::from(repeated)) else { return None };
     graph.unit(scope).outputs.iter().find(|output| output.name == *name).map(|output| &output.value)
 }

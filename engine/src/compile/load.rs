@@ -70,7 +70,11 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn root_text(&mut self, name: &str, text: &str) {
-        let key = if self.library.text(name) == Some(text) { Key::BuiltIn(name.to_owned()) } else { Key::File(PathBuf::from(name)) };
+        let key = if self.library.text(name) == Some(text) {
+            Key::BuiltIn(name.to_owned())
+        } else {
+            Key::File(PathBuf::from(name))
+        };
         self.plan(key, name, text, None);
     }
 
@@ -113,7 +117,11 @@ impl<'a> Loader<'a> {
             return *known;
         }
         if self.open.len() == MAX_DEPTH {
-            self.found.push(Diagnostic::new("plan-depth", place, format!("plans use plans more than {MAX_DEPTH} levels deep")));
+            self.found.push(Diagnostic::new(
+                "plan-depth",
+                place,
+                format!("plans use plans more than {MAX_DEPTH} levels deep"),
+            ));
             return None;
         }
         let text = match &key {
@@ -121,7 +129,10 @@ impl<'a> Loader<'a> {
             Key::File(path) => match yaml::read_file(path) {
                 Ok(text) => text,
                 Err(error) => {
-                    self.found.push(Diagnostic::new("unreadable", place, error.to_string()).help("a path is relative to the file that uses it"));
+                    self.found.push(
+                        Diagnostic::new("unreadable", place, error.to_string())
+                            .help("a path is relative to the file that uses it"),
+                    );
                     self.known.insert(key, None);
                     return None;
                 }
@@ -139,10 +150,15 @@ impl<'a> Loader<'a> {
             }
             let names = || self.library.plans.iter().map(|(name, _)| *name);
             let near = did_you_mean(name, names()).map(|near| format!("did you mean `{near}`?"));
-            let file = (name.ends_with(".yaml") || name.ends_with(".yml")).then(|| format!("for a file write its path: `{PREFIX}./{name}`"));
-            let known = format!("built in are {}; a file is named by its path, such as `{PREFIX}./{name}.yaml`", listed(names()));
+            let file = (name.ends_with(".yaml") || name.ends_with(".yml"))
+                .then(|| format!("for a file write its path: `{PREFIX}./{name}`"));
+            let known = format!(
+                "built in are {}; a file is named by its path, such as `{PREFIX}./{name}.yaml`",
+                listed(names())
+            );
             self.found.push(
-                Diagnostic::new("unknown-plan", place, format!("no plan `{name}` is built in")).help(near.or(file).unwrap_or(known)),
+                Diagnostic::new("unknown-plan", place, format!("no plan `{name}` is built in"))
+                    .help(near.or(file).unwrap_or(known)),
             );
             return None;
         }
@@ -158,16 +174,18 @@ impl<'a> Loader<'a> {
         let key = path.canonicalize().unwrap_or_else(|_| path.clone());
         // Shown as the user can open it: relative to the file that was named on the command line.
         let user_shown = self.open.last().map(|open| PathBuf::from(&open.shown)).unwrap_or_default();
-        let shown = user_shown.parent().map_or_else(|| PathBuf::from(name), |dir| dir.join(name.trim_start_matches("./")));
+        let shown =
+            user_shown.parent().map_or_else(|| PathBuf::from(name), |dir| dir.join(name.trim_start_matches("./")));
         Some((Key::File(key), shown.display().to_string()))
     }
 
     fn recursion(&mut self, first: usize, place: Place) {
         let cycle = &self.open[first..];
         let path: Vec<&str> = cycle.iter().chain(cycle.first()).map(|open| open.shown.as_str()).collect();
-        let mut diagnostic = Diagnostic::new("plan-recursion", place, format!("a plan uses itself: {}", path.join(" → ")))
-            .label("and so on")
-            .help("a plan cannot end that contains itself; for repetition use `for_each`");
+        let mut diagnostic =
+            Diagnostic::new("plan-recursion", place, format!("a plan uses itself: {}", path.join(" → ")))
+                .label("and so on")
+                .help("a plan cannot end that contains itself; for repetition use `for_each`");
         for open in cycle.iter().skip(1) {
             if let Some(used_at) = open.used_at {
                 diagnostic = diagnostic.related(used_at, format!("`{}` is used here", open.shown));

@@ -55,7 +55,11 @@ pub fn text<'r>(name: &str, text: &str, registry: &'r Registry, library: Library
     compile(registry, library, |loader| loader.root_text(name, text))
 }
 
-fn compile<'r>(registry: &'r Registry, library: Library<'_>, root: impl FnOnce(&mut load::Loader<'_>)) -> Result<Graph<'r>, Report> {
+fn compile<'r>(
+    registry: &'r Registry,
+    library: Library<'_>,
+    root: impl FnOnce(&mut load::Loader<'_>),
+) -> Result<Graph<'r>, Report> {
     let mut sources = Sources::default();
     let mut found = Diagnostics::default();
     let mut loader = load::Loader::new(library, &mut sources, &mut found);
@@ -72,7 +76,8 @@ fn compile<'r>(registry: &'r Registry, library: Library<'_>, root: impl FnOnce(&
 
 fn assemble<'r>(units: Vec<crate::graph::Unit<'r>>, found: &mut Diagnostics) -> Option<Graph<'r>> {
     let (scopes, items) = expand::expand(&units, found)?;
-    let mut graph = Graph { sources: Sources::default(), units, scopes, items, order: Vec::new(), edges: Edges::default() };
+    let mut graph =
+        Graph { sources: Sources::default(), units, scopes, items, order: Vec::new(), edges: Edges::default() };
     expand::sites(&mut graph, found);
     edges::direct(&mut graph);
     if order::refuse_cycles(&graph, found) {

@@ -59,13 +59,20 @@ impl<'p> Here<'p> {
         self.conditions.iter().filter_map(|condition| match &condition.kind {
             ConditionKind::Reference(reference) => Some(reference),
             ConditionKind::NotEqual(a, b) => match (&a.kind, &b.kind) {
-                (ConditionKind::Reference(reference), ConditionKind::Null) | (ConditionKind::Null, ConditionKind::Reference(reference)) => Some(reference),
+                (ConditionKind::Reference(reference), ConditionKind::Null)
+                | (ConditionKind::Null, ConditionKind::Reference(reference)) => Some(reference),
                 _ => None,
             },
             // What equals a value that is not null is not null.
             ConditionKind::Equal(a, b) => match (&a.kind, &b.kind) {
-                (ConditionKind::Reference(reference), ConditionKind::Bool(_) | ConditionKind::Int(_) | ConditionKind::Str(_))
-                | (ConditionKind::Bool(_) | ConditionKind::Int(_) | ConditionKind::Str(_), ConditionKind::Reference(reference)) => Some(reference),
+                (
+                    ConditionKind::Reference(reference),
+                    ConditionKind::Bool(_) | ConditionKind::Int(_) | ConditionKind::Str(_),
+                )
+                | (
+                    ConditionKind::Bool(_) | ConditionKind::Int(_) | ConditionKind::Str(_),
+                    ConditionKind::Reference(reference),
+                ) => Some(reference),
                 _ => None,
             },
             _ => None,
@@ -76,7 +83,9 @@ impl<'p> Here<'p> {
     fn knows(&self, reference: &expr::Reference, depth: usize) -> bool {
         let kinds = |r: &'p expr::Reference| r.path.iter().map(|s| &s.kind).take(depth);
         self.not_null().any(|known| {
-            known.root == reference.root && known.path.len() >= depth && kinds(known).eq(reference.path.iter().map(|s| &s.kind).take(depth))
+            known.root == reference.root
+                && known.path.len() >= depth
+                && kinds(known).eq(reference.path.iter().map(|s| &s.kind).take(depth))
         })
     }
 }
@@ -90,8 +99,11 @@ impl Names<'_> {
             "run" => match self.run {
                 Some(outputs) => (Target::Run, outputs.clone(), 0),
                 None => {
-                    let diagnostic = self.wrong(reference.root_span, "`run` is nothing here: the plan opens no run".to_owned());
-                    return Err(diagnostic.help("`opens` names the run whose outputs `run` gives; parameters are `params`"));
+                    let diagnostic =
+                        self.wrong(reference.root_span, "`run` is nothing here: the plan opens no run".to_owned());
+                    return Err(
+                        diagnostic.help("`opens` names the run whose outputs `run` gives; parameters are `params`")
+                    );
                 }
             },
             id => match self.ids.get(id) {
@@ -106,8 +118,11 @@ impl Names<'_> {
 
     fn param(&self, reference: &expr::Reference) -> Result<(Target, Type, usize), Diagnostic> {
         let names = || self.params.iter().map(|param| &*param.name);
-        let Some(Segment { kind: SegmentKind::Field(name) | SegmentKind::Key(name), span }) = reference.path.first() else {
-            return Err(self.wrong(reference.span, "`params` is not a value; a parameter is `params.NAME`".to_owned()).help(self.known("parameters", names())));
+        let Some(Segment { kind: SegmentKind::Field(name) | SegmentKind::Key(name), span }) = reference.path.first()
+        else {
+            return Err(self
+                .wrong(reference.span, "`params` is not a value; a parameter is `params.NAME`".to_owned())
+                .help(self.known("parameters", names())));
         };
         match self.params.iter().position(|param| param.name == *name) {
             Some(index) => {
@@ -116,27 +131,38 @@ impl Names<'_> {
             }
             None => {
                 self.meant(did_you_mean(name, names()));
-                let help = did_you_mean(name, names()).map_or_else(|| self.known("parameters", names()), |near| format!("did you mean `params.{near}`?"));
-                Err(Diagnostic::new("unknown-parameter", self.place(*span), format!("the plan has no parameter `{name}`")).help(help))
+                let help = did_you_mean(name, names())
+                    .map_or_else(|| self.known("parameters", names()), |near| format!("did you mean `params.{near}`?"));
+                Err(Diagnostic::new(
+                    "unknown-parameter",
+                    self.place(*span),
+                    format!("the plan has no parameter `{name}`"),
+                )
+                .help(help))
             }
         }
     }
 
     fn each(&self, reference: &expr::Reference, here: Here<'_>) -> Result<(Target, Type, usize), Diagnostic> {
         let Some(value) = here.each else {
-            let diagnostic = self.wrong(reference.root_span, "`each` is nothing here: the step has no `for_each`".to_owned());
+            let diagnostic =
+                self.wrong(reference.root_span, "`each` is nothing here: the step has no `for_each`".to_owned());
             return Err(diagnostic.help("only a step that has `for_each` can use `each.key` and `each.value`"));
         };
         match reference.path.first().map(|segment| &segment.kind) {
             Some(SegmentKind::Field(name)) if **name == *"key" => Ok((Target::Key, Type::String, 1)),
             Some(SegmentKind::Field(name)) if **name == *"value" => Ok((Target::Entry, value.clone(), 1)),
-            _ => Err(self.wrong(reference.span, "`each` has `key` and `value`".to_owned()).help("write `each.key` or `each.value`")),
+            _ => Err(self
+                .wrong(reference.span, "`each` has `key` and `value`".to_owned())
+                .help("write `each.key` or `each.value`")),
         }
     }
 
     fn step(&self, index: u32, here: Here<'_>) -> Type {
         let shape = &self.shapes[index as usize];
-        let same = !shape.repeated && !shape.may_fail && shape.conditions.iter().all(|condition| here.conditions.contains(condition));
+        let same = !shape.repeated
+            && !shape.may_fail
+            && shape.conditions.iter().all(|condition| here.conditions.contains(condition));
         let skippable = shape.may_fail || !shape.conditions.is_empty();
         let one = if skippable && !same { shape.output.clone().nullable() } else { shape.output.clone() };
         if shape.repeated { Type::Map(Arc::new(one)) } else { one }
@@ -155,32 +181,48 @@ impl Names<'_> {
             }
             let Some(segment) = reference.path.get(depth) else { break };
             // The entries of a step with `for_each` are all there; those of any other map need not be.
-            let entries_exist = depth == 0 && self.ids.get(&*reference.root).is_some_and(|i| self.shapes[*i as usize].repeated);
+            let entries_exist =
+                depth == 0 && self.ids.get(&*reference.root).is_some_and(|i| self.shapes[*i as usize].repeated);
             ty = self.enter(reference, &ty, segment, entries_exist)?;
         }
         let ty = if sensitive { Type::Sensitive(Arc::new(ty)) } else { ty };
         Ok(if null { ty.nullable() } else { ty })
     }
 
-    fn enter(&self, reference: &expr::Reference, ty: &Type, segment: &Segment, entries_exist: bool) -> Result<Type, Diagnostic> {
+    fn enter(
+        &self,
+        reference: &expr::Reference,
+        ty: &Type,
+        segment: &Segment,
+        entries_exist: bool,
+    ) -> Result<Type, Diagnostic> {
         match (ty, &segment.kind) {
             (Type::Any, _) => Ok(Type::Any),
-            (Type::Struct(structure), SegmentKind::Field(name) | SegmentKind::Key(name)) => match structure.field(name) {
+            (Type::Struct(structure), SegmentKind::Field(name) | SegmentKind::Key(name)) => match structure.field(name)
+            {
                 Some(field) => Ok(field.ty.clone()),
                 None => Err(self.unknown_field(reference, structure, name, segment.span)),
             },
-            (Type::Map(value), SegmentKind::Field(_) | SegmentKind::Key(_)) if entries_exist => Ok(value.as_ref().clone()),
+            (Type::Map(value), SegmentKind::Field(_) | SegmentKind::Key(_)) if entries_exist => {
+                Ok(value.as_ref().clone())
+            }
             (Type::Map(value), SegmentKind::Field(_) | SegmentKind::Key(_)) => Ok(value.as_ref().clone().nullable()),
             (Type::List(item), SegmentKind::Index(_)) => Ok(item.as_ref().clone()),
             _ => {
                 let before = self.upto(reference, segment.span);
                 let (message, help) = match (ty, &segment.kind) {
-                    (Type::List(_), _) => (format!("`{before}` is a list, and has no fields"), "an entry is picked by its index, such as `[0]`"),
+                    (Type::List(_), _) => (
+                        format!("`{before}` is a list, and has no fields"),
+                        "an entry is picked by its index, such as `[0]`",
+                    ),
                     (Type::Handle(_) | Type::Later(_), _) => (
                         format!("`{before}` is known only once its step has run, so nothing can be picked from it"),
                         "use it whole",
                     ),
-                    (Type::Map(_) | Type::Struct(_), _) => (format!("`{before}` has no order, so no entry [n]"), "name the field, such as `.name` or `[\"name\"]`"),
+                    (Type::Map(_) | Type::Struct(_), _) => (
+                        format!("`{before}` has no order, so no entry [n]"),
+                        "name the field, such as `.name` or `[\"name\"]`",
+                    ),
                     _ => (format!("`{before}` is of type {ty}, and has no fields"), "use it whole"),
                 };
                 Err(self.wrong(segment.span, message).help(help))
@@ -188,12 +230,23 @@ impl Names<'_> {
         }
     }
 
-    fn unknown_field(&self, reference: &expr::Reference, structure: &crate::types::Struct, name: &str, span: Span) -> Diagnostic {
+    fn unknown_field(
+        &self,
+        reference: &expr::Reference,
+        structure: &crate::types::Struct,
+        name: &str,
+        span: Span,
+    ) -> Diagnostic {
         let names = || structure.fields.iter().map(|field| field.name.as_str());
         let before = self.upto(reference, span);
         let help = did_you_mean(name, names()).map(|near| format!("did you mean `{before}.{near}`?"));
-        let message = if structure.fields.is_empty() { format!("`{before}` has no outputs") } else { format!("`{before}` has no field `{name}`") };
-        Diagnostic::new("unknown-field", self.place(span), message).help(help.unwrap_or_else(|| self.known("fields", names())))
+        let message = if structure.fields.is_empty() {
+            format!("`{before}` has no outputs")
+        } else {
+            format!("`{before}` has no field `{name}`")
+        };
+        Diagnostic::new("unknown-field", self.place(span), message)
+            .help(help.unwrap_or_else(|| self.known("fields", names())))
     }
 
     fn unknown_step(&self, reference: &expr::Reference) -> Diagnostic {
@@ -209,7 +262,8 @@ impl Names<'_> {
             ids.sort_unstable();
             self.known("steps", ids)
         };
-        Diagnostic::new("unknown-step", self.place(reference.root_span), format!("the plan has no step `{id}`")).help(help)
+        Diagnostic::new("unknown-step", self.place(reference.root_span), format!("the plan has no step `{id}`"))
+            .help(help)
     }
 
     /// A parameter whose name is misspelt is used nevertheless.

@@ -149,7 +149,8 @@ pub(super) fn refuse_cycles(graph: &Graph<'_>, found: &mut Diagnostics) -> bool 
             waited[edge.from as usize] += 1;
         }
     }
-    let mut ends: Vec<u32> = (0..graph.items.len() as u32).filter(|i| left[*i as usize] && waited[*i as usize] == 0).collect();
+    let mut ends: Vec<u32> =
+        (0..graph.items.len() as u32).filter(|i| left[*i as usize] && waited[*i as usize] == 0).collect();
     while let Some(item) = ends.pop() {
         left[item as usize] = false;
         for edge in graph.edges.of(item) {

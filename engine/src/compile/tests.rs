@@ -218,7 +218,8 @@ kinds! {
 
 /// Compiles; panics with every problem if there is one.
 pub(crate) fn compiled<'r>(text: &str, registry: &'r Registry, plans: &[(&str, &str)]) -> Graph<'r> {
-    super::text("plan.yaml", text, registry, Library { plans }).unwrap_or_else(|report| panic!("{}", report.render(Style::PLAIN)))
+    super::text("plan.yaml", text, registry, Library { plans })
+        .unwrap_or_else(|report| panic!("{}", report.render(Style::PLAIN)))
 }
 
 /// Compiles what is wrong, and shows how.
@@ -269,7 +270,11 @@ main: wait
 #[test]
 fn a_value_in_a_graph_is_folded_if_it_has_no_reference() {
     let registry = registry();
-    let graph = compiled("plan: p\nsteps: { a: { uses: process.clone, with: { namespaces: [{ type: pid }] } } }\n", &registry, &[]);
+    let graph = compiled(
+        "plan: p\nsteps: { a: { uses: process.clone, with: { namespaces: [{ type: pid }] } } }\n",
+        &registry,
+        &[],
+    );
     let crate::graph::Input::Value(value) = &graph.step(0).with[0].value else { panic!() };
     assert_eq!(value, &serde_json::json!([{ "type": "pid" }]));
 }

@@ -26,10 +26,17 @@ pub(super) fn check_all<'r>(loaded: Vec<Loaded>, registry: &'r Registry, found: 
     units
 }
 
-fn check<'r>(loaded: &Loaded, units: &[Unit<'r>], registry: &'r Registry, words: &mut Words<'r>, found: &mut Diagnostics) -> Unit<'r> {
+fn check<'r>(
+    loaded: &Loaded,
+    units: &[Unit<'r>],
+    registry: &'r Registry,
+    words: &mut Words<'r>,
+    found: &mut Diagnostics,
+) -> Unit<'r> {
     let plan = &loaded.plan;
     let params = parameters(plan, words, found);
-    let uses: Vec<Uses<'r>> = (0..).zip(&plan.steps).map(|(index, step)| what_it_uses(index, step, loaded, registry, plan, found)).collect();
+    let uses: Vec<Uses<'r>> =
+        (0..).zip(&plan.steps).map(|(index, step)| what_it_uses(index, step, loaded, registry, plan, found)).collect();
     let shapes: Vec<Shape<'_>> = plan.steps.iter().zip(&uses).map(|(step, uses)| shape(step, *uses, units)).collect();
     let ids: HashMap<&str, u32> = plan.steps.iter().map(|step| &*step.id.value).zip(0..).collect();
     let used: Vec<Cell<bool>> = params.iter().map(|_| Cell::new(false)).collect();
@@ -44,11 +51,25 @@ fn check<'r>(loaded: &Loaded, units: &[Unit<'r>], registry: &'r Registry, words:
     let opens = opens.and_then(|(run, span)| Some(Opens { run, unit: loaded.opens?, span }));
     if let (Some(_), Some(opens)) = (&plan.run, &plan.opens) {
         let place = Place::new(plan.file, opens.span);
-        found.push(Diagnostic::new("run-and-opens", place, "a plan makes a run or opens one, not both").help("remove `run` or `opens`"));
+        found.push(
+            Diagnostic::new("run-and-opens", place, "a plan makes a run or opens one, not both")
+                .help("remove `run` or `opens`"),
+        );
     }
     unused(plan, &used, found);
     drop(names);
-    Unit { name: plan.name.value.as_ref().into(), about: plan.about.clone(), file: plan.file, params, steps, outputs, output, main, run, opens }
+    Unit {
+        name: plan.name.value.as_ref().into(),
+        about: plan.about.clone(),
+        file: plan.file,
+        params,
+        steps,
+        outputs,
+        output,
+        main,
+        run,
+        opens,
+    }
 }
 
 fn parameters(plan: &Plan, words: &mut Words<'_>, found: &mut Diagnostics) -> Vec<Param> {
@@ -63,7 +84,14 @@ fn parameters(plan: &Plan, words: &mut Words<'_>, found: &mut Diagnostics) -> Ve
         let optional = !param.required && param.default.as_ref().is_none_or(|arg| matches!(arg.kind, ArgKind::Null));
         let ty = if optional { ty.nullable() } else { ty };
         let name = param.name.value.clone();
-        params.push(Param { name, ty, default, required: param.required, about: param.about.clone(), span: param.name.span });
+        params.push(Param {
+            name,
+            ty,
+            default,
+            required: param.required,
+            about: param.about.clone(),
+            span: param.name.span,
+        });
     }
     params
 }
@@ -79,7 +107,14 @@ fn constant(plan: &Plan, arg: &plan::Arg, ty: &Type, name: &str, found: &mut Dia
     }
 }
 
-fn what_it_uses<'r>(index: u32, step: &plan::Step, loaded: &Loaded, registry: &'r Registry, plan: &Plan, found: &mut Diagnostics) -> Uses<'r> {
+fn what_it_uses<'r>(
+    index: u32,
+    step: &plan::Step,
+    loaded: &Loaded,
+    registry: &'r Registry,
+    plan: &Plan,
+    found: &mut Diagnostics,
+) -> Uses<'r> {
     let name = &*step.uses.value;
     if name.is_empty() {
         return Uses::Unknown;
@@ -97,7 +132,10 @@ fn what_it_uses<'r>(index: u32, step: &plan::Step, loaded: &Loaded, registry: &'
     } else {
         "`lifecycle steps` lists the kinds".to_owned()
     };
-    found.push(Diagnostic::new("unknown-kind", Place::new(plan.file, step.uses.span), format!("no step kind `{name}`")).help(help));
+    found.push(
+        Diagnostic::new("unknown-kind", Place::new(plan.file, step.uses.span), format!("no step kind `{name}`"))
+            .help(help),
+    );
     Uses::Unknown
 }
 
@@ -123,7 +161,13 @@ fn shape<'p>(step: &'p plan::Step, uses: Uses<'_>, units: &[Unit<'_>]) -> Shape<
 /// A parameter that nothing refers to is a mistake, or will be one: whoever gives it a value expects something to happen.
 fn unused(plan: &Plan, used: &[Cell<bool>], found: &mut Diagnostics) {
     // What could not be read may have been the reference.
-    let unread = |d: &Diagnostic| d.place.file == plan.file && (d.code == "expression" || d.code.starts_with("yaml") || d.code == "wrong-shape" || d.code == "unknown-key");
+    let unread = |d: &Diagnostic| {
+        d.place.file == plan.file
+            && (d.code == "expression"
+                || d.code.starts_with("yaml")
+                || d.code == "wrong-shape"
+                || d.code == "unknown-key")
+    };
     if found.iter().any(unread) {
         return;
     }
@@ -131,8 +175,12 @@ fn unused(plan: &Plan, used: &[Cell<bool>], found: &mut Diagnostics) {
         if !used.get() {
             let name = &param.name.value;
             found.push(
-                Diagnostic::new("unused-parameter", Place::new(plan.file, param.name.span), format!("nothing uses the parameter `{name}`"))
-                    .help(format!("refer to it as `${{params.{name}}}`, or remove it")),
+                Diagnostic::new(
+                    "unused-parameter",
+                    Place::new(plan.file, param.name.span),
+                    format!("nothing uses the parameter `{name}`"),
+                )
+                .help(format!("refer to it as `${{params.{name}}}`, or remove it")),
             );
         }
     }
@@ -156,7 +204,8 @@ impl<'r> Checks<'_, '_, 'r> {
         let pure = kind.is_some_and(|kind| kind.nature == Nature::Pure);
         let shape = &self.names.shapes[index as usize];
         let written = step.extras.as_deref();
-        let each = written.and_then(|extras| extras.for_each.as_ref()).map(|arg| (self.for_each(arg, pure, found), arg.span));
+        let each =
+            written.and_then(|extras| extras.for_each.as_ref()).map(|arg| (self.for_each(arg, pure, found), arg.span));
         let here = Here { each: each.as_ref().map(|((_, ty), _)| ty), conditions: &shape.conditions };
         let mut checker = Checker { names: self.names, here, pure, found };
         let with = match uses {
@@ -166,11 +215,21 @@ impl<'r> Checks<'_, '_, 'r> {
         };
         let needs = self.needs(step, pure, found);
         let extras = written.map(|written| self.extras(step, written, &here, uses, found));
-        let extras = extras.map(|extras| Box::new(Extras { for_each: each.map(|((input, _), span)| (input, span)), ..extras }));
-        if written.is_none_or(|written| written.site.is_none()) && kind.is_some_and(|kind| kind.place == Where::Inside) {
+        let extras =
+            extras.map(|extras| Box::new(Extras { for_each: each.map(|((input, _), span)| (input, span)), ..extras }));
+        if written.is_none_or(|written| written.site.is_none()) && kind.is_some_and(|kind| kind.place == Where::Inside)
+        {
             self.lacks_site(step, found);
         }
-        Step { id: step.id.value.as_ref().into(), span: step.id.span, uses, with, needs, extras, output: shape.output.clone() }
+        Step {
+            id: step.id.value.as_ref().into(),
+            span: step.id.span,
+            uses,
+            with,
+            needs,
+            extras,
+            output: shape.output.clone(),
+        }
     }
 
     /// What a step is repeated over, and the type of `each.value`.
@@ -227,7 +286,11 @@ impl<'r> Checks<'_, '_, 'r> {
             if pure && waits_in_vain {
                 let message = format!("`{}` runs while planning, before `{}` does anything", step.id.value, word.value);
                 let diagnostic = Diagnostic::new("pure-needs", Place::new(self.plan.file, word.span), message);
-                found.push(diagnostic.help("a step that only reads cannot wait for one that changes something: remove it from `needs`"));
+                found.push(
+                    diagnostic.help(
+                        "a step that only reads cannot wait for one that changes something: remove it from `needs`",
+                    ),
+                );
                 continue;
             }
             needs.push((index, word.span));
@@ -239,15 +302,24 @@ impl<'r> Checks<'_, '_, 'r> {
     fn id(&self, word: &plan::Word, what: &str, found: &mut Diagnostics) -> Option<u32> {
         let index = self.names.ids.get(&*word.value).copied();
         if index.is_none() {
-            let near = did_you_mean(&word.value, self.names.ids.keys().copied()).map(|near| format!("did you mean `{near}`?"));
-            let help = near.unwrap_or_else(|| format!("steps are {}", listed(self.plan.steps.iter().map(|step| &*step.id.value))));
+            let near =
+                did_you_mean(&word.value, self.names.ids.keys().copied()).map(|near| format!("did you mean `{near}`?"));
+            let help = near
+                .unwrap_or_else(|| format!("steps are {}", listed(self.plan.steps.iter().map(|step| &*step.id.value))));
             let message = format!("`{what}` names `{}`, and the plan has no such step", word.value);
             found.push(Diagnostic::new("unknown-step", Place::new(self.plan.file, word.span), message).help(help));
         }
         index
     }
 
-    fn extras(&self, step: &plan::Step, written: &plan::Extras, here: &Here<'_>, uses: Uses<'_>, found: &mut Diagnostics) -> Extras {
+    fn extras(
+        &self,
+        step: &plan::Step,
+        written: &plan::Extras,
+        here: &Here<'_>,
+        uses: Uses<'_>,
+        found: &mut Diagnostics,
+    ) -> Extras {
         let mut later = None;
         // The condition itself is decided before anything that it says can be relied on.
         let here = Here { conditions: &[], ..*here };
@@ -271,7 +343,14 @@ impl<'r> Checks<'_, '_, 'r> {
     }
 
     /// What cannot be combined.
-    fn rules(&self, step: &plan::Step, written: &plan::Extras, later: Option<Span>, uses: Uses<'_>, found: &mut Diagnostics) {
+    fn rules(
+        &self,
+        step: &plan::Step,
+        written: &plan::Extras,
+        later: Option<Span>,
+        uses: Uses<'_>,
+        found: &mut Diagnostics,
+    ) {
         let id = &step.id.value;
         let mut refuse = |code, span, message: String, help: &str| {
             found.push(Diagnostic::new(code, Place::new(self.plan.file, span), message).help(help));
@@ -287,26 +366,59 @@ impl<'r> Checks<'_, '_, 'r> {
         }
         if written.site.is_some() {
             let help = "what runs in a site is one prepared program: make the step on the host retry, or the step that needs it";
-            retry.map(|span| refuse("site-retry", span, format!("`{id}` happens in a site, where nothing can be tried again"), help));
+            retry.map(|span| {
+                refuse("site-retry", span, format!("`{id}` happens in a site, where nothing can be tried again"), help)
+            });
             let help = "a step that fails in a site ends its process";
-            lenient.map(|span| refuse("site-continue", span, format!("`{id}` happens in a site, where a failure cannot be passed over"), help));
-            let help = "what runs in a site is decided before its process is made: use a parameter, or a step that reads";
-            later.map(|span| refuse("site-if", span, format!("`{id}` happens in a site, and its `if` is known only later"), help));
+            lenient.map(|span| {
+                refuse(
+                    "site-continue",
+                    span,
+                    format!("`{id}` happens in a site, where a failure cannot be passed over"),
+                    help,
+                )
+            });
+            let help =
+                "what runs in a site is decided before its process is made: use a parameter, or a step that reads";
+            later.map(|span| {
+                refuse("site-if", span, format!("`{id}` happens in a site, and its `if` is known only later"), help)
+            });
         }
         match uses {
             Uses::Plan(_) => {
                 let help = "give it to the steps of that plan";
-                for (key, span) in [("retry", retry), ("timeout", timeout), ("continue-on-error", lenient), ("site", written.site.as_ref().map(|arg| arg.span))] {
-                    span.map(|span| refuse("plan-step", span, format!("`{key}` is for a step, and `{id}` is a whole plan"), help));
+                for (key, span) in [
+                    ("retry", retry),
+                    ("timeout", timeout),
+                    ("continue-on-error", lenient),
+                    ("site", written.site.as_ref().map(|arg| arg.span)),
+                ] {
+                    span.map(|span| {
+                        refuse("plan-step", span, format!("`{key}` is for a step, and `{id}` is a whole plan"), help)
+                    });
                 }
             }
             Uses::Kind(kind) if kind.nature == Nature::Pure => {
                 let help = "a step that only reads either knows or does not; another try would read the same";
                 for (key, span) in [("retry", retry), ("timeout", timeout), ("continue-on-error", lenient)] {
-                    span.map(|span| refuse("pure-step", span, format!("`{key}` is for what happens, and `{id}` runs while planning"), help));
+                    span.map(|span| {
+                        refuse(
+                            "pure-step",
+                            span,
+                            format!("`{key}` is for what happens, and `{id}` runs while planning"),
+                            help,
+                        )
+                    });
                 }
                 let help = "what a step needs while planning comes from parameters and from other steps that only read";
-                later.map(|span| refuse("pure-handle", span, format!("`{id}` runs while planning, and its `if` is known only later"), help));
+                later.map(|span| {
+                    refuse(
+                        "pure-handle",
+                        span,
+                        format!("`{id}` runs while planning, and its `if` is known only later"),
+                        help,
+                    )
+                });
             }
             _ => {}
         }
@@ -331,7 +443,11 @@ impl<'r> Checks<'_, '_, 'r> {
             _ => true,
         };
         if wrong {
-            let diagnostic = Diagnostic::new("site", self.names.place(written.span), format!("`{written}` is no step that makes a process"));
+            let diagnostic = Diagnostic::new(
+                "site",
+                self.names.place(written.span),
+                format!("`{written}` is no step that makes a process"),
+            );
             found.push(diagnostic.help_if(self.makers()));
             return None;
         }
@@ -340,13 +456,22 @@ impl<'r> Checks<'_, '_, 'r> {
 
     fn lacks_site(&self, step: &plan::Step, found: &mut Diagnostics) {
         let message = format!("`{}` happens inside a process that another step makes", step.uses.value);
-        let help = self.makers().unwrap_or_else(|| "the plan has no step that makes a process, such as `process.clone`".to_owned());
+        let help = self
+            .makers()
+            .unwrap_or_else(|| "the plan has no step that makes a process, such as `process.clone`".to_owned());
         found.push(Diagnostic::new("site", Place::new(self.plan.file, step.uses.span), message).help(help));
     }
 
     fn makers(&self) -> Option<String> {
         let makes = |uses: &Uses<'_>| matches!(uses, Uses::Kind(kind) if kind.makes_site);
-        let makers: Vec<&str> = self.plan.steps.iter().zip(self.uses).filter(|(_, uses)| makes(uses)).map(|(step, _)| &*step.id.value).collect();
+        let makers: Vec<&str> = self
+            .plan
+            .steps
+            .iter()
+            .zip(self.uses)
+            .filter(|(_, uses)| makes(uses))
+            .map(|(step, _)| &*step.id.value)
+            .collect();
         match makers.as_slice() {
             [] => None,
             [one] => Some(format!("add `site: \"${{{one}}}\"`")),
@@ -362,7 +487,13 @@ impl<'r> Checks<'_, '_, 'r> {
             let value = checker.value(arg, &Type::Any, &name.value);
             outputs.push(Output { name: name.value.clone(), value });
             let ty = self.type_of(arg);
-            fields.push(types::Field { name: name.value.to_string(), about: String::new(), ty, required: true, default: None });
+            fields.push(types::Field {
+                name: name.value.to_string(),
+                about: String::new(),
+                ty,
+                required: true,
+                default: None,
+            });
         }
         let name = self.plan.name.value.to_string();
         (outputs, Type::Struct(Arc::new(Struct { name, about: String::new(), fields, open: false })))
@@ -376,7 +507,9 @@ impl<'r> Checks<'_, '_, 'r> {
             ArgKind::Int(_) => Type::Int,
             ArgKind::Float(_) => Type::Float,
             ArgKind::Text(expr::Template::Literal(_)) => Type::String,
-            ArgKind::Text(expr::Template::Reference(written)) => self.names.resolve(written, Here::default()).map_or(Type::Any, |(_, ty)| ty),
+            ArgKind::Text(expr::Template::Reference(written)) => {
+                self.names.resolve(written, Here::default()).map_or(Type::Any, |(_, ty)| ty)
+            }
             ArgKind::Text(expr::Template::Parts(parts)) => {
                 let later = |part: &expr::Part| match part {
                     expr::Part::Reference(written) => self
@@ -427,14 +560,20 @@ fn with_kind(checker: &mut Checker<'_, '_>, step: &plan::Step, kind: &StepKind) 
                 with.push(Field { index: index as u32, value, span: arg.span });
             }
             None => {
-                checker.unknown_field(&word.value, word.span, structure.fields.iter().map(|field| field.name.as_str()), &of);
+                checker.unknown_field(
+                    &word.value,
+                    word.span,
+                    structure.fields.iter().map(|field| field.name.as_str()),
+                    &of,
+                );
                 // What it refers to is used nevertheless.
                 checker.value(arg, &Type::Any, &word.value);
             }
         }
     }
     let given = |field: &&types::Field| step.with.iter().all(|(word, _)| *word.value != *field.name);
-    let missing: Vec<&types::Field> = structure.fields.iter().filter(|field| field.required && !field.ty.accepts_null()).filter(given).collect();
+    let missing: Vec<&types::Field> =
+        structure.fields.iter().filter(|field| field.required && !field.ty.accepts_null()).filter(given).collect();
     lacks(checker, step, &of, missing.iter().map(|field| (field.name.as_str(), &field.ty, field.about.as_str())));
     with.into()
 }
@@ -450,10 +589,13 @@ fn with_plan(checker: &mut Checker<'_, '_>, step: &plan::Step, unit: &Unit<'_>) 
             }
             None => {
                 let known = unit.params.iter().map(|param| &*param.name);
-                let help = did_you_mean(&word.value, known.clone())
-                    .map_or_else(|| format!("its parameters are {}", listed(known)), |near| format!("did you mean `{near}`?"));
+                let help = did_you_mean(&word.value, known.clone()).map_or_else(
+                    || format!("its parameters are {}", listed(known)),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 let message = format!("{of} has no parameter `{}`", word.value);
-                checker.report(Diagnostic::new("unknown-parameter", checker.names.place(word.span), message).help(help));
+                checker
+                    .report(Diagnostic::new("unknown-parameter", checker.names.place(word.span), message).help(help));
                 checker.value(arg, &Type::Any, &word.value);
             }
         }
@@ -472,7 +614,12 @@ fn with_unknown(checker: &mut Checker<'_, '_>, step: &plan::Step) -> Box<[Field]
     Box::default()
 }
 
-fn lacks<'f>(checker: &mut Checker<'_, '_>, step: &plan::Step, of: &str, missing: impl Iterator<Item = (&'f str, &'f Type, &'f str)>) {
+fn lacks<'f>(
+    checker: &mut Checker<'_, '_>,
+    step: &plan::Step,
+    of: &str,
+    missing: impl Iterator<Item = (&'f str, &'f Type, &'f str)>,
+) {
     let missing: Vec<_> = missing.collect();
     if missing.is_empty() {
         return;

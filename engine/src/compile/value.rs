@@ -44,7 +44,11 @@ impl Checker<'_, '_> {
             (ArgKind::Text(Template::Reference(reference)), _) => self.reference(reference, want, what),
             (ArgKind::Text(Template::Parts(parts)), _) => self.parts(parts, arg.span, want, what),
             (_, Type::Nullable(inner) | Type::Later(inner) | Type::Sensitive(inner)) => {
-                if matches!(arg.kind, ArgKind::Null) && want.accepts_null() { Input::Value(Value::Null) } else { self.value(arg, inner, what) }
+                if matches!(arg.kind, ArgKind::Null) && want.accepts_null() {
+                    Input::Value(Value::Null)
+                } else {
+                    self.value(arg, inner, what)
+                }
             }
             (ArgKind::List(items), Type::Any) => self.list(items, &Type::Any, what),
             (ArgKind::List(items), Type::List(item)) => self.list(items, item, what),
@@ -61,37 +65,62 @@ impl Checker<'_, '_> {
 
     fn map(&mut self, entries: &[(crate::plan::Word, Arg)], value: &Type, what: &str) -> Input {
         let name = |key: &str| if what.is_empty() { key.to_owned() } else { format!("{what}.{key}") };
-        fold_map(entries.iter().map(|(key, arg)| (key.value.clone(), self.value(arg, value, &name(&key.value)))).collect())
+        fold_map(
+            entries.iter().map(|(key, arg)| (key.value.clone(), self.value(arg, value, &name(&key.value)))).collect(),
+        )
     }
 
     fn structure(&mut self, entries: &[(crate::plan::Word, Arg)], span: Span, structure: &Struct, what: &str) -> Input {
         let mut given = Vec::with_capacity(entries.len());
         for (key, arg) in entries {
             match structure.field(&key.value) {
-                Some(field) => given.push((key.value.clone(), self.value(arg, &field.ty, &format!("{what}.{}", key.value)))),
-                None if structure.open => given.push((key.value.clone(), self.value(arg, &Type::Any, &format!("{what}.{}", key.value)))),
-                None => self.unknown_field(&key.value, key.span, structure.fields.iter().map(|f| f.name.as_str()), &format!("`{what}`")),
+                Some(field) => {
+                    given.push((key.value.clone(), self.value(arg, &field.ty, &format!("{what}.{}", key.value))))
+                }
+                None if structure.open => {
+                    given.push((key.value.clone(), self.value(arg, &Type::Any, &format!("{what}.{}", key.value))))
+                }
+                None => self.unknown_field(
+                    &key.value,
+                    key.span,
+                    structure.fields.iter().map(|f| f.name.as_str()),
+                    &format!("`{what}`"),
+                ),
             }
         }
         let missing: Vec<&str> = structure
             .fields
             .iter()
-            .filter(|field| field.required && !field.ty.accepts_null() && entries.iter().all(|(key, _)| *key.value != *field.name))
+            .filter(|field| {
+                field.required && !field.ty.accepts_null() && entries.iter().all(|(key, _)| *key.value != *field.name)
+            })
             .map(|field| field.name.as_str())
             .collect();
         if !missing.is_empty() {
-            self.report(Diagnostic::new("missing-field", self.names.place(span), format!("`{what}` lacks {}", listed(missing))));
+            self.report(Diagnostic::new(
+                "missing-field",
+                self.names.place(span),
+                format!("`{what}` lacks {}", listed(missing)),
+            ));
         }
         fold_map(given)
     }
 
-    pub(super) fn unknown_field<'n>(&mut self, name: &str, span: Span, known: impl Iterator<Item = &'n str> + Clone, of: &str) {
+    pub(super) fn unknown_field<'n>(
+        &mut self,
+        name: &str,
+        span: Span,
+        known: impl Iterator<Item = &'n str> + Clone,
+        of: &str,
+    ) {
         let help = match did_you_mean(name, known.clone()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.clone().next().is_none() => "it takes none".to_owned(),
             None => format!("known are {}", listed(known)),
         };
-        self.report(Diagnostic::new("unknown-field", self.names.place(span), format!("{of} has no field `{name}`")).help(help));
+        self.report(
+            Diagnostic::new("unknown-field", self.names.place(span), format!("{of} has no field `{name}`")).help(help),
+        );
     }
 
     fn reference(&mut self, written: &Written, want: &Type, what: &str) -> Input {
@@ -110,9 +139,13 @@ impl Checker<'_, '_> {
         let place = self.names.place(written.span);
         if self.pure && holds_handle(have) {
             self.report(
-                Diagnostic::new("pure-handle", place, format!("`{written}` is known only once its step has run, and this step runs while planning"))
-                    .label(have.to_string())
-                    .help("what a step needs while planning comes from parameters and from other steps that only read"),
+                Diagnostic::new(
+                    "pure-handle",
+                    place,
+                    format!("`{written}` is known only once its step has run, and this step runs while planning"),
+                )
+                .label(have.to_string())
+                .help("what a step needs while planning comes from parameters and from other steps that only read"),
             );
             return;
         }
@@ -140,9 +173,12 @@ impl Checker<'_, '_> {
 
     fn mismatch(&self, written: &Written, have: &Type, want: &Type, what: &str) -> Diagnostic {
         let help = match (want.required(), have.required()) {
-            (Type::List(item), one) if item.accepts(one) => Some(format!("for a list of one write `[\"${{{written}}}\"]`")),
+            (Type::List(item), one) if item.accepts(one) => {
+                Some(format!("for a list of one write `[\"${{{written}}}\"]`"))
+            }
             (_, Type::Struct(structure)) => {
-                let fitting: Vec<&str> = structure.fields.iter().filter(|f| want.accepts(&f.ty)).map(|f| f.name.as_str()).collect();
+                let fitting: Vec<&str> =
+                    structure.fields.iter().filter(|f| want.accepts(&f.ty)).map(|f| f.name.as_str()).collect();
                 match fitting.as_slice() {
                     [] => None,
                     [one] => Some(format!("did you mean `{written}.{one}`?")),
@@ -158,7 +194,9 @@ impl Checker<'_, '_> {
     fn why_null(&self, written: &Written) -> String {
         let shape = self.names.ids.get(&*written.root).map(|index| &self.names.shapes[*index as usize]);
         match shape {
-            Some(shape) if shape.may_fail => format!("`{}` may fail and the run goes on (`continue-on-error`)", written.root),
+            Some(shape) if shape.may_fail => {
+                format!("`{}` may fail and the run goes on (`continue-on-error`)", written.root)
+            }
             Some(shape) if !shape.conditions.is_empty() && !shape.repeated => {
                 let conditions: Vec<String> = shape.conditions.iter().map(ToString::to_string).collect();
                 format!("`{}` runs only if `{}`; give this step the same `if`", written.root, conditions.join(" && "))
@@ -176,7 +214,9 @@ impl Checker<'_, '_> {
                 Part::Text(text) => out.push(TextPart::Literal(text.clone())),
                 Part::Reference(written) => match self.names.resolve(written, self.here) {
                     Ok((reference, have)) => {
-                        if self.in_text(written, &have) && (holds_handle(&have) || matches!(have, Type::Sensitive(_) | Type::Text)) {
+                        if self.in_text(written, &have)
+                            && (holds_handle(&have) || matches!(have, Type::Sensitive(_) | Type::Text))
+                        {
                             hidden = hidden.or(Some((written, matches!(have, Type::Sensitive(_)))));
                         }
                         out.push(TextPart::Reference(reference));
@@ -190,14 +230,19 @@ impl Checker<'_, '_> {
                 let message = if sensitive {
                     format!("`{written}` is sensitive, and `{what}` would show it")
                 } else {
-                    format!("`{written}` is known only once its step has run, and `{what}` has to be known while planning")
+                    format!(
+                        "`{written}` is known only once its step has run, and `{what}` has to be known while planning"
+                    )
                 };
                 let help = format!("`{what}` is {}; only fields of type text can hold it", article(want));
                 self.report(Diagnostic::new("text-later", self.names.place(written.span), message).help(help));
             }
             None if !want.accepts(&Type::String) => {
                 let message = format!("`{what}` wants {}, and this is text", article(want));
-                self.report(Diagnostic::new("wrong-type", self.names.place(span), message).help("a value keeps its type where the reference stands alone"));
+                self.report(
+                    Diagnostic::new("wrong-type", self.names.place(span), message)
+                        .help("a value keeps its type where the reference stands alone"),
+                );
             }
             _ => {}
         }
@@ -219,7 +264,8 @@ impl Checker<'_, '_> {
             return true;
         }
         let diagnostic = if have.accepts_null() {
-            Diagnostic::new("may-be-null", place, format!("`{written}` may be null, which text cannot hold")).help(self.why_null(written))
+            Diagnostic::new("may-be-null", place, format!("`{written}` may be null, which text cannot hold"))
+                .help(self.why_null(written))
         } else {
             Diagnostic::new("wrong-type", place, format!("`{written}` is {}, which text cannot hold", article(have)))
                 .help("only words and numbers can be written into text")
@@ -233,7 +279,9 @@ impl Checker<'_, '_> {
         let result = match &arg.kind {
             ArgKind::Text(Template::Literal(text)) => word(text, want),
             ArgKind::Int(number) => int(*number, want),
-            ArgKind::Float(number) if matches!(want, Type::Float | Type::Any | Type::Text) => Ok(serde_json::json!(number)),
+            ArgKind::Float(number) if matches!(want, Type::Float | Type::Any | Type::Text) => {
+                Ok(serde_json::json!(number))
+            }
             ArgKind::Bool(value) if matches!(want, Type::Bool | Type::Any | Type::Text) => Ok(Value::Bool(*value)),
             ArgKind::Null if want.accepts_null() => Ok(Value::Null),
             ArgKind::Float(number) if matches!(want, Type::String) => Err(quote(&number.to_string())),
@@ -242,7 +290,11 @@ impl Checker<'_, '_> {
             _ => Err((String::new(), None)),
         };
         result.unwrap_or_else(|(message, help)| {
-            let message = if message.is_empty() { format!("`{what}` wants {}, and this is {}", article(want), describe(arg)) } else { format!("`{what}`: {message}") };
+            let message = if message.is_empty() {
+                format!("`{what}` wants {}, and this is {}", article(want), describe(arg))
+            } else {
+                format!("`{what}`: {message}")
+            };
             let help = help.or_else(|| handle_help(want));
             self.report(Diagnostic::new("wrong-type", self.names.place(arg.span), message).help_if(help));
             Value::Null
@@ -270,11 +322,14 @@ fn word(text: &str, want: &Type) -> Result<Value, Wrong> {
         Type::Mode => drop(Mode::parse(text).map_err(plain)?),
         Type::Enum(words) if words.iter().any(|word| word == text) => {}
         Type::Enum(words) => {
-            let near = did_you_mean(text, words.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+            let near =
+                did_you_mean(text, words.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
             let help = near.unwrap_or_else(|| format!("one of {}", listed(words.iter().map(String::as_str))));
             return Err((format!("`{text}` is not one of its words"), Some(help)));
         }
-        Type::Int if text.parse::<i64>().is_ok() => return Err((String::new(), Some(format!("remove the quotes: {text}")))),
+        Type::Int if text.parse::<i64>().is_ok() => {
+            return Err((String::new(), Some(format!("remove the quotes: {text}"))));
+        }
         Type::Bool => {
             let meant = match &*text.to_ascii_lowercase() {
                 "yes" | "on" | "true" => Some("true"),
@@ -283,7 +338,9 @@ fn word(text: &str, want: &Type) -> Result<Value, Wrong> {
             };
             return Err((String::new(), meant.map(|meant| format!("write {meant}, without quotes"))));
         }
-        Type::List(item) if word(text, item).is_ok() => return Err((String::new(), Some(format!("for a list of one write [{text}]")))),
+        Type::List(item) if word(text, item).is_ok() => {
+            return Err((String::new(), Some(format!("for a list of one write [{text}]"))));
+        }
         _ => return Err((String::new(), None)),
     }
     Ok(Value::String(text.to_owned()))
@@ -294,7 +351,10 @@ fn int(number: i64, want: &Type) -> Result<Value, Wrong> {
         Type::Any | Type::Int | Type::Float | Type::Text => Ok(number.into()),
         Type::Size if number >= 0 => Ok(number.into()),
         Type::Size => Err(("a size cannot be negative".to_owned(), None)),
-        Type::Mode => Err((format!("a bare {number} is not a file mode"), Some(format!("write it as octal in quotes: \"{number:0>4}\"")))),
+        Type::Mode => Err((
+            format!("a bare {number} is not a file mode"),
+            Some(format!("write it as octal in quotes: \"{number:0>4}\"")),
+        )),
         Type::Duration => Err((format!("{number} has no unit"), Some(format!("write {number}s or {number}ms")))),
         Type::String | Type::Name | Type::Path => Err(quote(&number.to_string())),
         _ => Err((String::new(), None)),

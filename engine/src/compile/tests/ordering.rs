@@ -45,19 +45,23 @@ fn leaves_come_after_what_they_wait_for_and_else_in_the_order_of_the_file() {
     let registry = registry();
     let graph = compiled(CREATE, &registry, &[]);
     assert_eq!(order(&graph), ["spec", "init", "pivot", "state", "fifo", "privileges", "exec"]);
-    assert_eq!(waits(&graph, "exec"), [
-        ("spec".to_owned(), Why::Reference),
-        ("init".to_owned(), Why::Site),
-        ("fifo".to_owned(), Why::Kind),
-        ("privileges".to_owned(), Why::Kind)
-    ]);
+    assert_eq!(
+        waits(&graph, "exec"),
+        [
+            ("spec".to_owned(), Why::Reference),
+            ("init".to_owned(), Why::Site),
+            ("fifo".to_owned(), Why::Kind),
+            ("privileges".to_owned(), Why::Kind)
+        ]
+    );
 }
 
 #[test]
 fn what_follows_the_arming_step_is_armed_and_its_commit_waits_there() {
     let registry = registry();
     let graph = compiled(CREATE, &registry, &[]);
-    let armed: Vec<String> = (0..graph.items.len() as u32).filter(|i| graph.items[*i as usize].armed).map(|i| graph.address(i)).collect();
+    let armed: Vec<String> =
+        (0..graph.items.len() as u32).filter(|i| graph.items[*i as usize].armed).map(|i| graph.address(i)).collect();
     assert_eq!(armed, ["exec", "privileges"]);
     assert!(waits(&graph, "fifo").contains(&("state".to_owned(), Why::Commit)));
 }
@@ -110,14 +114,30 @@ steps:
 main: wait
 "#;
     let graph = compiled(text, &registry, PLANS);
-    assert_eq!(order(&graph), [
-        "before", "create/spec", "create/init", "create/pivot", "create/state", "create/fifo", "create/privileges", "create/exec",
-        "start/release", "wait", "last", "start/poststart"
-    ]);
+    assert_eq!(
+        order(&graph),
+        [
+            "before",
+            "create/spec",
+            "create/init",
+            "create/pivot",
+            "create/state",
+            "create/fifo",
+            "create/privileges",
+            "create/exec",
+            "start/release",
+            "wait",
+            "last",
+            "start/poststart"
+        ]
+    );
     assert!(waits(&graph, "create/spec").contains(&("before".to_owned(), Why::Needs)));
     assert!(waits(&graph, "start/release").contains(&("create/init".to_owned(), Why::Reference)));
     assert!(waits(&graph, "start/release").contains(&("create/fifo".to_owned(), Why::Opens)));
-    assert!(!waits(&graph, "last").iter().any(|(from, _)| from == "create/exec"), "what another run releases is not waited for");
+    assert!(
+        !waits(&graph, "last").iter().any(|(from, _)| from == "create/exec"),
+        "what another run releases is not waited for"
+    );
     assert_eq!(waits(&graph, "wait"), [("create/init".to_owned(), Why::Reference)]);
 }
 
@@ -134,7 +154,10 @@ steps:
     let inside = "plan: inside\nparams: { process: { type: handle(process) } }\nsteps: { a: { uses: rootfs.pivot, site: \"${params.process}\" } }\n";
     let graph = compiled(text, &registry, &[PLANS[0], ("inside", inside)]);
     let init = (0..graph.items.len() as u32).find(|item| graph.address(*item) == "create/init").unwrap();
-    let inside: Vec<String> = (0..graph.items.len() as u32).filter(|i| graph.items[*i as usize].site == init).map(|i| graph.address(i)).collect();
+    let inside: Vec<String> = (0..graph.items.len() as u32)
+        .filter(|i| graph.items[*i as usize].site == init)
+        .map(|i| graph.address(i))
+        .collect();
     assert_eq!(inside, ["pivot", "create/pivot", "create/exec", "create/fifo", "create/privileges", "nested/a"]);
     assert!(graph.items.iter().all(|item| item.site == NONE || item.site == init));
 }
@@ -142,7 +165,8 @@ steps:
 #[test]
 fn a_plan_used_often_is_kept_once() {
     let registry = registry();
-    let uses: String = (0..100).map(|n| format!("  c{n}: {{ uses: 'plan:oci/create', with: {{ id: c{n} }} }}\n")).collect();
+    let uses: String =
+        (0..100).map(|n| format!("  c{n}: {{ uses: 'plan:oci/create', with: {{ id: c{n} }} }}\n")).collect();
     let graph = compiled(&format!("plan: p\nsteps:\n{uses}"), &registry, PLANS);
     assert_eq!((graph.units.len(), graph.scopes.len(), graph.order.len()), (2, 101, 700));
 }
@@ -150,9 +174,15 @@ fn a_plan_used_often_is_kept_once() {
 #[test]
 fn outputs_that_use_outputs_twice_take_linear_time() {
     let registry = registry();
-    let mut plans = vec![("l0".to_owned(), "plan: l0\nsteps: { a: { uses: net.veth, with: { name: x } } }\noutputs: { x: \"${a.name}\" }\n".to_owned())];
+    let mut plans = vec![(
+        "l0".to_owned(),
+        "plan: l0\nsteps: { a: { uses: net.veth, with: { name: x } } }\noutputs: { x: \"${a.name}\" }\n".to_owned(),
+    )];
     for level in 1..30 {
-        let text = format!("plan: l{level}\nsteps: {{ a: {{ uses: 'plan:l{}' }} }}\noutputs: {{ x: \"${{a.x}}${{a.x}}\" }}\n", level - 1);
+        let text = format!(
+            "plan: l{level}\nsteps: {{ a: {{ uses: 'plan:l{}' }} }}\noutputs: {{ x: \"${{a.x}}${{a.x}}\" }}\n",
+            level - 1
+        );
         plans.push((format!("l{level}"), text));
     }
     let plans: Vec<(&str, &str)> = plans.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
@@ -165,7 +195,10 @@ fn plans_that_multiply_are_refused() {
     let mut plans = vec![("l0".to_owned(), "plan: l0\nsteps: { a: { uses: noop } }\n".to_owned())];
     for level in 1..30 {
         let below = level - 1;
-        plans.push((format!("l{level}"), format!("plan: l{level}\nsteps: {{ a: {{ uses: 'plan:l{below}' }}, b: {{ uses: 'plan:l{below}' }} }}\n")));
+        plans.push((
+            format!("l{level}"),
+            format!("plan: l{level}\nsteps: {{ a: {{ uses: 'plan:l{below}' }}, b: {{ uses: 'plan:l{below}' }} }}\n"),
+        ));
     }
     let plans: Vec<(&str, &str)> = plans.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     assert!(refused("plan: p\nsteps: { a: { uses: 'plan:l29' } }\n", &plans).contains("more than 1000000 steps"));
