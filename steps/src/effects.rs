@@ -1,6 +1,8 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
 
 pub mod clone;
+pub mod exec;
+pub mod fifo;
 mod directory;
 mod file;
 pub mod idmap;
@@ -8,7 +10,12 @@ mod node;
 pub mod oom;
 mod placed;
 pub mod prelude;
+pub mod privileges;
+pub mod seccomp;
 pub mod stage;
+pub mod sysctl;
+pub mod uts;
+pub mod wait;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -17,9 +24,22 @@ pub use file::File;
 pub use node::{Device, Fifo, Symlink};
 pub use placed::{Existing, Identity};
 
+use lifecycle_engine::effect::Cx;
+use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Handle, HandleRef};
 
 use crate::outcomes::Process;
+use crate::process::OWN;
+
+/// Whether the site's process has a namespace that is not the engine's: without one, `what` would change for the whole host.
+fn owns(cx: &Cx, namespace: &str, what: &str) -> Result<(), EffectError> {
+    if cx.fds.get(&format!("{OWN}{namespace}")).is_some() {
+        return Ok(());
+    }
+    let name = if namespace == "net" { "network" } else { namespace };
+    Err(EffectError::new(format!("setting {what} would change it for the host: the container shares the host's {name} namespace"))
+        .help(format!("give the container a {name} namespace of its own, or take the setting out")))
+}
 
 /// A handle as the examples of effects have it: to a process that step `init` makes.
 fn example_process() -> Handle<Process> {

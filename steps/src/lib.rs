@@ -5,6 +5,7 @@
 pub mod command;
 pub mod effects;
 pub mod facts;
+pub mod fifo;
 pub mod mounts;
 pub mod hooks;
 pub mod net;
@@ -18,5 +19,12 @@ pub mod spec;
 pub mod sys;
 #[cfg(test)]
 pub(crate) mod testing;
+mod registry;
+pub mod seccomp;
+pub mod spawn;
+pub mod spec;
+pub mod sys;
+pub mod sysctl;
+pub mod uts;
 
 pub use registry::registry;

@@ -1,9 +1,17 @@
 //! The container's processes: made, given their privileges, replaced by the container's program, waited for, killed.
 
+pub mod clone;
+pub mod exec;
 mod handover;
 mod identity;
+pub mod kill;
+pub mod privileges;
+mod signal;
+pub mod wait;
 
 pub(crate) use handover::{CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of};
 pub use handover::{Console, Handover, Stdio};
 pub use identity::Watched;
 pub(crate) use identity::Fate;
+pub(crate) use privileges::denies_setgroups;
+pub use signal::SignalName;

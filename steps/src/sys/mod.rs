@@ -10,8 +10,11 @@ pub mod keyring;
 pub mod mount;
 pub mod namespace;
 pub mod probe;
+pub mod rlimit;
 pub mod seccomp;
 pub mod signal;
+#[cfg(test)]
+pub mod testing;
 
 use std::io;
 

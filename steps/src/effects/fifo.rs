@@ -1,0 +1,263 @@
+//! The exec FIFO: between `create` and `start` a container's init waits in open(2) for somebody to read from it.
+//!
+//! Init's end is closed by exec. So the reader sees the end of file when the program has taken over, and bytes when it could not: the failure, as
+//! init would have told the engine, which has gone by then.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::site::{REPORT, Report};
+use lifecycle_engine::types::Mode;
+use lifecycle_engine::value::Later;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode as Bits, OFlags, chmodat, chownat, lstat, mkfifoat, open, openat, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::thread::{Gid, Uid};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::wait::{resolve, watch};
+use crate::outcomes::{Fifo, Process};
+use crate::process::{FIFO, SELF_FD, Watched};
+
+/// Makes the FIFO, in a directory that is the run's own. Undo removes it if it is still the one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MakeFifo {
+    /// Where.
+    pub path: PathBuf,
+    /// Who may open it.
+    pub mode: Mode,
+    /// Its owner on the host: the container's root.
+    pub uid: u32,
+    /// Its group on the host.
+    pub gid: u32,
+}
+
+/// Waits until the FIFO is opened for reading, and from then on reports failures there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AwaitStart {}
+
+/// Opens the FIFO for reading, which lets init go, and waits until its program has taken over. The FIFO has done its work then, and is removed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Release {
+    /// The FIFO.
+    pub path: PathBuf,
+    /// The process that waits at it.
+    pub process: Later<Process>,
+}
+
+impl EffectDef for MakeFifo {
+    const KIND: &'static str = "exec_fifo";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        vec![Self { path: scratch.join("exec.fifo"), mode: Mode(0o622), uid: 0, gid: 0 }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+
+    fn describe(&self) -> String {
+        format!("mkfifo {} mode {} owner {}:{}", self.path.display(), self.mode, self.uid, self.gid)
+    }
+
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        let path = self.path.display();
+        let failed = |call: String| move |e: Errno| EffectError::call(call, e);
+        mkfifoat(CWD, &self.path, Bits::from_raw_mode(0o600)).map_err(failed(format!("mkfifo({path})")))?;
+        let (uid, gid) = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
+        chownat(CWD, &self.path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed(format!("chown({path}, {}:{})", self.uid, self.gid)))?;
+        // After mkfifo, which the umask has narrowed.
+        chmodat(CWD, &self.path, Bits::from_raw_mode(self.mode.0), AtFlags::empty())
+            .map_err(failed(format!("chmod({path}, {})", self.mode)))?;
+        let stat = lstat(&self.path).map_err(failed(format!("lstat({path})")))?;
+        Ok(Applied::outcome(&Fifo { path: self.path.clone(), device: stat.st_dev, inode: stat.st_ino }))
+    }
+
+    fn undo(&self, record: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        let stat = match lstat(&self.path) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Undone::Done),
+            Err(e) => return Err(EffectError::call(format!("lstat({})", self.path.display()), e)),
+            Ok(stat) => stat,
+        };
+        let is_fifo = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+        // Without an outcome it was cut off in between; the name in the run's own directory proves it ours then.
+        let ours = record.outcome::<Fifo>().is_none_or(|f| (f.device, f.inode) == (stat.st_dev, stat.st_ino));
+        if !(is_fifo && ours) {
+            return Err(EffectError::new(format!("{} is not the FIFO that this run made", self.path.display()))
+                .help("look at what is there; remove it yourself if nothing needs it"));
+        }
+        remove(&self.path)?;
+        Ok(Undone::Done)
+    }
+}
+
+fn remove(path: &Path) -> Result<(), EffectError> {
+    match unlinkat(CWD, path, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(EffectError::call(format!("unlink({})", path.display()), e)),
+    }
+}
+
+impl EffectDef for AwaitStart {
+    const KIND: &'static str = "await_start";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        vec![Self {}]
+    }
+
+    fn class(&self) -> Class {
+        Class::Scoped
+    }
+
+    fn describe(&self) -> String {
+        "wait at the exec FIFO until the container is started".into()
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let missing = || {
+            EffectError::new("this process was given no FIFO to wait at")
+                .help("give its process.clone the FIFO: with: { fifo: \"${FIFO-STEP.fifo}\" }")
+        };
+        let fifo = cx.fds.take(FIFO).ok_or_else(missing)?;
+        let own_fds = cx.fds.get(SELF_FD).ok_or_else(missing)?;
+        // By descriptor: the FIFO's path is not in the container, and a /proc that the container brought along is not to be trusted.
+        let name = fifo.as_raw_fd().to_string();
+        let opened = rustix::io::retry_on_intr(|| {
+            openat(own_fds, &name, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Bits::empty())
+        });
+        let report = opened.map_err(|e| {
+            EffectError::call("open(the exec FIFO, O_WRONLY)", e)
+                .help("the container's user must be allowed to write to it: mode 0622 lets everybody")
+        })?;
+        cx.fds.put(REPORT, report);
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+impl EffectDef for Release {
+    const KIND: &'static str = "release";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let process = Process { pid: i32::MAX, start: 0, boot: "00000000-0000-0000-0000-000000000000".into() };
+        vec![Self { path: scratch.join("exec.fifo"), process: Later::Now(process) }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Commit
+    }
+
+    fn describe(&self) -> String {
+        format!("read from {}: lets {} go on to its program", self.path.display(), self.process)
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let init = resolve(&self.process, cx)?;
+        let path = self.path.display();
+        let gone = || {
+            EffectError::new(format!("process {}, which waited to be started, has gone", init.pid))
+                .help("something killed it; delete the container and create it again")
+        };
+        let watched = watch(&init)?.ok_or_else(gone)?;
+        if watched.is_dead()? {
+            return Err(gone());
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        let fifo = open(&self.path, flags, Bits::empty()).map_err(|e| {
+            let failed = EffectError::call(format!("open({path}, O_RDONLY)"), e);
+            if e == Errno::NOENT { failed.help("the container has been started already") } else { failed }
+        })?;
+        Ok(Applied::Pending(Box::new(Starting { path: self.path.clone(), init: watched, pid: init.pid, fifo, said: Vec::new() })))
+    }
+
+    fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+/// The longest message that is taken from a process of which nobody knows what it has become.
+const LONGEST: usize = 64 << 10;
+
+struct Starting {
+    path: PathBuf,
+    init: Watched,
+    pid: i32,
+    fifo: OwnedFd,
+    said: Vec<u8>,
+}
+
+impl Pending for Starting {
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        wants.push(Interest::read(self.fifo.as_raw_fd()));
+        wants.push(self.init.interest());
+    }
+
+    fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
+        // Asked before the FIFO is read: what a process wrote before it died is there to be read then.
+        let dead = self.init.is_dead()?;
+        let hung_up = self.read()?;
+        if !hung_up && !dead {
+            return Ok(None);
+        }
+        if let Some(error) = self.failure() {
+            return Err(error);
+        }
+        if !hung_up {
+            return Err(EffectError::new(format!("process {} died before it could be started", self.pid)));
+        }
+        remove(&self.path)?;
+        Ok(Some(Value::Null))
+    }
+
+    fn cancel(&mut self, _: &mut Cx) {}
+}
+
+impl Starting {
+    /// Takes what is there; answers whether the last writer has gone. Before the first one comes, the FIFO has no end of file in poll(2)'s
+    /// eyes, but has one in read(2)'s.
+    fn read(&mut self) -> Result<bool, EffectError> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut buffer = [0; 4096];
+        loop {
+            let mut polled = [PollFd::new(&self.fifo, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| poll(&mut polled, Some(&now)))
+                .map_err(|e| EffectError::call("poll(the exec FIFO)", e))?;
+            let ready = polled[0].revents();
+            if !ready.intersects(PollFlags::IN | PollFlags::HUP) || self.said.len() > LONGEST {
+                return Ok(self.said.len() > LONGEST);
+            }
+            match rustix::io::read(&self.fifo, &mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(n) => self.said.extend_from_slice(&buffer[..n]),
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(EffectError::call("read(the exec FIFO)", e)),
+            }
+        }
+    }
+
+    fn failure(&self) -> Option<EffectError> {
+        if self.said.is_empty() {
+            return None;
+        }
+        let said = String::from_utf8_lossy(&self.said);
+        let reported = said.lines().find_map(|line| match serde_json::from_str(line) {
+            Ok(Report::Failed { error, .. }) => Some(error),
+            _ => None,
+        });
+        Some(reported.unwrap_or_else(|| {
+            let mut error = EffectError::new("the container's init wrote something else than an error to the exec FIFO");
+            error.output = said.lines().take(5).map(str::to_owned).collect();
+            error
+        }))
+    }
+}

@@ -1,0 +1,270 @@
+//! What a container's process may do: its limits, its user, its capabilities. All of it belongs to init alone, and exec passes it on.
+
+use std::path::Path;
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{getgroups, umask};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, Uid, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::prelude::dies_with_init;
+use crate::process::denies_setgroups;
+use crate::spec::{Capabilities, Rlimit, User};
+use crate::sys::rlimit::set_rlimit;
+
+/// Sets one resource limit.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SetRlimit {
+    /// The limit.
+    pub limit: Rlimit,
+}
+
+/// Exec gives no more privileges from here on (set-user-id programs, file capabilities).
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NoNewPrivileges {}
+
+/// Narrows the bounding set: what no exec can give.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BoundCapabilities {
+    /// The capabilities that stay.
+    pub keep: Vec<String>,
+}
+
+/// Becomes the container's user. Capabilities are kept across it, for [`SetCapabilities`] to set.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BecomeUser {
+    /// Whom.
+    pub user: User,
+}
+
+/// Sets the four other capability sets.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SetCapabilities {
+    /// The sets; `bounding` is not looked at.
+    pub sets: Capabilities,
+}
+
+impl EffectDef for SetRlimit {
+    const KIND: &'static str = "rlimit";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        vec![Self { limit: Rlimit { kind: crate::spec::RlimitType::Nofile, soft: 256, hard: 512 } }]
+    }
+
+    fn describe(&self) -> String {
+        let show = |n: u64| if n == u64::MAX { "unlimited".to_owned() } else { n.to_string() };
+        format!("{} {} of at most {}", self.limit.kind.name(), show(self.limit.soft), show(self.limit.hard))
+    }
+
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        let Rlimit { kind, soft, hard } = self.limit;
+        set_rlimit(kind.number(), soft, hard).map_err(|e| {
+            let errno = e.raw_os_error();
+            let failed = EffectError::call(format!("setrlimit({}, {soft}, {hard})", kind.name()), e);
+            match errno.map(Errno::from_raw_os_error) {
+                Some(Errno::PERM) => failed.help(
+                    "raising a hard limit needs CAP_SYS_RESOURCE, and RLIMIT_NOFILE stays below the sysctl fs.nr_open: \
+                     lower process.rlimits, or raise the caller's own limit",
+                ),
+                Some(Errno::INVAL) => failed.help("the soft limit must not exceed the hard one"),
+                _ => failed,
+            }
+        })?;
+        Ok(Applied::done())
+    }
+
+    dies_with_init!();
+}
+
+impl EffectDef for NoNewPrivileges {
+    const KIND: &'static str = "no_new_privileges";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        vec![Self {}]
+    }
+
+    fn describe(&self) -> String {
+        "no new privileges from here on".into()
+    }
+
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        set_no_new_privs(true).map_err(|e| EffectError::call("prctl(PR_SET_NO_NEW_PRIVS)", e))?;
+        Ok(Applied::done())
+    }
+
+    dies_with_init!();
+}
+
+impl EffectDef for BoundCapabilities {
+    const KIND: &'static str = "bound_capabilities";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        vec![Self { keep: vec!["CAP_KILL".into()] }]
+    }
+
+    fn describe(&self) -> String {
+        format!("bounding set: {}", list(&self.keep))
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let keep = known(&self.keep, cx);
+        for capability in CapabilitySet::from_bits_retain(u64::MAX >> 1).iter_bits() {
+            // Beyond the last one that the kernel knows, the question is EINVAL.
+            let Ok(there) = capability_is_in_bounding_set(capability) else { break };
+            if there && !keep.contains(capability) {
+                remove_capability_from_bounding_set(capability).map_err(|e| {
+                    EffectError::call(format!("prctl(PR_CAPBSET_DROP, {})", name(capability)), e)
+                        .help("narrowing the bounding set needs CAP_SETPCAP: run as root, or in a user namespace")
+                })?;
+            }
+        }
+        Ok(Applied::done())
+    }
+
+    dies_with_init!();
+}
+
+impl EffectDef for BecomeUser {
+    const KIND: &'static str = "become_user";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        vec![Self { user: User { uid: 1000, gid: 1000, additional_gids: vec![4], umask: Some(0o027), username: None } }]
+    }
+
+    fn describe(&self) -> String {
+        let User { uid, gid, additional_gids, umask, .. } = &self.user;
+        let groups: Vec<String> = additional_gids.iter().map(u32::to_string).collect();
+        let groups = if groups.is_empty() { "no more groups".into() } else { format!("groups {}", groups.join(",")) };
+        let umask = umask.map_or_else(String::new, |u| format!(", umask {u:04o}"));
+        format!("become user {uid}:{gid}, {groups}{umask}")
+    }
+
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        let unmapped = "the id maps of the user namespace must map the id; without one, changing ids needs CAP_SETUID and CAP_SETGID";
+        set_keep_capabilities(true).map_err(|e| EffectError::call("prctl(PR_SET_KEEPCAPS, 1)", e))?;
+        self.set_groups()?;
+        let (uid, gid) = (Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid));
+        set_thread_res_gid(gid, gid, gid)
+            .map_err(|e| EffectError::call(format!("setresgid({0}, {0}, {0})", self.user.gid), e).help(unmapped))?;
+        set_thread_res_uid(uid, uid, uid)
+            .map_err(|e| EffectError::call(format!("setresuid({0}, {0}, {0})", self.user.uid), e).help(unmapped))?;
+        if let Some(mask) = self.user.umask {
+            umask(Mode::from_raw_mode(mask));
+        }
+        Ok(Applied::done())
+    }
+
+    dies_with_init!();
+}
+
+impl BecomeUser {
+    /// Those of the caller go, unless they are asked for (CVE-2022-2995). Where the user namespace denies setgroups(2), they cannot go, and
+    /// none can be added.
+    fn set_groups(&self) -> Result<(), EffectError> {
+        let wanted: Vec<Gid> = self.user.additional_gids.iter().map(|g| Gid::from_raw(*g)).collect();
+        let had = getgroups().map_err(|e| EffectError::call("getgroups()", e))?;
+        if had.is_empty() && wanted.is_empty() {
+            return Ok(());
+        }
+        match set_thread_groups(&wanted) {
+            Ok(()) => Ok(()),
+            Err(Errno::PERM) if wanted.is_empty() && denies_setgroups() => Ok(()),
+            Err(e) => Err(EffectError::call(format!("setgroups({:?})", self.user.additional_gids), e).help(
+                "a user namespace that an ordinary user made for itself has no supplementary groups: \
+                 take process.user.additionalGids out, or map the groups with newgidmap",
+            )),
+        }
+    }
+}
+
+impl EffectDef for SetCapabilities {
+    const KIND: &'static str = "capabilities";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        let kill = || vec!["CAP_KILL".to_owned()];
+        vec![Self { sets: Capabilities { permitted: kill(), effective: kill(), ..Capabilities::default() } }]
+    }
+
+    fn describe(&self) -> String {
+        let Capabilities { effective, inheritable, permitted, ambient, .. } = &self.sets;
+        let rest = [("inheritable", inheritable), ("ambient", ambient)].into_iter().filter(|(_, set)| !set.is_empty());
+        let mut sets = vec![("permitted", permitted)];
+        if effective != permitted {
+            sets.push(("effective", effective));
+        }
+        let sets: Vec<String> = sets.into_iter().chain(rest).map(|(what, set)| format!("{what} {}", list(set))).collect();
+        format!("capabilities: {}", sets.join("; "))
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let sets = CapabilitySets {
+            effective: known(&self.sets.effective, cx),
+            permitted: known(&self.sets.permitted, cx),
+            inheritable: known(&self.sets.inheritable, cx),
+        };
+        clear_ambient_capability_set().map_err(|e| EffectError::call("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", e))?;
+        set_capabilities(None, sets).map_err(|e| refused(sets, e))?;
+        for capability in known(&self.sets.ambient, cx).iter_bits() {
+            configure_capability_in_ambient_set(capability, true).map_err(|e| {
+                EffectError::call(format!("prctl(PR_CAP_AMBIENT_RAISE, {})", name(capability)), e)
+                    .help("an ambient capability must be permitted and inheritable too")
+            })?;
+        }
+        Ok(Applied::done())
+    }
+
+    dies_with_init!();
+}
+
+/// Which of the capabilities the caller does not have.
+fn refused(wanted: CapabilitySets, error: Errno) -> EffectError {
+    let failed = EffectError::call("capset()", error);
+    let Ok(have) = capabilities(None) else { return failed };
+    let lacking = (wanted.permitted | wanted.effective) - have.permitted;
+    let lacking: Vec<String> = lacking.iter_bits().map(name).collect();
+    if lacking.is_empty() {
+        return failed.help("effective must be part of permitted, and inheritable part of the bounding set");
+    }
+    failed.help(format!("the caller does not have {} itself and cannot give it: take it out of process.capabilities", lacking.join(", ")))
+}
+
+/// Each capability of a set by itself, those that this program has no name for included.
+trait Bits {
+    fn iter_bits(self) -> impl Iterator<Item = CapabilitySet>;
+}
+
+impl Bits for CapabilitySet {
+    fn iter_bits(self) -> impl Iterator<Item = CapabilitySet> {
+        let bits = self.bits();
+        (0..64).map(|n| 1u64 << n).filter(move |bit| bits & bit != 0).map(CapabilitySet::from_bits_retain)
+    }
+}
+
+fn name(capability: CapabilitySet) -> String {
+    let named = capability.iter_names().next();
+    named.map_or_else(|| format!("capability {}", capability.bits().trailing_zeros()), |(name, _)| format!("CAP_{name}"))
+}
+
+/// The set of these names. One that nobody knows gives a warning, as config.md demands ("capabilities").
+fn known(names: &[String], cx: &mut Cx) -> CapabilitySet {
+    let mut set = CapabilitySet::empty();
+    for name in names {
+        match name.strip_prefix("CAP_").and_then(CapabilitySet::from_name) {
+            Some(capability) => set |= capability,
+            None => (cx.output)(&format!("warning: there is no capability {name}; it is left out")),
+        }
+    }
+    set
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(" ") }
+}

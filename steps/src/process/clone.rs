@@ -1,0 +1,288 @@
+//! `process.clone`: the container's first process, in its namespaces, stopped before the first step of its site.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use lifecycle_engine::error::PlanError;
+use lifecycle_engine::facts::{Facts, FileKind};
+use lifecycle_engine::step::{Example, Made, Planning, Step};
+use lifecycle_engine::types::HostPath;
+use lifecycle_engine::value::Handle;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Console, Handover, Stdio};
+use crate::effects::clone::CloneInit;
+use crate::effects::idmap::{MapIds, Writer};
+use crate::effects::oom::OomScoreAdj;
+use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, UnshareCgroup};
+use crate::effects::stage::Stage;
+use crate::outcomes::{CgroupJoin, Fifo, Process};
+use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset};
+
+/// Makes the first process of a container: a site for the steps that set it up from within, until one of them replaces it by the container's
+/// program.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The namespaces to make, or with a path to join, as in config.json. A type that is listed neither here nor under `new` is shared with the
+    /// engine.
+    #[serde(default)]
+    pub namespaces: Vec<Namespace>,
+    /// More namespaces to make, by type alone.
+    #[serde(default)]
+    pub new: Vec<NamespaceType>,
+    /// The user ids of a new user namespace. Without any, its root is the caller.
+    #[serde(default)]
+    pub uid_mappings: Vec<IdMapping>,
+    /// The group ids of a new user namespace. Without any, its root group is the caller's.
+    #[serde(default)]
+    pub gid_mappings: Vec<IdMapping>,
+    /// The clocks of a new time namespace, by `monotonic` and `boottime`.
+    #[serde(default)]
+    pub time_offsets: BTreeMap<String, TimeOffset>,
+    /// The cgroup to be in: the `join` of a `cgroup.create`.
+    #[serde(default)]
+    pub cgroup: Option<CgroupJoin>,
+    /// How readily the kernel kills it when memory is short, -1000 to 1000. Absent: the engine's own.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
+    /// Where input comes from and output goes; not with `terminal`.
+    #[serde(default)]
+    pub stdio: Stdio,
+    /// It gets a terminal: a `console.open` in its site opens one.
+    #[serde(default)]
+    pub terminal: bool,
+    /// Who gets the terminal's master: a unix socket that somebody listens on. Absent: the engine, for `console.relay`.
+    #[serde(default)]
+    pub console_socket: Option<HostPath>,
+    /// How many descriptors from 3 on are passed from the engine's caller to the container's program.
+    #[serde(default)]
+    pub preserve_fds: u32,
+    /// The FIFO at which a `fifo.wait` in its site waits: the `fifo` of a `fifo.create`.
+    #[serde(default)]
+    pub fifo: Option<Handle<Fifo>>,
+}
+
+/// What the process is known by.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Output {
+    /// Its identity.
+    pub process: Handle<Process>,
+    /// Its id in the engine's pid namespace.
+    pub pid: Handle<i64>,
+}
+
+/// The step.
+pub struct Clone;
+
+impl Step for Clone {
+    const KIND: &'static str = "process.clone";
+    const CHANGES: &'static str = "Makes a process in new or joined namespaces: a copy of the engine that waits to be told what to do. Where \
+                                   namespaces are joined by path, or a time namespace is made, a stage process makes it.";
+    const REVERSED_BY: &'static str = "Kills the process and waits for its end. Its namespaces go with it.";
+    const MAKES_SITE: bool = true;
+    const EXAMPLES: &'static [Example] = &[
+        Example {
+            about: "A process in namespaces of its own runs a program.",
+            plan: "plan: example/clone
+steps:
+  init: { uses: process.clone, with: { new: [pid, mount, uts, ipc], stdio: log } }
+  exec: { uses: process.exec, site: \"${init}\", with: { args: [/bin/echo, hello] } }
+  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+main: wait
+",
+            needs: &["root"],
+        },
+        Example {
+            about: "In a user namespace, root is an ordinary user of the host.",
+            plan: "plan: example/clone-user
+steps:
+  init:
+    uses: process.clone
+    with:
+      new: [user, pid, mount]
+      uid_mappings: [{ containerID: 0, hostID: 100000, size: 65536 }]
+      gid_mappings: [{ containerID: 0, hostID: 100000, size: 65536 }]
+      stdio: log
+  exec: { uses: process.exec, site: \"${init}\", with: { args: [/usr/bin/id] } }
+  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+main: wait
+",
+            needs: &["root"],
+        },
+        Example {
+            about: "Joined namespaces and a clock of its own need a stage process.",
+            plan: "plan: example/clone-stage
+steps:
+  init:
+    uses: process.clone
+    with:
+      namespaces: [{ type: network, path: /proc/1/ns/net }, { type: pid }, { type: time }]
+      time_offsets: { boottime: { secs: 86400 } }
+      stdio: log
+  exec: { uses: process.exec, site: \"${init}\", with: { args: [/bin/cat, /proc/uptime] } }
+  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+main: wait
+",
+            needs: &["root", "kernel.time_namespace"],
+        },
+    ];
+
+    type Input = Input;
+    type Output = Output;
+
+    fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        let namespaces = input.all_namespaces()?;
+        input.check(&namespaces)?;
+        let is_new = |kind| namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
+        let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
+        let new_user = is_new(NamespaceType::User);
+        let into_cgroup = input.cgroup.as_ref().is_some_and(|c| c.v2.is_some()) && cx.facts.has("kernel.clone_into_cgroup");
+        let handover = input.handover(into_cgroup);
+        let maps = if new_user { Some(Maps::of(&input, cx.facts)?) } else { None };
+        let made = if namespaces.iter().any(|n| n.path.is_some() || n.kind == NamespaceType::Time) {
+            by_stage(&input, &namespaces, handover, maps, cx)
+        } else {
+            let made = cx.effect(CloneInit { namespaces: made_by_clone(&namespaces, true), handover, stage: None });
+            children(&made.handle(""), maps, input.oom_score_adj, cx);
+            made
+        };
+        cx.inside(Conceal {});
+        let enter = input.cgroup.map(|c| CgroupJoin { v2: c.v2.filter(|_| !into_cgroup), ..c });
+        if let Some(cgroup) = enter.filter(|c| !c.v1.is_empty() || c.v2.is_some()) {
+            cx.inside(EnterCgroup { cgroup });
+        }
+        if is_new(NamespaceType::Cgroup) {
+            cx.inside(UnshareCgroup {});
+        }
+        if is_in(NamespaceType::User) {
+            cx.inside(BecomeRoot {});
+        }
+        cx.inside(NewSession {});
+        Ok(Output { process: made.handle(""), pid: made.handle("pid") })
+    }
+}
+
+/// What is written about a process from outside before it may begin.
+fn children(process: &Handle<Process>, maps: Option<Maps>, score: Option<i32>, cx: &mut Planning) {
+    if let Some(Maps { uid, gid, writer }) = maps {
+        cx.effect(MapIds { process: process.clone(), uid, gid, writer });
+    }
+    if let Some(score) = score {
+        cx.effect(OomScoreAdj { process: process.clone(), score });
+    }
+}
+
+/// Everything that is written about init is written about the stage, from which init has it: once cloned, init is in joined namespaces, and
+/// concealed from an ordinary user's engine too.
+fn by_stage(input: &Input, all: &[Namespace], handover: Handover, maps: Option<Maps>, cx: &mut Planning) -> Made {
+    let is_new = |kind| all.iter().any(|n| n.kind == kind && n.path.is_none());
+    let stage = cx.effect(Stage {
+        join: all.iter().filter(|n| n.path.is_some()).cloned().collect(),
+        new_user: is_new(NamespaceType::User),
+        time: is_new(NamespaceType::Time).then(|| input.time_offsets.clone()),
+        handover: handover.clone(),
+    });
+    children(&stage.handle(""), maps, input.oom_score_adj, cx);
+    cx.effect(CloneInit { namespaces: made_by_clone(all, false), handover, stage: Some(stage.handle("")) })
+}
+
+/// The namespaces that the clone makes. The cgroup namespace comes later, when init is in its cgroup; a stage makes those of users and time.
+fn made_by_clone(all: &[Namespace], user: bool) -> Vec<NamespaceType> {
+    let by_clone = |n: &&Namespace| {
+        n.path.is_none()
+            && !matches!(n.kind, NamespaceType::Cgroup | NamespaceType::Time)
+            && (user || n.kind != NamespaceType::User)
+    };
+    all.iter().filter(by_clone).map(|n| n.kind).collect()
+}
+
+impl Input {
+    fn all_namespaces(&self) -> Result<Vec<Namespace>, PlanError> {
+        let more = self.new.iter().map(|kind| Namespace { kind: *kind, path: None });
+        let all: Vec<Namespace> = self.namespaces.iter().cloned().chain(more).collect();
+        let mut seen = BTreeSet::new();
+        match all.iter().find(|n| !seen.insert(n.kind)) {
+            Some(twice) => Err(PlanError::new("namespaces", format!("the {} namespace is listed twice", twice.kind.name()))),
+            None => Ok(all),
+        }
+    }
+
+    fn check(&self, namespaces: &[Namespace]) -> Result<(), PlanError> {
+        let find = |kind| namespaces.iter().find(|n| n.kind == kind);
+        if find(NamespaceType::User).is_none() && !(self.uid_mappings.is_empty() && self.gid_mappings.is_empty()) {
+            return Err(PlanError::new("uid_mappings", "ids are mapped, but there is no user namespace")
+                .help("add a namespace of type user, or take the mappings out"));
+        }
+        if !self.time_offsets.is_empty() && find(NamespaceType::Time).is_none_or(|n| n.path.is_some()) {
+            return Err(PlanError::new("time_offsets", "clocks can be set in a new time namespace only")
+                .help("add a namespace of type time, without a path"));
+        }
+        if let Some(clock) = self.time_offsets.keys().find(|c| !["monotonic", "boottime"].contains(&c.as_str())) {
+            return Err(PlanError::new("time_offsets", format!("there is no clock `{clock}` to set: monotonic and boottime")));
+        }
+        if let Some(path) = namespaces.iter().filter_map(|n| n.path.as_deref()).find(|p| !p.is_absolute()) {
+            return Err(PlanError::new("namespaces", format!("the path {} is not absolute", path.display())));
+        }
+        if let Some(score) = self.oom_score_adj.filter(|s| !(-1000..=1000).contains(s)) {
+            return Err(PlanError::new("oom_score_adj", format!("{score} is not between -1000 and 1000")));
+        }
+        if self.console_socket.is_some() && !self.terminal {
+            return Err(PlanError::new("console_socket", "there is nothing to send there: the container has no terminal")
+                .help("set terminal (config.json: process.terminal), or leave the socket out"));
+        }
+        Ok(())
+    }
+
+    fn handover(&self, into_cgroup: bool) -> Handover {
+        let console = self.terminal.then(|| self.console_socket.clone().map_or(Console::Engine, Console::Socket));
+        Handover {
+            stdio: if self.terminal { Stdio::Null } else { self.stdio },
+            console,
+            preserve_fds: self.preserve_fds,
+            cgroup: self.cgroup.clone(),
+            into_cgroup,
+            fifo: self.fifo.clone(),
+        }
+    }
+}
+
+/// The id maps of a new user namespace, and who writes them.
+struct Maps {
+    uid: Vec<IdMapping>,
+    gid: Vec<IdMapping>,
+    writer: Writer,
+}
+
+impl Maps {
+    fn of(input: &Input, facts: &mut Facts) -> Result<Self, PlanError> {
+        let (own_uid, own_gid): (u32, u32) =
+            (facts.get("euid").unwrap_or_default(), facts.get("gid").unwrap_or_default());
+        let root_is = |host_id| vec![IdMapping { container_id: 0, host_id, size: 1 }];
+        let or_own = |given: &[IdMapping], own| if given.is_empty() { root_is(own) } else { given.to_vec() };
+        let (uid, gid) = (or_own(&input.uid_mappings, own_uid), or_own(&input.gid_mappings, own_gid));
+        let caps: Vec<String> = facts.get("caps.effective").unwrap_or_default();
+        let may = |cap: &str| caps.iter().any(|c| c == cap);
+        let own = |map: &[IdMapping], id| matches!(map, [one] if one.size == 1 && one.host_id == id);
+        let writer = if may("CAP_SETUID") && may("CAP_SETGID") {
+            Writer::Engine
+        } else if own(&uid, own_uid) && own(&gid, own_gid) {
+            Writer::Owner
+        } else {
+            Writer::Programs { uid: program("newuidmap", facts)?, gid: program("newgidmap", facts)? }
+        };
+        Ok(Self { uid, gid, writer })
+    }
+}
+
+fn program(name: &str, facts: &mut Facts) -> Result<PathBuf, PlanError> {
+    for dir in ["/usr/bin", "/usr/sbin", "/bin", "/usr/local/bin"] {
+        let path = Path::new(dir).join(name);
+        if facts.kind(&path).is_ok_and(|kind| kind == FileKind::File) {
+            return Ok(path);
+        }
+    }
+    Err(PlanError::new("uid_mappings", format!("mapping these ids takes {name}, which is not installed"))
+        .help("install it (Debian: package uidmap; Fedora: shadow-utils), or map the caller's own id alone"))
+}

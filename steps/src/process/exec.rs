@@ -1,0 +1,94 @@
+//! `process.exec`: the container's program takes the place of its init.
+
+use std::path::PathBuf;
+
+use lifecycle_engine::error::PlanError;
+use lifecycle_engine::step::{After, Example, Nature, Place, Planning, Step};
+use lifecycle_engine::value::{Sensitive, Text};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::effects::exec::Exec as ExecEffect;
+
+/// Replaces the process of the site by a program. Signals are as a new program expects them, and no descriptor is passed on but 0 to 2 and those
+/// asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The program and its arguments. Without a slash the program is looked for in the container's PATH.
+    pub args: Vec<Text>,
+    /// The whole environment, as `NAME=value`. HOME is added from the container's /etc/passwd if it is not there. Values are never shown.
+    #[serde(default)]
+    pub env: Vec<Sensitive<Text>>,
+    /// The directory in the container that it starts in. Absolute.
+    #[serde(default = "root")]
+    pub cwd: PathBuf,
+    /// How many descriptors from 3 on it gets; the `process.clone` must have kept as many.
+    #[serde(default)]
+    pub preserve_fds: u32,
+}
+
+fn root() -> PathBuf {
+    "/".into()
+}
+
+/// Nothing: what becomes of the program is for `process.wait` to say.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Output {}
+
+/// The step.
+pub struct Exec;
+
+impl Step for Exec {
+    const KIND: &'static str = "process.exec";
+    const CHANGES: &'static str = "The process becomes the container's program.";
+    const REVERSED_BY: &'static str = "Nothing by itself; undoing the process's clone kills it.";
+    const NATURE: Nature = Nature::Commit;
+    const PLACE: Place = Place::Inside;
+    const AFTER: After = &[
+        "console.open",
+        "fifo.wait",
+        "hooks.run",
+        "net.loopback",
+        "process.privileges",
+        "rootfs.mount",
+        "rootfs.overlay",
+        "rootfs.pivot",
+        "rootfs.protect",
+        "seccomp.load",
+        "sysctl.write",
+        "uts.set",
+    ];
+    const EXAMPLES: &'static [Example] = &[Example {
+        about: "A program found by PATH, with a variable in its environment.",
+        plan: "plan: example/exec
+steps:
+  init: { uses: process.clone, with: { stdio: log } }
+  exec:
+    uses: process.exec
+    site: \"${init}\"
+    with: { args: [sh, -c, echo $GREETING], env: [\"GREETING=hello\", \"PATH=/bin\"], cwd: /tmp }
+  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+main: wait
+",
+        needs: &[],
+    }];
+
+    type Input = Input;
+    type Output = Output;
+
+    fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        if input.args.is_empty() {
+            return Err(PlanError::new("args", "there is no program: the list is empty"));
+        }
+        if !input.cwd.is_absolute() {
+            return Err(PlanError::new("cwd", format!("{} is not absolute", input.cwd.display())));
+        }
+        let malformed = |e: &Sensitive<Text>| e.0.known().is_some_and(|t| t.find('=').unwrap_or(0) == 0);
+        if let Some(at) = input.env.iter().position(malformed) {
+            return Err(PlanError::new(format!("env.{at}"), "the entry is not NAME=value"));
+        }
+        cx.effect(ExecEffect { args: input.args, env: input.env, cwd: input.cwd, preserve_fds: input.preserve_fds });
+        Ok(Output {})
+    }
+}

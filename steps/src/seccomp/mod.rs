@@ -1,0 +1,6 @@
+//! Filters of system calls, config-linux.md "Seccomp".
+
+mod compile;
+pub mod load;
+
+pub(crate) use compile::compile;

@@ -1,0 +1,3 @@
+//! Kernel parameters.
+
+pub mod write;

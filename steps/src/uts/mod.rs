@@ -1,0 +1,3 @@
+//! The names of a container.
+
+pub mod set;
