@@ -5,12 +5,12 @@
 pub mod command;
 pub mod effects;
 pub mod facts;
-pub mod mounts;
 pub mod hooks;
+pub mod mounts;
 pub mod net;
 pub mod outcomes;
-pub mod process;
 pub mod probe;
+pub mod process;
 mod registry;
 pub mod spawn;
 pub mod spec;
