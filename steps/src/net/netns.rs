@@ -5,10 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use lifecycle_engine::error::EffectError;
 use nix::sched::{CloneFlags, setns};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::outcomes::Process;
-use crate::spawn::identity;
 
 /// The network namespace of a process, and the user namespace of that process.
 #[derive(Debug)]
@@ -21,16 +20,14 @@ impl Netns {
     /// That of a process which still runs.
     pub fn of(process: &Process) -> Result<Self, EffectError> {
         let gone = || EffectError::new(format!("{process} has ended, and its network namespace with it"));
-        identity::find(process)?.ok_or_else(gone)?;
-        let namespace = |kind: &str| {
-            let path = format!("/proc/{}/ns/{kind}", process.pid);
-            open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| EffectError::call(format!("open({path})"), e))
+        let directory =
+            process.directory().map_err(|e| EffectError::call(format!("open(/proc/{})", process.pid), e))?;
+        let directory = directory.ok_or_else(gone)?;
+        let namespace = |name: &str| {
+            openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| EffectError::call(format!("open(/proc/{}/{name})", process.pid), e))
         };
-        let found = Self { net: namespace("net")?, user: namespace("user")? };
-        // Still the same process, so what was opened was its own.
-        identity::find(process)?.ok_or_else(gone)?;
-        Ok(found)
+        Ok(Self { net: namespace("ns/net")?, user: namespace("ns/user")? })
     }
 
     /// The descriptors that a worker needs to join it.

@@ -1,7 +1,7 @@
 //! Telling a process from a later one with the same pid, and ending it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Cx, Interest, Pending, Undone};
@@ -66,7 +66,7 @@ impl Process {
     }
 
     fn raw(&self) -> io::Result<Pid> {
-        Pid::from_raw(self.pid).filter(|_| self.pid > 0).ok_or_else(|| io::Error::from(Errno::INVAL))
+        Pid::from_raw(self.pid.max(0)).ok_or_else(|| io::Error::from(Errno::INVAL))
     }
 }
 
@@ -111,6 +111,11 @@ impl Watched {
     /// Watches a process by a descriptor that the kernel made with it.
     pub(crate) fn new(pidfd: OwnedFd) -> Self {
         Self { pidfd }
+    }
+
+    /// The pidfd.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// Readable once it is dead.

@@ -119,7 +119,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         // Killing one's own child is refused only where it has changed its user ids; then the journal's identity is what undo goes by.
         if !self.ended && self.kill().is_ok() {
-            identity::reap(&self.pidfd);
+            let _ = self.exit();
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What is left of a process that an effect started, when the effect is undone: maybe by another engine, maybe in the middle of its work.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
 
 use lifecycle_engine::effect::{Cx, Interest, Pending, Record, Undone};
@@ -10,9 +9,10 @@ use serde_json::Value;
 
 use super::identity;
 use crate::outcomes::Process;
+use crate::process::Watched;
 
 /// Kills what an effect and an earlier undo of it left running, and waits for their end.
-pub fn kill(record: &Record) -> Result<Vec<OwnedFd>, EffectError> {
+pub(crate) fn kill(record: &Record) -> Result<Vec<Watched>, EffectError> {
     // An effect with an outcome has ended, and so has its process; the kernel may have given the pid to another.
     let applied = record.started.as_ref().filter(|_| record.outcome.is_none());
     let mut gone = Vec::new();
@@ -36,38 +36,28 @@ pub fn end(record: &Record) -> Result<Undone, EffectError> {
 }
 
 /// The counterpart, started inert, let go once nothing is left of the process that it takes back.
-pub fn then(gone: Vec<OwnedFd>, counterpart: impl Pending + 'static) -> Undone {
+pub(crate) fn then(gone: Vec<Watched>, counterpart: impl Pending + 'static) -> Undone {
     Undone::Pending(Box::new(After { gone, then: Some(Box::new(counterpart)) }))
 }
 
 struct After {
-    gone: Vec<OwnedFd>,
+    gone: Vec<Watched>,
     then: Option<Box<dyn Pending>>,
 }
 
 impl After {
     fn drop_ended(&mut self) -> Result<(), EffectError> {
         let mut still = Vec::new();
-        for pidfd in self.gone.drain(..) {
-            if ended(&pidfd)? {
-                identity::reap(&pidfd);
+        for watched in self.gone.drain(..) {
+            if watched.is_dead()? {
+                watched.reap()?;
             } else {
-                still.push(pidfd);
+                still.push(watched);
             }
         }
         self.gone = still;
         Ok(())
     }
-}
-
-/// Readable means ended: pidfd_open(2).
-fn ended(pidfd: &OwnedFd) -> Result<bool, EffectError> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
-    rustix::io::retry_on_intr(|| poll(&mut polled, Some(&now)))
-        .map(|n| n > 0)
-        .map_err(|e| EffectError::call("poll(pidfd)", e))
 }
 
 impl Pending for After {
@@ -86,7 +76,7 @@ impl Pending for After {
     fn interest(&self, wants: &mut Vec<Interest>) {
         match &self.then {
             Some(then) if self.gone.is_empty() => then.interest(wants),
-            _ => wants.extend(self.gone.iter().map(|fd| Interest::read(fd.as_raw_fd()))),
+            _ => wants.extend(self.gone.iter().map(Watched::interest)),
         }
     }
 
