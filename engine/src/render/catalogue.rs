@@ -161,6 +161,7 @@ fn nature(nature: Nature) -> &'static str {
 fn place(kind: &StepKind) -> &'static str {
     match (kind.place, kind.makes_site) {
         (Place::Inside, _) => "in the process that `site:` names",
+        (Place::Either, _) => "on the host, or in the process that `site:` names",
         (Place::Host, true) => "on the host; makes a process that can be a site",
         (Place::Host, false) => "on the host",
     }

@@ -9,8 +9,10 @@ mod groups;
 pub mod json;
 pub mod mermaid;
 mod model;
-mod paint;
+pub mod paint;
+mod past;
 pub mod saved;
+pub mod schema;
 pub mod show;
 pub mod svg;
 pub mod text;
@@ -23,3 +25,4 @@ mod fixture;
 mod tests;
 
 pub use model::{DryRun, Edge, Effect, How, Param, Run, Scope, Step, Summary, VERSION, Why};
+pub use past::{from_events, from_journal};

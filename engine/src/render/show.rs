@@ -20,6 +20,9 @@ pub struct StepRun {
     pub start: Option<u64>,
     /// When it ended, in microseconds since the epoch.
     pub end: Option<u64>,
+    /// When its undo began and ended, in microseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<(u64, Option<u64>)>,
     /// The step that makes the process in which it happened.
     pub site: Option<String>,
     /// The addresses of the steps that it waited for.

@@ -178,6 +178,7 @@ fn ran() -> Vec<show::StepRun> {
             state,
             start,
             end: start.map(|s| s + took),
+            undo: (step.address == "seccomp").then_some((clock + 5000, Some(clock + 5100))),
             site: step.site.clone(),
             after: step.after.iter().map(|e| e.step.clone()).collect(),
             effects: step.effects.len() as u32,
@@ -320,4 +321,46 @@ proptest::proptest! {
         dot::print(&run);
         mermaid::print(&run);
     }
+}
+
+#[test]
+fn events_become_steps_with_their_undo() {
+    use crate::error::EffectError;
+    use crate::events::{Event, Failure, Stuck};
+    let mut draft = fixture::Draft::new("p", "");
+    draft.step("a", "k", &[]).step("b", "k", &["a"]).step("c", "k", &["b"]);
+    let failure = Failure {
+        step: "b".into(),
+        kind: "k".into(),
+        origin: "p.yaml:2".into(),
+        effect: "break".into(),
+        error: EffectError::new("it broke"),
+        at: 40,
+    };
+    let events = [
+        Event::Began { step: "a".into(), at: 10 },
+        Event::Done { step: "a".into(), from: 10, at: 20, site: None },
+        Event::Began { step: "b".into(), at: 20 },
+        Event::Failed(failure),
+        Event::Undoing { step: "b".into(), at: 41 },
+        Event::Undone { step: "b".into(), from: 41, at: 50 },
+        Event::Undoing { step: "a".into(), at: 50 },
+        Event::Stuck(Stuck { step: "a".into(), effect: "x".into(), error: EffectError::new("it is busy") }),
+        Event::Undone { step: "a".into(), from: 50, at: 60 },
+    ];
+    let steps = from_events(&draft.program, &events);
+    let states: Vec<show::State> = steps.iter().map(|s| s.state).collect();
+    assert_eq!(states, [show::State::Stuck, show::State::Failed, show::State::Waiting]);
+    assert_eq!(steps[0].undo, Some((50, Some(60))));
+    assert_eq!((steps[1].start, steps[1].end), (Some(20), Some(40)));
+    assert_eq!(steps[1].note.as_deref(), Some("it broke"));
+    let trace: serde_json::Value = serde_json::from_str(&trace::print(&draft.program, &events)).expect("json");
+    let names: Vec<&str> = trace["traceEvents"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|e| e["ph"] == "X")
+        .filter_map(|e| e["name"].as_str())
+        .collect();
+    assert_eq!(names, ["a", "b", "undo b", "undo a"]);
 }

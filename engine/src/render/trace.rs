@@ -5,32 +5,57 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 
 use super::show::StepRun;
+use crate::events::Event;
+use crate::program::Program;
+
+/// The trace of a run of a program, from its events.
+pub fn print(program: &Program, events: &[Event]) -> String {
+    let run = program.runs.first().map_or("", |r| r.id.as_str());
+    let steps = super::from_events(program, events);
+    format!("{}\n", json(run, &steps, crate::site::now()))
+}
+
+/// Something that took time: a step, or its undo.
+struct Slice<'a> {
+    step: &'a StepRun,
+    undo: bool,
+    start: u64,
+    end: u64,
+}
+
+/// Where a slice is drawn.
+#[derive(Clone, Copy)]
+struct Spot {
+    pid: u64,
+    tid: u64,
+    start: u64,
+    end: u64,
+}
 
 /// The trace. Steps that have not ended end at `now`, in microseconds since the epoch.
 ///
-/// The viewer draws a thread's slices nested, so steps that overlap on the host get threads of their own.
+/// The viewer draws a thread's slices nested, so what overlaps in one place gets threads of its own.
 pub fn json(run: &str, steps: &[StepRun], now: u64) -> Value {
-    let origin = steps.iter().filter_map(|s| s.start).min().unwrap_or(0);
+    let mut slices: Vec<Slice> = steps.iter().flat_map(|step| slices(step, now)).collect();
+    slices.sort_by_key(|s| s.start);
+    let origin = slices.first().map_or(0, |s| s.start);
     let mut events = Vec::new();
     let pids = processes(run, steps, &mut events);
     let mut threads: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-    let mut began: Vec<(usize, u64, u64)> =
-        steps.iter().enumerate().filter_map(|(i, s)| Some((i, s.start?, s.end.unwrap_or(now).max(s.start?)))).collect();
-    began.sort_by_key(|&(i, start, _)| (start, i));
-    let mut places: HashMap<&str, (u64, u64, u64, u64)> = HashMap::new();
-    for (i, start, end) in began {
-        let step = &steps[i];
-        let pid = pids.get(&step.site.as_deref()).copied().unwrap_or(1);
+    let mut spots: HashMap<&str, Spot> = HashMap::new();
+    for slice in &slices {
+        // Undo is the engine's work, wherever the step happened.
+        let site = slice.step.site.as_deref().filter(|_| !slice.undo);
+        let pid = pids.get(&site).copied().unwrap_or(1);
         let ends = threads.entry(pid).or_default();
-        let tid = ends.iter().position(|&e| e <= start).unwrap_or(ends.len());
-        if tid == ends.len() {
-            ends.push(end);
-        } else {
-            ends[tid] = end;
+        let thread = ends.iter().position(|&end| end <= slice.start).unwrap_or(ends.len());
+        ends.resize(ends.len().max(thread + 1), 0);
+        ends[thread] = slice.end;
+        let spot = Spot { pid, tid: thread as u64 + 1, start: slice.start - origin, end: slice.end - origin };
+        events.push(drawn(slice, spot));
+        if !slice.undo {
+            spots.insert(&slice.step.address, spot);
         }
-        let tid = tid as u64 + 1;
-        places.insert(&step.address, (pid, tid, start - origin, end - origin));
-        events.push(slice(step, (pid, tid), (start - origin, end - origin)));
     }
     for (&pid, ends) in &threads {
         for tid in 1..=ends.len() as u64 {
@@ -38,8 +63,15 @@ pub fn json(run: &str, steps: &[StepRun], now: u64) -> Value {
             events.push(json!({ "ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": { "name": name } }));
         }
     }
-    arrows(steps, &places, &mut events);
+    arrows(steps, &spots, &mut events);
     json!({ "displayTimeUnit": "ms", "otherData": { "run": run, "started_us": origin }, "traceEvents": events })
+}
+
+fn slices(step: &StepRun, now: u64) -> impl Iterator<Item = Slice<'_>> {
+    let slice =
+        move |undo, start: u64, end: Option<u64>| Slice { step, undo, start, end: end.unwrap_or(now).max(start) };
+    let own = step.start.map(|start| slice(false, start, step.end));
+    own.into_iter().chain(step.undo.map(|(start, end)| slice(true, start, end)))
 }
 
 /// Numbers the sites, the host first.
@@ -60,32 +92,38 @@ fn processes<'a>(run: &str, steps: &'a [StepRun], events: &mut Vec<Value>) -> BT
     pids
 }
 
-fn slice(step: &StepRun, (pid, tid): (u64, u64), (start, end): (u64, u64)) -> Value {
+fn drawn(slice: &Slice, spot: Spot) -> Value {
+    let step = slice.step;
     let (state, ..) = step.state.look();
     let mut args = json!({ "kind": step.kind, "state": state, "effects": step.effects, "after": step.after });
     if let (Some(note), Some(args)) = (&step.note, args.as_object_mut()) {
         args.insert("note".into(), note.as_str().into());
     }
-    let category = step.kind.split('.').next().unwrap_or("step");
-    json!({ "ph": "X", "name": step.address, "cat": category, "pid": pid, "tid": tid, "ts": start, "dur": end - start, "args": args })
+    let name = if slice.undo { format!("undo {}", step.address) } else { step.address.clone() };
+    let category = if slice.undo { "undo" } else { step.kind.split('.').next().unwrap_or("step") };
+    json!({
+        "ph": "X", "name": name, "cat": category, "pid": spot.pid, "tid": spot.tid,
+        "ts": spot.start, "dur": spot.end - spot.start, "args": args,
+    })
 }
 
 /// Where an edge crosses from one site to another, an arrow says what waited for what.
-fn arrows(steps: &[StepRun], places: &HashMap<&str, (u64, u64, u64, u64)>, events: &mut Vec<Value>) {
+fn arrows(steps: &[StepRun], spots: &HashMap<&str, Spot>, events: &mut Vec<Value>) {
     let mut id = 0;
     for step in steps {
         for before in &step.after {
-            let (Some(from), Some(to)) = (places.get(before.as_str()), places.get(step.address.as_str())) else {
+            let (Some(from), Some(to)) = (spots.get(before.as_str()), spots.get(step.address.as_str())) else {
                 continue;
             };
-            if from.0 == to.0 {
+            if from.pid == to.pid {
                 continue;
             }
             id += 1;
             // The maker of a site is still at work while its site runs: the arrow leaves where the other begins.
-            let leaves = from.3.min(to.2);
-            events.push(json!({ "ph": "s", "id": id, "name": "after", "cat": "edge", "pid": from.0, "tid": from.1, "ts": leaves }));
-            events.push(json!({ "ph": "f", "bp": "e", "id": id, "name": "after", "cat": "edge", "pid": to.0, "tid": to.1, "ts": to.2 }));
+            let leaves = from.end.min(to.start);
+            let end = |ph: &str, spot: &Spot, ts: u64| json!({ "ph": ph, "bp": "e", "id": id, "name": "after", "cat": "edge", "pid": spot.pid, "tid": spot.tid, "ts": ts });
+            events.push(end("s", from, leaves));
+            events.push(end("f", to, to.start));
         }
     }
 }
