@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::model::{DryRun, Effect, Step, compact};
 use super::paint::{Paint, Style, clean, count, sentence, wrap};
-use super::text::mark;
+use crate::effect::Class;
 use crate::facts::{FileFact, Recorded};
 
 /// How to print.
@@ -183,7 +183,9 @@ impl Page {
         let changes = fields(&map(old), &map(new));
         if !changes.is_empty() {
             self.title("Parameters");
-            changes.iter().for_each(|(sign, text)| self.line(2, *sign, text));
+            for (sign, text) in &changes {
+                self.line(2, *sign, text);
+            }
         }
     }
 
@@ -229,7 +231,7 @@ impl Page {
         let at = usize::from(sign == Sign::Removed);
         tally.steps[at] += 1;
         tally.effects[at] += step.effects.len();
-        self.line(2, sign, &format!("{}  {}", step.address, step.kind));
+        self.line(2, sign, &format!("{} ({})", step.address, step.kind));
         for effect in &step.effects {
             self.line(6, sign, &told(effect));
         }
@@ -245,7 +247,7 @@ impl Page {
         }
         if !inner.out.is_empty() {
             tally.steps[2] += 1;
-            self.line(2, Sign::Changed, &format!("{}  {}", new.address, new.kind));
+            self.line(2, Sign::Changed, &format!("{} ({})", new.address, new.kind));
             self.out.push_str(&inner.out);
         }
     }
@@ -260,6 +262,9 @@ impl Page {
                 } else {
                     self.line(6, Sign::Removed, &told(a));
                     self.line(6, Sign::Added, &told(b));
+                }
+                if a.class != b.class {
+                    self.line(10, Sign::Changed, &format!("class: {} → {}", class(a), class(b)));
                 }
                 let none = Map::new();
                 let data = |e: &'_ Effect| e.data.as_object().cloned().unwrap_or_else(|| none.clone());
@@ -301,17 +306,25 @@ impl Page {
                 n.iter().zip(words).filter(|(n, _)| **n > 0).map(|(n, word)| format!("{n} {word}")).collect();
             (!parts.is_empty()).then(|| format!("{what}: {}", sentence(&parts)))
         };
-        let text: Vec<String> = [part(tally.steps, "steps"), part(tally.effects, "effects")].into_iter().flatten().collect();
+        let parts: Vec<String> =
+            [part(tally.steps, "Steps"), part(tally.effects, "Effects")].into_iter().flatten().collect();
         self.out.push('\n');
-        let text = if text.is_empty() { "No effect differs.".to_owned() } else { format!("{}.", text.join("; ")) };
-        self.out.push_str(&self.paint.style(Style::Bold, &text));
-        self.out.push('\n');
+        let text = if parts.is_empty() { "No effect differs.".to_owned() } else { format!("{}.", parts.join(". ")) };
+        for line in wrap(&text, self.width) {
+            self.out.push_str(&self.paint.style(Style::Bold, &line));
+            self.out.push('\n');
+        }
     }
 }
 
 fn told(effect: &Effect) -> String {
     let place = if effect.inside { " (in the process that it makes)" } else { "" };
-    format!("{} {}{place}", mark(effect.class).0, effect.does)
+    let kept = if effect.class == Class::Kept { " (kept)" } else { "" };
+    format!("{}{kept}{place}", effect.does)
+}
+
+fn class(effect: &Effect) -> String {
+    serde_json::to_value(effect.class).map_or_else(|_| format!("{:?}", effect.class), |v| compact(&v))
 }
 
 /// What is said of a step besides its effects. Where it is written does not count: an added comment is no difference.
@@ -320,9 +333,9 @@ fn about(step: &Step) -> Map<String, Value> {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),
     };
-    ["address", "effects", "place"].iter().for_each(|key| {
-        map.shift_remove(*key);
-    });
+    for key in ["address", "effects", "place"] {
+        map.shift_remove(key);
+    }
     let mut after: Vec<Value> = step.after.iter().map(|e| e.step.as_str().into()).collect();
     after.sort_by_key(compact);
     map.insert("after".to_owned(), Value::Array(after));
@@ -347,10 +360,15 @@ fn fields(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<(Sign, Stri
 fn changed(key: &str, a: &Value, b: &Value) -> String {
     match (a, b) {
         (Value::Array(old), Value::Array(new)) => {
-            let less: Vec<String> = old.iter().filter(|v| !new.contains(v)).map(|v| format!("-{}", compact(v))).collect();
+            let less: Vec<String> =
+                old.iter().filter(|v| !new.contains(v)).map(|v| format!("-{}", compact(v))).collect();
             let more = new.iter().filter(|v| !old.contains(v)).map(|v| format!("+{}", compact(v)));
             let all: Vec<String> = less.into_iter().chain(more).collect();
-            if all.is_empty() { format!("{key}: {}, in another order", count(new.len(), "item")) } else { format!("{key}: {}", all.join(" ")) }
+            if all.is_empty() {
+                format!("{key}: {}, in another order", count(new.len(), "item"))
+            } else {
+                format!("{key}: {}", all.join(" "))
+            }
         }
         _ => format!("{key}: {} → {}", compact(a), compact(b)),
     }

@@ -163,7 +163,11 @@ fn create(draft: &mut Draft, at: &str, first: &[&str], hooks: bool) {
     for controller in ["memory", "cpu", "pids"] {
         draft.does("mkdir", Reversible, &format!("make the cgroup /sys/fs/cgroup/{controller}/lifecycle/{id}"));
     }
-    draft.does("write", Scoped, &format!("write 67108864 to /sys/fs/cgroup/memory/lifecycle/{id}/memory.limit_in_bytes"));
+    draft.does(
+        "write",
+        Scoped,
+        &format!("write 67108864 to /sys/fs/cgroup/memory/lifecycle/{id}/memory.limit_in_bytes"),
+    );
     add(draft, "init", "process.clone", &["spec", "cgroup"]);
     draft.with(|n| n.makes_site = true);
     draft.does("clone", Reversible, "clone a process into new pid, mount, uts, ipc, network and cgroup namespaces");
@@ -182,12 +186,21 @@ fn create(draft: &mut Draft, at: &str, first: &[&str], hooks: bool) {
     let target = format!("/srv/bundles/{id}/rootfs");
     draft.does("mount", Scoped, &format!("mount proc at {target}/proc (nosuid, noexec, nodev)"));
     draft.does("mount", Scoped, &format!("mount tmpfs at {target}/dev (nosuid, strictatime, mode=755, size=65536k)"));
-    draft.does("mount", Scoped, &format!("mount devpts at {target}/dev/pts (nosuid, noexec, newinstance, ptmxmode=0666, mode=0620, gid=5)"));
+    draft.does(
+        "mount",
+        Scoped,
+        &format!("mount devpts at {target}/dev/pts (nosuid, noexec, newinstance, ptmxmode=0666, mode=0620, gid=5)"),
+    );
     draft.does("mknod", Scoped, "make the devices null, zero, full, random, urandom and tty");
     if hooks {
         add(draft, "createRuntime", "hooks.run", &["rootfs", "init"]);
         let does = format!("run /usr/libexec/oci/hooks.d/register --bundle /srv/bundles/{id}, counterpart poststop");
-        draft.does_with("hook", Foreign, &does, json!({ "path": "/usr/libexec/oci/hooks.d/register", "pid": handle(&init, "pid") }));
+        draft.does_with(
+            "hook",
+            Foreign,
+            &does,
+            json!({ "path": "/usr/libexec/oci/hooks.d/register", "pid": handle(&init, "pid") }),
+        );
         site(draft, "createContainer", "hooks.run", &["createRuntime"]);
         draft.does("hook", Foreign, "run /usr/libexec/oci/hooks.d/prepare");
         site(draft, "pivot", "rootfs.pivot", &["createContainer"]);
@@ -202,7 +215,11 @@ fn create(draft: &mut Draft, at: &str, first: &[&str], hooks: bool) {
     site(draft, "sysctl", "sysctl.write", &[]);
     draft.does("sysctl", Scoped, "set net.ipv4.ping_group_range to 0 0");
     site(draft, "protect", "rootfs.protect", &["sysctl"]);
-    draft.does("mask", Scoped, "mask /proc/kcore, /proc/keys, /proc/timer_list, /proc/sched_debug, /sys/firmware and /proc/scsi");
+    draft.does(
+        "mask",
+        Scoped,
+        "mask /proc/kcore, /proc/keys, /proc/timer_list, /proc/sched_debug, /sys/firmware and /proc/scsi",
+    );
     draft.does("readonly", Scoped, "make /proc/bus, /proc/fs, /proc/irq, /proc/sys and /proc/sysrq-trigger read-only");
     site(draft, "privileges", "process.privileges", &["protect"]);
     draft.does("capabilities", Scoped, "keep the capabilities AUDIT_WRITE, KILL and NET_BIND_SERVICE");
@@ -211,7 +228,12 @@ fn create(draft: &mut Draft, at: &str, first: &[&str], hooks: bool) {
     site(draft, "seccomp", "seccomp.load", &["privileges"]);
     draft.does("seccomp", Scoped, "load a filter of 412 instructions");
     add(draft, "ready", "state.publish", &["init", "seccomp"]);
-    draft.does_with("write", Reversible, &format!("write /run/lifecycle/{id}/state.json: created, pid ‹{init}.pid›"), json!({ "pid": handle(&init, "pid") }));
+    draft.does_with(
+        "write",
+        Reversible,
+        &format!("write /run/lifecycle/{id}/state.json: created, pid ‹{init}.pid›"),
+        json!({ "pid": handle(&init, "pid") }),
+    );
     site(draft, "wait", "fifo.wait", &["seccomp", "fifo"]);
     draft.with(|n| n.nature = Nature::Waits);
     draft.does("fifo.wait", Scoped, &format!("wait for a reader of /run/lifecycle/{id}/exec.fifo"));
@@ -243,8 +265,13 @@ pub fn oci_create() -> DryRun {
 
 /// What `ci/service` will look like: nested plans, two sites, a probe, an `if` on a handle.
 pub fn ci_service() -> DryRun {
-    let mut draft = Draft::new("ci/service", "A server, and a client once the server answers; everything gone afterwards.");
-    draft.step("bridge", "net.bridge", &[]).does("link", Reversible, "make the bridge lc3f9a0c21d7b (no address: L2 only)");
+    let mut draft =
+        Draft::new("ci/service", "A server, and a client once the server answers; everything gone afterwards.");
+    draft.step("bridge", "net.bridge", &[]).does(
+        "link",
+        Reversible,
+        "make the bridge lc3f9a0c21d7b (no address: L2 only)",
+    );
     for (id, first) in [("server", vec!["bridge"]), ("client", vec!["bridge", "ready"])] {
         if id == "client" {
             draft.step("ready", "probe.tcp", &["server/start"]).with(|n| {
@@ -263,13 +290,27 @@ pub fn ci_service() -> DryRun {
         create(&mut draft, &format!("{id}/"), &first, false);
         let init: Arc<str> = format!("{id}/init").into();
         draft.step(&format!("{id}/veth"), "net.veth", &["bridge", &init]);
-        draft.does_with("link", Reversible, "make the link lc3f9a0c21d7be and move its peer in as eth0", json!({ "netns": handle(&init, "pid") }));
+        draft.does_with(
+            "link",
+            Reversible,
+            "make the link lc3f9a0c21d7be and move its peer in as eth0",
+            json!({ "netns": handle(&init, "pid") }),
+        );
         draft.step(&format!("{id}/start"), "fifo.release", &[&format!("{id}/ready"), &format!("{id}/veth")]);
-        draft.with(|n| n.nature = Nature::Commit).does("release", Commit, "let the container's process go on to its exec");
+        draft.with(|n| n.nature = Nature::Commit).does(
+            "release",
+            Commit,
+            "let the container's process go on to its exec",
+        );
         draft.program.runs.rotate_left(0);
     }
     draft.step("wait", "process.wait", &["client/start"]).with(|n| n.nature = Nature::Waits);
-    draft.does_with("wait", Scoped, "wait for ‹client/init.pid› to end", json!({ "pid": handle("client/init", "pid") }));
+    draft.does_with(
+        "wait",
+        Scoped,
+        "wait for ‹client/init.pid› to end",
+        json!({ "pid": handle("client/init", "pid") }),
+    );
     draft.program.main = draft.program.node("wait");
     draft.step("report", "command.run", &["wait"]).does("command", Foreign, "run /usr/bin/logger client failed");
     draft.with(|n| n.when = Some(Box::new(Condition::Differ(handle("wait", "code"), json!(0)))));

@@ -2,18 +2,21 @@
 //!
 //! A new format is one file here. Everything that is shown passes through the model, where sensitive values are redacted.
 
-// pub mod catalogue;
+pub mod catalogue;
 pub mod diff;
-// pub mod dot;
+pub mod dot;
+mod groups;
 pub mod json;
-// pub mod mermaid;
+pub mod mermaid;
 mod model;
-mod paint;
+pub mod paint;
+mod past;
 pub mod saved;
-// pub mod show;
+pub mod schema;
+pub mod show;
 pub mod svg;
 pub mod text;
-// pub mod trace;
+pub mod trace;
 mod view;
 
 #[cfg(test)]
@@ -22,3 +25,4 @@ mod fixture;
 mod tests;
 
 pub use model::{DryRun, Edge, Effect, How, Param, Run, Scope, Step, Summary, VERSION, Why};
+pub use past::{from_events, from_journal};

@@ -58,7 +58,8 @@ impl Paint {
 pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        let turns =
+            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         match c {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
@@ -132,6 +133,11 @@ fn cut(word: &str, room: usize) -> usize {
         (0, edge) => edge,
         (separator, _) => separator,
     }
+}
+
+/// The text and spaces up to that many columns.
+pub fn pad(text: &str, column: usize) -> String {
+    format!("{text}{}", " ".repeat(column.saturating_sub(width(text))))
 }
 
 /// `1 step`, `2 steps`.

@@ -212,7 +212,10 @@ impl Page<'_> {
         };
         let right = x + WIDE - 8.0;
         let label = escape(&effects);
-        self.put(&format!("<text x=\"{right:.1}\" y=\"{:.1}\" text-anchor=\"end\" class=\"small dim\">{label}</text>", y + 36.0));
+        self.put(&format!(
+            "<text x=\"{right:.1}\" y=\"{:.1}\" text-anchor=\"end\" class=\"small dim\">{label}</text>",
+            y + 36.0
+        ));
         self.text(x + 13.0, y + 36.0, "small dim", &fit(&step.kind, WIDE - 26.0 - effects.len() as f64 * 6.4, 6.4));
         self.put("</g>");
     }
@@ -231,10 +234,10 @@ impl Page<'_> {
         ];
         let mut right = right;
         for (_, text, fill) in pills.into_iter().filter(|(shown, ..)| *shown) {
-            let wide = text.len() as f64 * 6.2 + 10.0;
+            let wide = text.len() as f64 * 6.7 + 12.0;
             right -= wide;
             self.rect((right, y), (wide, 15.0), &format!("rx=\"7\" fill=\"{fill}\""));
-            self.text(right + 5.0, y + 11.0, "pill", &text);
+            self.text(right + 6.0, y + 11.0, "pill", &text);
             right -= 3.0;
         }
         right
@@ -276,11 +279,18 @@ impl Page<'_> {
         ] {
             let (class, _) = kind(why);
             let middle = y + 7.0;
-            self.put(&format!("<path d=\"M{x:.1} {middle:.1}h22\" class=\"line {class}\" marker-end=\"url(#{class})\"/>"));
+            self.put(&format!(
+                "<path d=\"M{x:.1} {middle:.1}h22\" class=\"line {class}\" marker-end=\"url(#{class})\"/>"
+            ));
             self.text(x + 29.0, y + 11.0, "small", text);
             x += 29.0 + text.len() as f64 * 6.2 + 18.0;
         }
-        self.text(14.0, top + 64.0, "small dim", "Time goes down; steps side by side may run at the same time. Hover over a step to see its effects.");
+        self.text(
+            14.0,
+            top + 64.0,
+            "small dim",
+            "Time goes down; steps side by side may run at the same time. Hover over a step to see its effects.",
+        );
     }
 }
 
@@ -292,7 +302,7 @@ fn rounded(points: &[(f64, f64)]) -> String {
     let _ = write!(path, "M{x:.1} {y:.1}");
     for k in 1..points.len().saturating_sub(1) {
         let (before, corner, after) = (points[k - 1], points[k], points[k + 1]);
-        let radius = |a: (f64, f64), b: (f64, f64)| ((a.0 - b.0).abs() + (a.1 - b.1).abs()) / 2.0;
+        let radius = |a: (f64, f64), b: (f64, f64)| f64::midpoint((a.0 - b.0).abs(), (a.1 - b.1).abs());
         let r = radius(before, corner).min(radius(corner, after)).min(6.0);
         let (ax, ay) = toward(corner, before, r);
         let (bx, by) = toward(corner, after, r);

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::model::{DryRun, Effect, How, Step, Why, compact};
-use super::paint::{Paint, Style, count, sentence, width, wrap};
+use super::paint::{Paint, Style, count, pad, sentence, width, wrap};
 use super::view::View;
 use crate::effect::Class;
 use crate::step::Nature;
@@ -143,7 +143,9 @@ impl Page<'_> {
         let mut at = Place { scope: 0, site: None };
         let (mut armed, mut seen) = (HashSet::new(), HashSet::from([0]));
         for &i in &self.view.order {
-            if self.look.fold && let Some(top) = self.view.top(self.view.scope[i]) {
+            if self.look.fold
+                && let Some(top) = self.view.top(self.view.scope[i])
+            {
                 if seen.insert(top) {
                     at = self.enter(at, Place { scope: 0, site: None }, &mut seen);
                     self.folded(top);
@@ -208,7 +210,13 @@ impl Page<'_> {
         let arrow = if folded { "▸ " } else { "▾ " };
         self.blank();
         let plan = format!("  plan {}{run}", about.plan);
-        self.line(&[(&indent, Style::Plain), (arrow, Style::Dim), (name, Style::Bold), (&plan, Style::Cyan), (note, Style::Plain)]);
+        self.line(&[
+            (&indent, Style::Plain),
+            (arrow, Style::Dim),
+            (name, Style::Bold),
+            (&plan, Style::Cyan),
+            (note, Style::Plain),
+        ]);
     }
 
     fn folded(&mut self, top: usize) {
@@ -225,7 +233,12 @@ impl Page<'_> {
             }
         }
         if !after.is_empty() {
-            self.wrapped(&[("  ", Style::Plain)], &[("  ", Style::Plain)], &format!("after {}", after.join(", ")), Style::Dim);
+            self.wrapped(
+                &[("  ", Style::Plain)],
+                &[("  ", Style::Plain)],
+                &format!("after {}", after.join(", ")),
+                Style::Dim,
+            );
         }
     }
 
@@ -273,7 +286,13 @@ impl Page<'_> {
         let name = pad(view.short(i, at.scope), self.column);
         let marks = marks(step, view.run.main.as_deref() == Some(&step.address));
         let waits = self.waits(i, at.scope);
-        let pieces = [(gutter, Style::Dim), (&name, Style::Bold), ("  ", Style::Plain), (&step.kind, Style::Cyan), (&marks, Style::Yellow)];
+        let pieces = [
+            (gutter, Style::Dim),
+            (&name, Style::Bold),
+            ("  ", Style::Plain),
+            (&step.kind, Style::Cyan),
+            (&marks, Style::Yellow),
+        ];
         let used: usize = pieces.iter().map(|(t, _)| width(t)).sum();
         let room = self.look.width.saturating_sub(used);
         if width(&waits) + 2 <= room || waits.is_empty() {
@@ -352,7 +371,12 @@ impl Page<'_> {
             let (sign, style) = mark(class);
             let number = format!(" {n:>most$}  ");
             let indent = " ".repeat(3 + width(&number));
-            self.wrapped(&[("  ", Style::Plain), (sign, style), (&number, Style::Bold)], &[(&indent, Style::Plain)], text, Style::Plain);
+            self.wrapped(
+                &[("  ", Style::Plain), (sign, style), (&number, Style::Bold)],
+                &[(&indent, Style::Plain)],
+                text,
+                Style::Plain,
+            );
         }
     }
 
@@ -373,7 +397,12 @@ impl Page<'_> {
         self.line(&[("Once undone, this stays:", Style::Plain)]);
         for (i, effect) in kept {
             let text = format!("{} ({})", effect.does, view.step(i).address);
-            self.wrapped(&[("  ", Style::Plain), ("= ", Style::Yellow)], &[("      ", Style::Plain)], &text, Style::Plain);
+            self.wrapped(
+                &[("  ", Style::Plain), ("= ", Style::Yellow)],
+                &[("      ", Style::Plain)],
+                &text,
+                Style::Plain,
+            );
         }
     }
 
@@ -402,10 +431,6 @@ impl Page<'_> {
     }
 }
 
-fn pad(text: &str, column: usize) -> String {
-    format!("{text}{}", " ".repeat(column.saturating_sub(width(text))))
-}
-
 fn marks(step: &Step, main: bool) -> String {
     let commits = step.nature == Nature::Commit || step.effects.iter().any(|e| e.class == Class::Commit);
     let marks = [
@@ -423,7 +448,11 @@ fn options(how: &How) -> String {
         parts.push(format!("at most {}", Millis(ms)));
     }
     if how.retries > 0 {
-        parts.push(format!("tried again up to {} after {}", count(how.retries as usize, "time"), Millis(how.backoff_ms)));
+        parts.push(format!(
+            "tried again up to {} after {}",
+            count(how.retries as usize, "time"),
+            Millis(how.backoff_ms)
+        ));
     }
     if how.continue_on_error {
         parts.push("its failure undoes only itself".to_owned());

@@ -89,7 +89,9 @@ impl<'a> View<'a> {
         let mut waits: Vec<usize> = self.after.iter().map(Vec::len).collect();
         let mut next: Vec<Vec<usize>> = vec![Vec::new(); n];
         for (i, after) in self.after.iter().enumerate() {
-            after.iter().for_each(|&(a, _)| next[a].push(i));
+            for &(a, _) in after {
+                next[a].push(i);
+            }
         }
         let group = |i: usize| Group { armed: self.step(i).armed, scope: self.scope[i], site: self.site[i] };
         let mut ready: BTreeMap<Group, BTreeSet<usize>> = BTreeMap::new();

@@ -129,7 +129,8 @@ fn lanes(view: &View) -> Vec<Lane> {
         }
     }
     let mut children: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    (0..view.run.scopes.len()).for_each(|s| view.parent[s].into_iter().for_each(|p| children.entry(p).or_default().push(s)));
+    (0..view.run.scopes.len())
+        .for_each(|s| view.parent[s].into_iter().for_each(|p| children.entry(p).or_default().push(s)));
     let mut lanes = Vec::new();
     let mut todo = vec![0];
     while let Some(scope) = todo.pop() {
@@ -157,13 +158,19 @@ impl Grid {
         let mut taken = HashSet::new();
         let mut first = 0;
         for lane in lanes {
-            let mut members: Vec<usize> = view.order.iter().copied().filter(|&i| place(view, i) == (lane.scope, lane.site)).collect();
+            let mut members: Vec<usize> =
+                view.order.iter().copied().filter(|&i| place(view, i) == (lane.scope, lane.site)).collect();
             members.sort_by_key(|&i| row[i]);
             let mut end = first + 1;
             for i in members {
                 // Below what it waits for, if that is in this lane; else in the first free column.
-                let above = view.after[i].iter().rev().map(|&(a, _)| column[a]).find(|c| (first..end).contains(c) && row[i] > 0);
-                let above = above.filter(|_| view.after[i].iter().any(|&(a, _)| place(view, a) == (lane.scope, lane.site)));
+                let above = view.after[i]
+                    .iter()
+                    .rev()
+                    .map(|&(a, _)| column[a])
+                    .find(|c| (first..end).contains(c) && row[i] > 0);
+                let above =
+                    above.filter(|_| view.after[i].iter().any(|&(a, _)| place(view, a) == (lane.scope, lane.site)));
                 let mut at = above.filter(|&c| !taken.contains(&(c, row[i]))).unwrap_or(first);
                 while taken.contains(&(at, row[i])) {
                     at += 1;
@@ -360,24 +367,24 @@ fn down(level: &Tracks, rows: usize, top: f64) -> (Vec<f64>, f64) {
     (edges, y + PAD)
 }
 
-fn line(w: &Routed, grid: &Grid, x: &[f64], y: &[f64], upright: &Tracks, level: &Tracks) -> Line {
-    let (out, into) = (leave(w, grid, x), arrive(w, grid, x));
-    let (start, end) = (y[grid.row[w.from]] + HIGH, y[grid.row[w.to]]);
+fn line(routed: &Routed, grid: &Grid, x: &[f64], y: &[f64], upright: &Tracks, level: &Tracks) -> Line {
+    let (out, into) = (leave(routed, grid, x), arrive(routed, grid, x));
+    let (start, end) = (y[grid.row[routed.from]] + HIGH, y[grid.row[routed.to]]);
     // The tracks of channel `r` start below row `r - 1`.
-    let track = |row: usize| y[row - 1] + HIGH + ROW / 2.0 + level.get(row, w.from) * TRACK;
-    let (first, last) = (grid.row[w.from] + 1, grid.row[w.to]);
-    let points = match w.way {
+    let track = |row: usize| y[row - 1] + HIGH + ROW / 2.0 + level.get(row, routed.from) * TRACK;
+    let (first, last) = (grid.row[routed.from] + 1, grid.row[routed.to]);
+    let points = match routed.way {
         Way::Straight => {
-            let middle = x[grid.column[w.from]] + WIDE / 2.0;
+            let middle = x[grid.column[routed.from]] + WIDE / 2.0;
             vec![(middle, start), (middle, end)]
         }
         Way::AcrossDown => vec![(out, start), (out, track(first)), (into, track(first)), (into, end)],
         Way::DownAcross => vec![(out, start), (out, track(last)), (into, track(last)), (into, end)],
         Way::Around { channel } => {
-            let turn = between(channel, w.from, x, upright);
-            let (a, b) = (track(first), track(last));
-            vec![(out, start), (out, a), (turn, a), (turn, b), (into, b), (into, end)]
+            let turn = between(channel, routed.from, x, upright);
+            let (upper, lower) = (track(first), track(last));
+            vec![(out, start), (out, upper), (turn, upper), (turn, lower), (into, lower), (into, end)]
         }
     };
-    Line { from: w.from, to: w.to, why: w.why, points }
+    Line { from: routed.from, to: routed.to, why: routed.why, points }
 }
