@@ -8,7 +8,6 @@ pub mod facts;
 pub mod fifo;
 pub mod mounts;
 pub mod hooks;
-pub mod mounts;
 pub mod net;
 pub mod outcomes;
 pub mod probe;
@@ -20,11 +19,7 @@ pub mod spec;
 pub mod sys;
 #[cfg(test)]
 pub(crate) mod testing;
-mod registry;
 pub mod seccomp;
-pub mod spawn;
-pub mod spec;
-pub mod sys;
 pub mod sysctl;
 pub mod uts;
 
