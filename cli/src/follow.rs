@@ -39,8 +39,9 @@ impl Follow {
         loop {
             match poll(&mut fds, None) {
                 Err(rustix::io::Errno::INTR) => {}
-                other => break other.map_err(|e| failed("cannot wait for the run", &e))?,
-            };
+                Err(e) => return Err(failed("cannot wait for the run", &e)),
+                Ok(_) => break,
+            }
         }
         let ended = !fds[1].revents().is_empty();
         // Only that something changed matters, not what.

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use lifecycle_engine::journal::{self, RunState, Settlement, Status};
+use lifecycle_engine::journal::{self, RunState, Status};
+use lifecycle_engine::render::from_journal;
 use lifecycle_engine::run::is_alive;
 use serde_json::json;
 
@@ -43,21 +44,11 @@ impl Row {
     fn of(state: &RunState) -> Self {
         let first = state.segments.first();
         let age = first.map_or_else(String::new, |s| span(s.began, lifecycle_engine::site::now()));
+        let alive = state.segments.last().is_some_and(|s| is_alive(&s.engine));
+        let (head, _) = from_journal(state, lifecycle_engine::site::now(), alive);
         let steps = state.begun().filter(|(_, n)| n.status != Status::Skipped).count();
         let plan = first.map_or_else(String::new, |s| s.plan.clone());
-        Self { id: state.id.clone(), plan, state: word(state), steps, age, parent: state.parent.clone() }
-    }
-}
-
-/// A run's state in a word or two.
-pub fn word(state: &RunState) -> String {
-    let Some(last) = state.segments.last() else { return "beginning".into() };
-    match (&last.settled, is_alive(&last.engine)) {
-        _ if state.stuck().next().is_some() => "stuck".into(),
-        (Some((Settlement::Kept, _)), _) => "kept".into(),
-        (Some((Settlement::RolledBack, _)), _) => "kept, last change rolled back".into(),
-        (None, true) => format!("running (pid {})", last.engine.pid),
-        (None, false) => "engine gone: recover".into(),
+        Self { id: state.id.clone(), plan, state: head.state, steps, age, parent: state.parent.clone() }
     }
 }
 
