@@ -101,6 +101,10 @@ pub(super) fn leaf_of(graph: &Graph<'_>, scope: u32, reference: &Reference) -> O
         }
         Target::Step(local) => {
             let item = graph.scopes[scope as usize].first + local;
+            // Which of the processes of a repeated step is meant is not known before its entries are.
+            if graph.step(item).extras.as_ref().is_some_and(|extras| extras.for_each.is_some()) {
+                return None;
+            }
             let child = graph.items[item as usize].child;
             if child == NONE {
                 return Some(item);

@@ -28,6 +28,7 @@ use crate::diag::{Diagnostics, Report, Sources};
 use crate::graph::{Edges, Graph};
 use crate::step::Registry;
 
+pub(crate) use unit::constant;
 pub use words::struct_names;
 
 /// Plans that are built into the program, by name.

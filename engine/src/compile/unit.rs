@@ -8,7 +8,7 @@ use super::load::{Loaded, PREFIX};
 use super::names::{Here, Names, Shape, conjuncts};
 use super::value::{Checker, article, holds_handle};
 use super::words::Words;
-use crate::diag::{Diagnostic, Diagnostics, Place, Span, did_you_mean, listed};
+use crate::diag::{Diagnostic, Diagnostics, FileId, Place, Span, did_you_mean, listed};
 use crate::expr;
 use crate::graph::{Extras, Field, Input, Opens, Output, Param, Step, Target, Unit, Uses};
 use crate::plan::{self, ArgKind, Plan};
@@ -79,7 +79,10 @@ fn parameters(plan: &Plan, words: &mut Words<'_>, found: &mut Diagnostics) -> Ve
             found.push(Diagnostic::new("unknown-type", Place::new(plan.file, param.ty.span), message).help(help));
             Type::Any
         });
-        let default = param.default.as_ref().and_then(|arg| constant(plan, arg, &plain, &param.name.value, found));
+        let default = param
+            .default
+            .as_ref()
+            .and_then(|arg| constant(plan.file, arg, &plain.clone().nullable(), &param.name.value, found));
         let ty = if param.sensitive { Type::Sensitive(Arc::new(plain)) } else { plain };
         let optional = !param.required && param.default.as_ref().is_none_or(|arg| matches!(arg.kind, ArgKind::Null));
         let ty = if optional { ty.nullable() } else { ty };
@@ -96,12 +99,18 @@ fn parameters(plan: &Plan, words: &mut Words<'_>, found: &mut Diagnostics) -> Ve
     params
 }
 
-/// A default. It refers to nothing, so no name is known to it.
-fn constant(plan: &Plan, arg: &plan::Arg, ty: &Type, name: &str, found: &mut Diagnostics) -> Option<serde_json::Value> {
+/// The value of a default, or of a parameter that is given from outside: it refers to nothing, so no name is known to it.
+pub(crate) fn constant(
+    file: FileId,
+    arg: &plan::Arg,
+    ty: &Type,
+    name: &str,
+    found: &mut Diagnostics,
+) -> Option<serde_json::Value> {
     let ids = HashMap::new();
-    let names = Names { file: plan.file, params: &[], used: &[], ids: &ids, shapes: &[], run: None };
+    let names = Names { file, params: &[], used: &[], ids: &ids, shapes: &[], run: None };
     let mut checker = Checker { names: &names, here: Here::default(), pure: false, found };
-    match checker.value(arg, &ty.clone().nullable(), name) {
+    match checker.value(arg, ty, name) {
         Input::Value(value) => Some(value),
         _ => None,
     }
@@ -535,7 +544,20 @@ impl<'r> Checks<'_, '_, 'r> {
         }
     }
 
+    /// A run's id has to be known before anything is planned.
     fn run_id(&self, arg: &plan::Arg, found: &mut Diagnostics) -> Input {
+        let mut other = None;
+        arg.references(&mut |written| {
+            if *written.root != *"params" {
+                other = other.or(Some(written.span));
+            }
+        });
+        if let Some(span) = other {
+            let diagnostic =
+                Diagnostic::new("run-id", self.names.place(span), "a run's id is known before its steps are planned");
+            found.push(diagnostic.help("it can only be made of parameters"));
+            return Input::Value(serde_json::Value::Null);
+        }
         let mut checker = Checker { names: self.names, here: Here::default(), pure: true, found };
         checker.value(arg, &Type::Name, "run")
     }

@@ -142,6 +142,11 @@ impl Sources {
         &self.files[file.0 as usize]
     }
 
+    /// Their names, by id.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.files.iter().map(|file| file.name())
+    }
+
     /// `plans/hello.yaml:12:9`, as editors and terminals understand it.
     #[must_use]
     pub fn locate(&self, place: Place) -> String {

@@ -11,7 +11,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use read::parse;
+pub use read::{literal, parse};
 pub use types::{TypeSyntax, WORDS};
 
 use std::time::Duration;

@@ -49,6 +49,24 @@ impl Drop for Reported<'_> {
     }
 }
 
+/// A value in which `${` means nothing: what comes from outside a plan.
+#[must_use]
+pub fn literal(node: Node<'_, '_>) -> Arg {
+    let kind = match node.kind() {
+        Kind::Null => ArgKind::Null,
+        Kind::Bool(value) => ArgKind::Bool(value),
+        Kind::Int(value) => ArgKind::Int(value),
+        Kind::Float(value) => ArgKind::Float(value),
+        Kind::Str(text) => ArgKind::Text(Template::Literal(text.text.as_ref().into())),
+        Kind::Seq(items) => ArgKind::List(items.iter().map(literal).collect()),
+        Kind::Map(entries) => {
+            let word = |key: &Key<'_>| At { value: key.text.as_ref().into(), span: key.span };
+            ArgKind::Map(entries.iter().map(|(key, value)| (word(key), literal(value))).collect())
+        }
+    };
+    Arg { kind, span: node.span() }
+}
+
 const PLAN_KEYS: &[&str] = &["plan", "about", "params", "steps", "outputs", "main", "run", "opens"];
 const PARAM_KEYS: &[&str] = &["type", "default", "required", "sensitive", "about"];
 
