@@ -6,6 +6,12 @@ pub mod fifo;
 mod directory;
 mod file;
 pub mod idmap;
+pub mod address;
+pub mod command;
+mod directory;
+mod file;
+pub mod hook;
+pub mod link;
 mod node;
 pub mod oom;
 mod placed;
@@ -16,6 +22,8 @@ pub mod stage;
 pub mod sysctl;
 pub mod uts;
 pub mod wait;
+pub mod probe;
+pub mod route;
 #[cfg(test)]
 pub(crate) mod testing;
 

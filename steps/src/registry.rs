@@ -2,7 +2,7 @@
 
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
-use crate::{command, effects, hooks, probe};
+use crate::{command, effects, hooks, net, probe};
 
 /// Every kind of step and effect that this program knows. Journals of older versions name effects by kind: a kind's name is never reused.
 pub fn registry() -> Registry {
@@ -12,18 +12,27 @@ pub fn registry() -> Registry {
             StepKind::of::<command::Run>(),
             StepKind::of::<hooks::Poststart>(),
             StepKind::of::<hooks::Run>(),
+            StepKind::of::<net::Bridge>(),
+            StepKind::of::<net::Interface>(),
+            StepKind::of::<net::Loopback>(),
+            StepKind::of::<net::Veth>(),
             StepKind::of::<probe::Command>(),
             StepKind::of::<probe::Http>(),
             StepKind::of::<probe::Tcp>(),
         ],
         [
             // Effects: EffectKind::of::<effects::subject::Effect>(), sorted by kind.
+            EffectKind::of::<effects::address::AddressAdd>(),
             EffectKind::of::<effects::command::RunCommand>(),
             EffectKind::of::<effects::hook::Counterpart>(),
             EffectKind::of::<effects::hook::RunHook>(),
+            EffectKind::of::<effects::link::LinkAdd>(),
+            EffectKind::of::<effects::link::LinkSet>(),
+            EffectKind::of::<effects::link::LinkWait>(),
             EffectKind::of::<effects::probe::ProbeCommand>(),
             EffectKind::of::<effects::probe::ProbeHttp>(),
             EffectKind::of::<effects::probe::ProbeTcp>(),
+            EffectKind::of::<effects::route::RouteAdd>(),
         ],
     )
 }

@@ -1,0 +1,256 @@
+//! Asking the kernel's routing netlink, rtnetlink(7): one question, one answer, no wait for anything but the kernel's own work.
+
+use std::fmt;
+
+use lifecycle_engine::error::EffectError;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::libc;
+
+/// A socket in the network namespace that the process was in when it was opened.
+pub struct Rtnl {
+    socket: Socket,
+    sequence: u32,
+}
+
+/// The kernel's refusal of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its errno.
+    pub errno: i32,
+    /// What it says in words (NLMSGERR_ATTR_MSG), if anything.
+    pub said: Option<String>,
+}
+
+/// A link as the kernel describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The interface index.
+    pub index: u32,
+    /// The name.
+    pub name: String,
+    /// IFLA_IFALIAS.
+    pub alias: Option<String>,
+    /// IFF_UP.
+    pub up: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// The index of the bridge it is in; 0 for none.
+    pub master: u32,
+    /// The hardware address.
+    pub mac: Vec<u8>,
+}
+
+impl Refused {
+    fn errno(errno: i32) -> Self {
+        Self { errno, said: None }
+    }
+
+    /// The kernel has no such link, address or route.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.errno, libc::ENODEV | libc::ENXIO | libc::ESRCH | libc::EADDRNOTAVAIL)
+    }
+
+    /// As the failure of `what`, with the likely cause.
+    pub fn error(self, what: impl fmt::Display) -> EffectError {
+        let what = match &self.said {
+            Some(said) => format!("{what} ({said})"),
+            None => what.to_string(),
+        };
+        let error = EffectError::call(what, std::io::Error::from_raw_os_error(self.errno));
+        match cause(self.errno) {
+            Some(help) => error.help(help),
+            None => error,
+        }
+    }
+}
+
+/// The likely cause of an errno, and what to do.
+fn cause(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::EPERM | libc::EACCES => {
+            "Links, addresses and routes need CAP_NET_ADMIN in the user namespace that owns the network namespace: run as root, or in a user namespace with a network of its own."
+        }
+        libc::EOPNOTSUPP | libc::EAFNOSUPPORT => {
+            "The kernel lacks this kind of link or address family: load its module (`modprobe veth`, `modprobe bridge`, `modprobe ipv6`)."
+        }
+        libc::EEXIST => "The name, address or route is taken: see `ip link`, `ip address`, `ip route`.",
+        libc::ENODEV | libc::ENXIO => "There is no such link in this network namespace: see `ip link`.",
+        libc::EADDRINUSE => "The address is in use.",
+        libc::EADDRNOTAVAIL => "The link cannot have such an address.",
+        libc::ENETUNREACH => {
+            "No address of the link reaches the gateway: add an address in the gateway's network first."
+        }
+        libc::ENETDOWN => "The link is down.",
+        libc::EBUSY => "The link is in use: in a bridge already, or up where it has to be down.",
+        libc::ELOOP => "The links would contain each other.",
+        _ => return None,
+    })
+}
+
+impl Rtnl {
+    /// A socket in the calling process's network namespace.
+    pub fn open() -> Result<Self, EffectError> {
+        let failed = |what| move |e| EffectError::call(what, e);
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed("socket(AF_NETLINK, NETLINK_ROUTE)"))?;
+        socket.bind_auto().map_err(failed("bind(AF_NETLINK)"))?;
+        socket.connect(&SocketAddr::new(0, 0)).map_err(failed("connect(AF_NETLINK)"))?;
+        // The kernel's words for a refusal; and dumps that it filters. Both are refinements that a very old kernel may lack.
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_cap_ack(true);
+        let _ = socket.set_netlink_get_strict_chk(true);
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// A change: the kernel's acknowledgement is all that comes back.
+    pub fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refused> {
+        self.ask(message, NLM_F_ACK | flags).map(drop)
+    }
+
+    /// All that matches the message.
+    pub fn dump(&mut self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+        self.ask(message, NLM_F_DUMP)
+    }
+
+    /// The link of that name.
+    pub fn link_by_name(&mut self, name: &str) -> Result<Option<Found>, Refused> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.link(message)
+    }
+
+    /// The link with that index.
+    pub fn link_by_index(&mut self, index: u32) -> Result<Option<Found>, Refused> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.link(message)
+    }
+
+    fn link(&mut self, message: LinkMessage) -> Result<Option<Found>, Refused> {
+        let answers = match self.ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK) {
+            Err(refused) if refused.is_absent() => return Ok(None),
+            answers => answers?,
+        };
+        Ok(answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(Found::of(&link)),
+            _ => None,
+        }))
+    }
+
+    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        retry(|| self.socket.send(&bytes, 0))?;
+        let mut answers = Vec::new();
+        loop {
+            let (bytes, from) = retry(|| self.socket.recv_from_full())?;
+            // Anybody may send to a netlink socket; the kernel's port is 0.
+            if from.port_number() == 0 && self.read(&bytes, &mut answers)? {
+                return Ok(answers);
+            }
+        }
+    }
+
+    /// Whether that was the last of the answer.
+    fn read(&self, mut bytes: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool, Refused> {
+        let garbled = |_| Refused { errno: libc::EBADMSG, said: Some("the kernel's answer cannot be read".into()) };
+        while !bytes.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(garbled)?;
+            let length = (message.header.length as usize).next_multiple_of(4).min(bytes.len());
+            bytes = &bytes[length.max(1)..];
+            if message.header.sequence_number != self.sequence {
+                continue;
+            }
+            match message.payload {
+                NetlinkPayload::Error(error) => match error.code {
+                    None => return Ok(true),
+                    Some(code) => return Err(Refused { errno: code.get().abs(), said: said(&error.header) }),
+                },
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::Overrun(_) => return Err(Refused::errno(libc::ENOBUFS)),
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> std::io::Result<T>) -> Result<T, Refused> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Refused::errno(e.raw_os_error().unwrap_or(libc::EIO))),
+            Ok(value) => return Ok(value),
+        }
+    }
+}
+
+/// NLMSGERR_ATTR_MSG among the attributes that follow the header of the refused request (linux/netlink.h, struct nlmsgerr).
+fn said(refusal: &[u8]) -> Option<String> {
+    const HEADER: usize = 16;
+    const MSG: u16 = 1;
+    let mut rest = refusal.get(HEADER..)?;
+    while let [a, b, c, d, ..] = *rest {
+        let (length, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
+        let value = rest.get(4..length)?;
+        if kind & 0x3fff == MSG {
+            return Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()).filter(|s| !s.is_empty());
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+impl Found {
+    fn of(message: &LinkMessage) -> Self {
+        let mut found =
+            Self { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Self::default() };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => found.name.clone_from(name),
+                LinkAttribute::IfAlias(alias) => found.alias = Some(alias.clone()),
+                LinkAttribute::Mtu(mtu) => found.mtu = *mtu,
+                LinkAttribute::Controller(master) => found.master = *master,
+                LinkAttribute::Address(mac) => found.mac.clone_from(mac),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_is_found_by_name_and_index_and_others_are_not() {
+        let mut rtnl = Rtnl::open().unwrap();
+        let lo = rtnl.link_by_name("lo").unwrap().unwrap();
+        assert_eq!((lo.name.as_str(), lo.index), ("lo", 1));
+        assert_eq!(rtnl.link_by_index(1).unwrap(), Some(lo));
+        assert_eq!(rtnl.link_by_name("nosuchlink").unwrap(), None);
+        assert_eq!(rtnl.link_by_index(1 << 30).unwrap(), None);
+    }
+
+    #[test]
+    fn the_kernels_words_are_read_from_a_refusal() {
+        let mut refusal = vec![0; 16];
+        refusal.extend([8, 0, 2, 0, 9, 9, 9, 9]);
+        refusal.extend([12, 0, 1, 0]);
+        refusal.extend(b"no luck\0");
+        assert_eq!(said(&refusal), Some("no luck".into()));
+        assert_eq!(said(&refusal[..10]), None);
+        assert_eq!(said(&[&[0u8; 16][..], &[200, 0, 1, 0, 1]].concat()), None);
+        assert_eq!(said(&[&[0u8; 16][..], &[0, 0, 1, 0, 1]].concat()), None);
+    }
+}
