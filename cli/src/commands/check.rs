@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use lifecycle_engine::diag::Report;
 
 use crate::args::{Check, Global};
 use crate::load;
@@ -15,7 +14,7 @@ pub fn run(global: &Global, args: &Check) -> Result<ExitCode, Failure> {
     for plan in &args.plans {
         if let Err(report) = load::compile(plan, &registry)? {
             wrong += 1;
-            eprint!("{}", problems(&report, global));
+            eprint!("{}", report.render(print::style(global)));
         }
     }
     if wrong == 0 {
@@ -26,6 +25,3 @@ pub fn run(global: &Global, args: &Check) -> Result<ExitCode, Failure> {
     print::text("").map(|_| ExitCode::from(1))
 }
 
-fn problems(report: &Report, global: &Global) -> String {
-    report.render(print::style(global))
-}
