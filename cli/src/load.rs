@@ -8,11 +8,12 @@ use lifecycle_engine::diag::{FileId, Report, did_you_mean};
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::facts::{Facts, Recorded};
 use lifecycle_engine::graph::Graph;
-use lifecycle_engine::journal;
+use lifecycle_engine::journal::{self, JournalError};
 use lifecycle_engine::planning::{self, Bound, Given, Target};
 use lifecycle_engine::program::Program;
 use lifecycle_engine::render::saved::{Saved, Source};
 use lifecycle_engine::render::{DryRun, Param};
+use lifecycle_engine::run::RunError;
 use lifecycle_engine::step::Registry;
 use lifecycle_engine::types::{Name, Type};
 use lifecycle_steps::facts::Machine;
@@ -37,6 +38,15 @@ pub struct Wanted<'a> {
     pub mask: &'a [String],
     /// Facts to plan against instead of this host's.
     pub facts: Option<&'a Path>,
+}
+
+/// The id of a run whose plan gives it none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Id {
+    /// The plan's name: a dry run is the same every time.
+    Plain,
+    /// One that no other run has, so that a plan can be run several times at once.
+    Fresh,
 }
 
 /// A planned program and what it came from.
@@ -73,15 +83,19 @@ enum Meaning {
 pub fn program(global: &Global, registry: &Registry, wanted: &Wanted) -> Result<Program, Failure> {
     match meaning(wanted.source)? {
         Meaning::Saved(saved) => again(global, registry, wanted, &saved),
-        _ => planned(global, registry, wanted).map(|planned| planned.program),
+        meaning => fresh(global, registry, wanted, meaning, Id::Fresh).map(|planned| planned.program),
     }
 }
 
-/// Plans a program.
+/// Plans a program to be shown.
 pub fn planned(global: &Global, registry: &Registry, wanted: &Wanted) -> Result<Planned, Failure> {
+    fresh(global, registry, wanted, meaning(wanted.source)?, Id::Plain)
+}
+
+fn fresh(global: &Global, registry: &Registry, wanted: &Wanted, meaning: Meaning, id: Id) -> Result<Planned, Failure> {
     wanted.mask.iter().try_for_each(|name| known(name))?;
     let mut set = wanted.params.set.clone();
-    let graph = match meaning(wanted.source)? {
+    let graph = match meaning {
         Meaning::Saved(_) => {
             let help = "`run` runs it, `plan --diff` compares it; to plan again name the plan itself";
             return Err(refused(format!("{} is a saved plan", wanted.source), help));
@@ -97,17 +111,18 @@ pub fn planned(global: &Global, registry: &Registry, wanted: &Wanted) -> Result<
     let file = wanted.params.file.as_deref().map(read).transpose()?;
     let file = wanted.params.file.as_deref().zip(file.as_deref()).map(|(path, text)| (path.to_string_lossy(), text));
     let given = Given { set: &set, file: file.as_ref().map(|(name, text)| (&**name, *text)), command: wanted.command };
-    plan(global, &graph, given, wanted)
+    plan(global, &graph, given, wanted, id)
 }
 
-fn plan(global: &Global, graph: &Graph, given: Given, wanted: &Wanted) -> Result<Planned, Failure> {
+fn plan(global: &Global, graph: &Graph, given: Given, wanted: &Wanted, id: Id) -> Result<Planned, Failure> {
     let wrong = |report: Report| problems(&report, global);
     let bound = planning::bind(graph, given).map_err(wrong)?;
     let mut facts = match wanted.facts {
         Some(path) => Facts::fixed(facts_file(path)?),
         None => Facts::live(Box::new(Machine)).mask(wanted.mask.iter().cloned()),
     };
-    let target = target(global, graph, &bound, &mut facts, wanted.facts.is_some())?;
+    let root = if wanted.facts.is_some() { root_of(global, &mut facts)? } else { place::root(global)? };
+    let target = target(global, graph, &bound, &mut facts, root, id)?;
     let program = planning::program(graph, &bound, &mut facts, target).map_err(wrong)?;
     let params = params(graph, &bound);
     let secret = |p: &&Param| graph.root().params.iter().any(|q| *q.name == *p.name && matches!(q.ty.required(), Type::Sensitive(_)));
@@ -139,17 +154,30 @@ fn sources(graph: &Graph) -> Result<Vec<Source>, Failure> {
 }
 
 /// Where the program will run: the state root, the run's id, and what an existing run gives to a plan that opens it.
-fn target(global: &Global, graph: &Graph, bound: &Bound, facts: &mut Facts, fixed: bool) -> Result<Target, Failure> {
-    let root = if fixed { root_of(global, facts)? } else { place::root(global)? };
+fn target(global: &Global, graph: &Graph, bound: &Bound, facts: &mut Facts, root: PathBuf, id: Id) -> Result<Target, Failure> {
     let run = planning::run_id(graph, bound).map_err(|report| problems(&report, global))?;
     let opened = match (&run.id, run.opens) {
-        (Some(id), true) => journal::read(&RunNames { root: root.clone(), id: id.clone() })
-            .map_err(lifecycle_engine::run::RunError::from)?
-            .outputs()
-            .clone(),
+        (Some(id), true) => outputs(RunNames { root: root.clone(), id: id.clone() }, facts)?,
         _ => Value::Null,
     };
-    Ok(Target { root, id: run.id.unwrap_or_else(|| id_of(&graph.root().name)), opened })
+    let id = match (run.id, id) {
+        (Some(given), _) => given,
+        (None, Id::Plain) => id_of(&graph.root().name),
+        (None, Id::Fresh) => fresh_id(&graph.root().name),
+    };
+    Ok(Target { root, id, opened })
+}
+
+/// The outputs of the run that a plan opens. The journal is read like everything that planning reads, so that the plan replays.
+fn outputs(names: RunNames, facts: &mut Facts) -> Result<Value, Failure> {
+    let path = names.dir().join(journal::JOURNAL);
+    match facts.file(&path) {
+        Ok(text) => Ok(journal::parse(&path, text.as_bytes()).map_err(RunError::from)?.outputs().clone()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(RunError::from(JournalError::Absent { id: names.id, root: names.root }).into())
+        }
+        Err(e) => Err(failed(format!("cannot read {}", path.display()), &e)),
+    }
 }
 
 /// The state root that the facts' own caller would have, so that a dry run against them is the same everywhere.
@@ -167,6 +195,14 @@ fn root_of(global: &Global, facts: &mut Facts) -> Result<PathBuf, Failure> {
 fn id_of(plan: &str) -> String {
     let id: String = plan.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     Name::parse(&id).map_or_else(|_| "run".to_owned(), |name| name.as_str().to_owned())
+}
+
+/// The plan's name and what tells this run from others.
+fn fresh_id(plan: &str) -> String {
+    let mut random = [0u8; 4];
+    // Without randomness the pid alone tells runs apart that go on at the same time.
+    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
+    format!("{}-{:x}-{:08x}", id_of(plan), std::process::id(), u32::from_ne_bytes(random))
 }
 
 /// Plans a saved plan again, with the parameters that were given then, and refuses if anything is not as it was shown.
@@ -190,7 +226,7 @@ fn again(global: &Global, registry: &Registry, wanted: &Wanted, saved: &Saved) -
     let graph = graph.map_err(|report| problems(&report, global))?;
     let values = serde_json::to_string(&saved.params).map_err(|e| failed("cannot write the saved parameters", &e))?;
     let given = Given { set: &wanted.params.set, file: Some(("the saved plan", &values)), command: &[] };
-    let planned = plan(global, &graph, given, &Wanted { mask: &saved.mask, ..*wanted })?;
+    let planned = plan(global, &graph, given, &Wanted { mask: &saved.mask, ..*wanted }, Id::Plain)?;
     match saved.check(&planned.dry_run(), &planned.sources) {
         Ok(()) => Ok(planned.program),
         Err(changed) => Err(refused(changed, "nothing was done; `lifecycle plan -o FILE` saves the plan as it is now")),
@@ -210,12 +246,12 @@ fn builtin<'r>(name: &str, registry: &'r Registry) -> Result<Graph<'r>, Report> 
     compile::text(name, LIBRARY.text(name).unwrap_or_default(), registry, LIBRARY)
 }
 
-/// A built-in plan's name means that plan; a file of the same name is written `./name`.
+/// A file means itself; else a built-in plan's name means that plan.
 fn meaning(source: &str) -> Result<Meaning, Failure> {
-    if let Some((name, _)) = LIBRARY.plans.iter().find(|(name, _)| *name == source) {
+    let path = Path::new(source);
+    if let (false, Some((name, _))) = (path.is_file(), LIBRARY.plans.iter().find(|(name, _)| *name == source)) {
         return Ok(Meaning::Builtin(name, Vec::new()));
     }
-    let path = Path::new(source);
     if path.is_dir() {
         return bundle(source);
     }

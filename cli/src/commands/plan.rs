@@ -70,7 +70,7 @@ fn side(global: &Global, args: &Plan, registry: &Registry, source: &str, facts: 
 
 fn stored(source: &str) -> Result<Option<Side>, Failure> {
     let path = Path::new(source);
-    if LIBRARY.text(source).is_some() || !path.is_file() {
+    if !path.is_file() {
         return Ok(None);
     }
     let text = load::read(path)?;
@@ -119,8 +119,8 @@ fn save(global: &Global, args: &Plan, registry: &Registry, source: &str, path: &
     }
     let absolute = std::path::absolute(source).map_err(|e| failed(format!("cannot use {source}"), &e))?;
     let name = match LIBRARY.text(source) {
-        Some(_) => source.to_owned(),
-        None => absolute.display().to_string(),
+        Some(_) if !absolute.is_file() => source.to_owned(),
+        _ => absolute.display().to_string(),
     };
     let planned = load::planned(global, registry, &wanted(args, &name, None))?;
     let dry_run = planned.dry_run();
