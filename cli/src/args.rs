@@ -83,10 +83,10 @@ pub enum Command {
 pub struct Params {
     /// Set a parameter; the value is read as YAML
     #[arg(short = 'p', long = "param", value_name = "NAME=VALUE", value_parser = key_value)]
-    pub set: Vec<(String, String)>,
+    pub set: Vec<String>,
     /// Read parameters from a YAML file, a map by name; `-p` wins over it
     #[arg(short = 'f', long = "params", value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    pub file: Option<PathBuf>,
 }
 
 /// `lifecycle run`.
@@ -154,7 +154,7 @@ pub struct Plan {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
     /// Plan against these facts instead of this host's; twice with --diff compares one plan on two hosts
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "mask")]
     pub facts: Vec<PathBuf>,
     /// Act as if the host did not offer this fact
     #[arg(long, value_name = "FACT", value_delimiter = ',')]
@@ -333,10 +333,10 @@ pub struct Man {
     pub dir: Option<PathBuf>,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+fn key_value(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the parameter's name is missing before `=`".into()),
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        Some(_) => Ok(text.to_owned()),
         None => Err(format!("write {text}=VALUE")),
     }
 }
@@ -380,8 +380,8 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_keeps_every_equals_sign_after_the_first() {
-        assert_eq!(key_value("env=A=b"), Ok(("env".into(), "A=b".into())));
+    fn a_parameter_has_a_name() {
+        assert_eq!(key_value("env=A=b"), Ok("env=A=b".into()));
         assert!(key_value("=x").is_err());
         assert!(key_value("x").is_err());
     }

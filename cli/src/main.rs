@@ -1,9 +1,11 @@
 //! `lifecycle`: shows, runs and takes back container lifecycles that are written as plans.
 
 mod args;
+mod builtin;
 mod commands;
 mod detach;
 mod follow;
+mod load;
 mod pause;
 mod place;
 mod print;
@@ -23,7 +25,11 @@ fn main() -> ExitCode {
         Err(usage) => return wrong_usage(&usage),
     };
     dispatch(&cli).unwrap_or_else(|failure| {
-        eprintln!("{:?}", failure.report);
+        // What is wrong with a plan has been put into words already, with its excerpts.
+        match failure.report.downcast_ref::<print::Problems>() {
+            Some(problems) => eprint!("{problems}"),
+            None => eprintln!("{:?}", failure.report),
+        }
         ExitCode::from(failure.code)
     })
 }
@@ -52,7 +58,11 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Undo(args) => commands::undo::run(global, args),
         Command::Recover(args) => commands::recover::run(global, args),
         Command::Audit(args) => commands::audit::run(global, args),
-        // The others are added with their modules.
-        other => Err(print::refused(format!("{other:?} is not available in this build"), "see lifecycle --help")),
+        Command::Plan(args) => commands::plan::run(global, args),
+        Command::Check(args) => commands::check::run(global, args),
+        Command::Snapshot(args) => commands::snapshot::run(global, args),
+        Command::Steps(args) => commands::steps::run(global, args),
+        Command::Schema => commands::schema::run(),
+        Command::Facts(args) => commands::facts::run(global, args),
     }
 }

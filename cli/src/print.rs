@@ -32,6 +32,24 @@ impl From<miette::Report> for Failure {
     }
 }
 
+/// What is wrong with a plan or its parameters, ready to print.
+#[derive(Debug)]
+pub struct Problems(String);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Problems {}
+impl miette::Diagnostic for Problems {}
+
+/// The plan is wrong.
+pub fn problems(report: &lifecycle_engine::diag::Report, global: &Global) -> Failure {
+    miette::Report::new(Problems(report.render(style(global)))).into()
+}
+
 /// Something could not be done; `why` is what the system said.
 pub fn failed(what: impl fmt::Display, why: &dyn fmt::Display) -> Failure {
     miette::miette!("{what}: {why}").into()
@@ -56,15 +74,28 @@ pub fn text(text: &str) -> Result<ExitCode, Failure> {
     bytes(text.as_bytes())
 }
 
+/// JSON for people and programs alike.
+pub fn pretty(value: &impl serde::Serialize) -> String {
+    // Only our own types come here: text keys, and numbers that JSON has.
+    format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
 /// Whether stdout takes colour.
 pub fn color(global: &Global) -> bool {
+    wanted(global, std::io::stdout().is_terminal())
+}
+
+/// How problems look on stderr.
+pub fn style(global: &Global) -> lifecycle_engine::diag::Style {
+    lifecycle_engine::diag::Style { color: wanted(global, std::io::stderr().is_terminal()), width: width().max(90) }
+}
+
+fn wanted(global: &Global, terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
     match global.color {
         When::Always => true,
         When::Never => false,
-        When::Auto => {
-            let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-            std::io::stdout().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
-        }
+        When::Auto => terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb"),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod mounts;
 pub mod hooks;
 pub mod net;
 pub mod outcomes;
+pub mod plans;
 pub mod probe;
 pub mod process;
 mod registry;

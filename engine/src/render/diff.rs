@@ -109,6 +109,51 @@ pub fn facts_text(old: &Recorded, new: &Recorded, look: &Look) -> Option<String>
     (!page.out.is_empty()).then_some(page.out)
 }
 
+/// How many unchanged lines are shown around a change.
+const AROUND: usize = 3;
+
+/// Two texts compared line by line, as `diff -u` shows them; `None` if they are the same.
+pub fn lines(old: &str, new: &str, color: bool) -> Option<String> {
+    if old == new {
+        return None;
+    }
+    let paint = Paint { on: color };
+    let (a, b): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let mut all: Vec<(char, &str)> = Vec::new();
+    let (mut i, mut j) = (0, 0);
+    for (p, q) in common(&a, &b).into_iter().chain([(a.len(), b.len())]) {
+        all.extend(a[i..p].iter().map(|line| ('-', *line)));
+        all.extend(b[j..q].iter().map(|line| ('+', *line)));
+        all.extend(a.get(p).map(|line| (' ', *line)));
+        (i, j) = (p + 1, q + 1);
+    }
+    let changed: Vec<usize> = all.iter().enumerate().filter(|(_, (sign, _))| *sign != ' ').map(|(k, _)| k).collect();
+    let near = |k: usize| {
+        let at = changed.partition_point(|&c| c < k);
+        changed.get(at).is_some_and(|c| c - k <= AROUND) || at.checked_sub(1).is_some_and(|at| k - changed[at] <= AROUND)
+    };
+    let mut out = String::new();
+    let mut left_out = false;
+    for (k, (sign, line)) in all.iter().enumerate() {
+        if near(k) {
+            let style = match sign {
+                '-' => Style::Red,
+                '+' => Style::Green,
+                _ => Style::Plain,
+            };
+            out.push_str(paint.style(style, &format!("{sign} {line}")).trim_end());
+            out.push('\n');
+            left_out = false;
+        } else if !left_out {
+            out.push_str(&paint.style(Style::Dim, "  …"));
+            out.push('\n');
+            left_out = true;
+        }
+    }
+    // Texts that differ only in how they end.
+    Some(if changed.is_empty() { "  the last line's end differs\n".to_owned() } else { out })
+}
+
 #[derive(Default)]
 struct Tally {
     steps: [usize; 3],
@@ -403,7 +448,7 @@ fn between<'a>(old: &'a [Effect], new: &'a [Effect], pairs: &mut Vec<(Option<&'a
 const TABLE: usize = 4_000_000;
 
 /// The indices of a longest common subsequence.
-fn common(old: &[Effect], new: &[Effect]) -> Vec<(usize, usize)> {
+fn common<T: PartialEq>(old: &[T], new: &[T]) -> Vec<(usize, usize)> {
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let (a, b) = (&old[head..], &new[head..]);
     let tail = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
@@ -416,7 +461,7 @@ fn common(old: &[Effect], new: &[Effect]) -> Vec<(usize, usize)> {
     found
 }
 
-fn longest(a: &[Effect], b: &[Effect]) -> Vec<(usize, usize)> {
+fn longest<T: PartialEq>(a: &[T], b: &[T]) -> Vec<(usize, usize)> {
     let wide = b.len() + 1;
     let mut table = vec![0u32; (a.len() + 1) * wide];
     for i in (0..a.len()).rev() {

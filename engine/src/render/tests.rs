@@ -98,6 +98,18 @@ fn a_difference_is_told_effect_by_effect() {
 }
 
 #[test]
+fn lines_are_compared_with_their_surroundings() {
+    let old = "1\n2\n3\n4\n5\n6\n7\n8\n9\n";
+    let new = old.replace("5\n", "five\n5\n").replace("9\n", "");
+    assert_eq!(
+        diff::lines(old, &new, false).expect("differs"),
+        "  …\n  2\n  3\n  4\n+ five\n  5\n  6\n  7\n  8\n- 9\n"
+    );
+    assert_eq!(diff::lines(old, old, false), None);
+    assert!(diff::lines("a", "a\n", false).expect("differs").contains("end differs"));
+}
+
+#[test]
 fn a_moved_line_is_no_difference() {
     let old = fixture::oci_create();
     let mut new = old.clone();
