@@ -6,6 +6,7 @@ pub mod fifo;
 mod directory;
 mod file;
 pub mod idmap;
+pub mod inside;
 mod node;
 pub mod oom;
 mod placed;
