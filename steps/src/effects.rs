@@ -12,6 +12,7 @@ mod directory;
 mod file;
 pub mod hook;
 pub mod link;
+pub mod inside;
 mod node;
 pub mod oom;
 mod placed;

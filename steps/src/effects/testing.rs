@@ -64,7 +64,7 @@ impl Bench {
 
 /// Runs the body in a process with a mount namespace of its own, from which nothing reaches the host. A panic in it fails the test.
 pub(crate) fn in_mount_namespace(body: impl FnOnce()) {
-    let child = crate::sys::clone::fork(|| {
+    in_child(|| {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
         rustix::mount::mount_change(
             "/",
@@ -72,8 +72,27 @@ pub(crate) fn in_mount_namespace(body: impl FnOnce()) {
         )
         .unwrap();
         body();
-        0
     });
-    let (_, status) = waitpid(Some(child.unwrap()), WaitOptions::empty()).unwrap().unwrap();
-    assert_eq!(status.exit_status(), Some(0), "the test's body failed; its message is above");
+}
+
+/// Runs the body in a child with one thread. A panic in it fails the test.
+///
+/// A fork of the harness itself would hang on whatever lock another test holds at that moment, so the harness is started anew, for this one
+/// test, and forks there.
+pub(crate) fn in_child(body: impl FnOnce()) {
+    const INSIDE: &str = "LIFECYCLE_TEST_CHILD";
+    if std::env::var_os(INSIDE).is_some() {
+        let child = crate::sys::clone::fork(|| {
+            body();
+            0
+        });
+        let (_, status) = waitpid(Some(child.unwrap()), WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0), "the test's body failed; its message is above");
+        return;
+    }
+    let name = std::thread::current().name().unwrap().to_owned();
+    let mut harness = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = harness.args(["--exact", &name, "--nocapture", "--test-threads=1"]).env(INSIDE, "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the test {name} was not found");
 }

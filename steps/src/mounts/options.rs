@@ -28,6 +28,17 @@ pub enum Propagation {
     Unbindable,
 }
 
+impl std::fmt::Display for Propagation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Shared => "shared",
+            Self::Slave => "slave",
+            Self::Private => "private",
+            Self::Unbindable => "unbindable",
+        })
+    }
+}
+
 impl Propagation {
     /// The flag of mount(2) and mount_setattr(2).
     pub fn flag(self) -> u64 {

@@ -28,14 +28,34 @@ pub fn mount_id(fd: impl AsFd) -> Result<MountId, EffectError> {
     if let Some(id) = ask(StatxFlags::from_bits_retain(MNT_ID_UNIQUE))? {
         return Ok(MountId { id, unique: true });
     }
-    if let Some(id) = ask(StatxFlags::MNT_ID)? {
-        return Ok(MountId { id, unique: false });
+    Ok(MountId { id: number(fd)?, unique: false })
+}
+
+/// The number of the mount that `fd` is in, as mountinfo has it.
+fn number(fd: impl AsFd) -> Result<u64, EffectError> {
+    let stat = statx(fd.as_fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .map_err(|errno| EffectError::call("statx(mount id)", errno))?;
+    if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {
+        return Ok(stat.stx_mnt_id);
     }
     // Before 5.8 only procfs tells.
     let path = format!("/proc/self/fdinfo/{}", std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd()));
     let text = std::fs::read_to_string(&path).map_err(|error| EffectError::call(format!("read(\"{path}\")"), error))?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok());
-    id.map(|id| MountId { id, unique: false }).ok_or_else(|| EffectError::new(format!("{path} names no mount")))
+    id.ok_or_else(|| EffectError::new(format!("{path} names no mount")))
+}
+
+/// The mounts of the calling process's namespace.
+pub fn read() -> Result<Vec<Mount>, EffectError> {
+    let path = "/proc/self/mountinfo";
+    let text = std::fs::read_to_string(path).map_err(|error| EffectError::call(format!("read(\"{path}\")"), error))?;
+    Ok(parse(&text))
+}
+
+/// The mount that `fd` is in, if it is attached in this namespace.
+pub fn containing(fd: impl AsFd) -> Result<Option<Mount>, EffectError> {
+    let id = number(fd)?;
+    Ok(read()?.into_iter().find(|mount| mount.id == id))
 }
 
 /// One line of /proc/PID/mountinfo, proc_pid_mountinfo(5).
@@ -47,6 +67,8 @@ pub struct Mount {
     pub root: PathBuf,
     /// Where.
     pub target: PathBuf,
+    /// Whether mount events leave it for its peers.
+    pub shared: bool,
     /// The file system's type.
     pub kind: String,
     /// The file system's own options.
@@ -64,10 +86,11 @@ fn parse_line(line: &str) -> Option<Mount> {
     let id = mount.next()?.parse().ok()?;
     let root = unescape(mount.nth(2)?);
     let target = unescape(mount.next()?);
+    let shared = mount.any(|field| field.starts_with("shared:"));
     let mut file_system = file_system.split(' ');
     let kind = file_system.next()?.to_owned();
     let data = file_system.nth(1)?.to_owned();
-    Some(Mount { id, root, target, kind, data })
+    Some(Mount { id, root, target, shared, kind, data })
 }
 
 /// Space, tab, newline and backslash are written as octal numbers.
@@ -93,11 +116,12 @@ mod tests {
 
     #[test]
     fn mountinfo_is_read() {
-        let text = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n\
+        let text = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime shared:1 - ext3 /dev/root rw,errors=continue\n\
                     25 1 0:22 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\nnonsense\n";
         let mounts = parse(text);
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].target, PathBuf::from("/mnt 2"));
+        assert!(mounts[0].shared && !mounts[1].shared);
         assert_eq!(mounts[0].root, PathBuf::from("/mnt1"));
         assert_eq!((mounts[1].kind.as_str(), mounts[1].data.as_str()), ("cgroup", "rw,cpu,cpuacct"));
     }

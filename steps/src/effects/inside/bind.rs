@@ -1,0 +1,71 @@
+//! A directory of the host as the container's root.
+
+use super::root::{ROOT, open_host};
+use crate::mounts::api::{self, Api};
+use crate::mounts::{Bind, Options, Propagation, table};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Binds the root file system on itself, so that it is a mount of its own, which nothing leaves and nothing enters.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootBind {
+    /// Where the root file system is on the host. Absolute.
+    pub source: PathBuf,
+    /// Which calls to use.
+    #[serde(default, skip_serializing_if = "Api::is_default")]
+    pub api: Api,
+}
+
+impl EffectDef for RootBind {
+    const KIND: &'static str = "root.bind";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        [Api::Detached, Api::Classic].map(|api| Self { source: scratch.to_owned(), api }).into()
+    }
+
+    fn class(&self) -> Class {
+        Class::Scoped
+    }
+
+    fn describe(&self) -> String {
+        format!("use {} as the root file system", self.source.display())
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let source = open_host(&self.source)?;
+        isolate_parent(&source)?;
+        let private = Options { propagation: vec![(Propagation::Private, true)], ..Options::default() };
+        let root: OwnedFd = match self.api {
+            Api::Detached => {
+                let mount = api::clone_tree(&source, &self.source, Bind::Recursive)?;
+                api::configure(&mount, &private, None)?;
+                api::attach(&mount, &source, &self.source)?;
+                mount
+            }
+            Api::Classic => {
+                api::classic_bind(&source, Bind::Recursive, &source, &self.source)?;
+                let top = open_host(&self.source)?;
+                api::classic_configure(&top, &private, &self.source)?;
+                top
+            }
+        };
+        cx.fds.put(ROOT, root);
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+/// The mount around the root must not be shared: the root's own would appear on the host, and pivot_root refuses it.
+fn isolate_parent(source: impl AsFd) -> Result<(), EffectError> {
+    if let Some(parent) = table::containing(source)?.filter(|parent| parent.shared) {
+        api::classic_propagation(&parent.target, Propagation::Private, false)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! The container's view of its cgroups.
+
+use super::mount::bind_on;
+use super::root::{Root, clean, open_host};
+use crate::mounts::api::{self, Api};
+use crate::mounts::{Bind, Options};
+use crate::sys::mount::RDONLY;
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use rustix::fs::{Mode, mkdirat, symlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A hierarchy of version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupHierarchy {
+    /// Its controllers, or `name=…`.
+    pub controllers: Vec<String>,
+    /// Where the host has it mounted.
+    pub mount: PathBuf,
+}
+
+/// Mounts the hierarchies that the container is in, so that it sees its own cgroups as their tops.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootCgroup {
+    /// Where the container sees them.
+    pub destination: PathBuf,
+    /// Options, as the runtime-spec writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// Hierarchies of version 1; empty where the host has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub v1: Vec<CgroupHierarchy>,
+    /// Where the host has the hierarchy of version 2 mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v2: Option<PathBuf>,
+    /// The container has a cgroup namespace of its own, whose top its own cgroups are. Otherwise they are bound, each by itself.
+    pub own_namespace: bool,
+    /// Which calls to use.
+    #[serde(default, skip_serializing_if = "Api::is_default")]
+    pub api: Api,
+}
+
+/// One thing to mount: a hierarchy and the cgroup in it.
+struct View<'a> {
+    kind: &'static str,
+    /// Options that choose the hierarchy.
+    select: Vec<String>,
+    mount: &'a Path,
+    own: &'a str,
+}
+
+impl EffectDef for RootCgroup {
+    const KIND: &'static str = "root.cgroup";
+
+    fn examples(_scratch: &Path) -> Vec<Self> {
+        // Whatever the host has: the effect is made from its facts.
+        let layout: crate::facts::CgroupLayout =
+            serde_json::from_value(lifecycle_engine::facts::Host::read(&crate::facts::Machine, "cgroup.layout"))
+                .unwrap_or_default();
+        let example = |api| Self {
+            destination: "/sys/fs/cgroup".into(),
+            options: ["nosuid", "noexec", "nodev", "relatime", "ro"].map(str::to_owned).into(),
+            v1: layout.v1.iter().map(CgroupHierarchy::from).collect(),
+            v2: layout.v2.as_ref().map(|unified| unified.mount.clone()),
+            own_namespace: false,
+            api,
+        };
+        vec![example(Api::Detached), example(Api::Classic)]
+    }
+
+    fn class(&self) -> Class {
+        Class::Scoped
+    }
+
+    fn describe(&self) -> String {
+        let names: Vec<String> = self
+            .v1
+            .iter()
+            .map(|hierarchy| hierarchy.controllers.join(","))
+            .chain(self.v2.as_ref().map(|_| "v2".to_owned()))
+            .collect();
+        let options = if self.options.is_empty() { String::new() } else { format!(" ({})", self.options.join(",")) };
+        format!(
+            "mount the container's cgroups [{}] on {}{options}",
+            names.join(" "),
+            clean(&self.destination).display()
+        )
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let options = Options::parse(&self.options).map_err(EffectError::new)?;
+        let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|error| {
+            EffectError::call("read(\"/proc/self/cgroup\")", error).help("the host's /proc must be mounted")
+        })?;
+        let root = Root::of(cx)?;
+        let destination = clean(&self.destination);
+        let target = root.mountpoint(&destination, true)?;
+        match &self.v2 {
+            Some(mount) if self.v1.is_empty() => {
+                self.mount(&view_of_v2(mount, &own), &target, &destination, &options)?;
+            }
+            _ => self.mount_v1(&root, &target, &destination, &options, &own)?,
+        }
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+impl RootCgroup {
+    /// A tmpfs with a directory for each hierarchy, as systemd lays them out.
+    fn mount_v1(
+        &self,
+        root: &Root,
+        target: &OwnedFd,
+        destination: &Path,
+        options: &Options,
+        own: &str,
+    ) -> Result<(), EffectError> {
+        let writable = Options { set: options.set & !RDONLY, data: vec!["mode=755".into()], ..options.clone() };
+        match self.api {
+            Api::Detached => {
+                api::attach(api::new_file_system("tmpfs", Some("tmpfs"), &writable)?, target, destination)?;
+            }
+            Api::Classic => api::classic_file_system("tmpfs", Some("tmpfs"), &writable, target, destination)?,
+        }
+        let top = root.directory(destination, 0o755)?;
+        for hierarchy in &self.v1 {
+            let name = hierarchy.directory();
+            self.mount_in(&top, destination, &name, &view_of_v1(hierarchy, own), options)?;
+            for controller in
+                hierarchy.controllers.iter().filter(|controller| **controller != name && !controller.contains('='))
+            {
+                let made = symlinkat(&name, &top, controller.as_str());
+                made.map_err(|errno| {
+                    EffectError::call(format!("symlinkat(\"{}/{controller}\")", destination.display()), errno)
+                })?;
+            }
+        }
+        if let Some(mount) = &self.v2 {
+            self.mount_in(&top, destination, "unified", &view_of_v2(mount, own), options)?;
+        }
+        if options.set & RDONLY == 0 {
+            return Ok(());
+        }
+        let read_only = Options { set: RDONLY, ..Options::default() };
+        match self.api {
+            Api::Detached => api::configure(&top, &read_only, None),
+            Api::Classic => api::classic_configure(&top, &read_only, destination),
+        }
+    }
+
+    fn mount_in(
+        &self,
+        top: &OwnedFd,
+        destination: &Path,
+        name: &str,
+        view: &View,
+        options: &Options,
+    ) -> Result<(), EffectError> {
+        let path = destination.join(name);
+        let failed = |call: &str, errno: Errno| EffectError::call(format!("{call}(\"{}\")", path.display()), errno);
+        mkdirat(top, name, Mode::from_raw_mode(0o755)).map_err(|errno| failed("mkdirat", errno))?;
+        let target =
+            rustix::fs::openat(top, name, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| failed("open", errno))?;
+        self.mount(view, &target, &path, options)
+    }
+
+    fn mount(&self, view: &View, target: &OwnedFd, path: &Path, options: &Options) -> Result<(), EffectError> {
+        if self.own_namespace {
+            // The superblock is shared with the host's: its own options must not be changed through it.
+            let options = Options { data: view.select.clone(), ..options.clone() };
+            return match self.api {
+                Api::Detached => {
+                    let mount = api::new_file_system(view.kind, Some("cgroup"), &options)?;
+                    api::configure(&mount, &options, None)?;
+                    api::attach(mount, target, path)
+                }
+                Api::Classic => api::classic_file_system(view.kind, Some("cgroup"), &options, target, path),
+            };
+        }
+        let source = open_host(&view.mount.join(view.own.trim_start_matches('/')))?;
+        match self.api {
+            Api::Detached => {
+                let mount = api::clone_tree(&source, path, Bind::One)?;
+                api::configure(&mount, options, None)?;
+                api::attach(mount, target, path)
+            }
+            Api::Classic => {
+                bind_on(self.api, &source, Bind::One, target, path)?;
+                let top = rustix::fs::openat(
+                    target,
+                    c"../",
+                    rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .and_then(|parent| {
+                    let name = path.file_name().unwrap_or_default();
+                    rustix::fs::openat(
+                        parent,
+                        name,
+                        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+                        Mode::empty(),
+                    )
+                })
+                .map_err(|errno| EffectError::call(format!("open(\"{}\")", path.display()), errno))?;
+                api::classic_configure(top.as_fd(), options, path)
+            }
+        }
+    }
+}
+
+impl CgroupHierarchy {
+    /// The directory's name: that of systemd, and of the host's own mount.
+    fn directory(&self) -> String {
+        self.controllers.join(",").trim_start_matches("name=").to_owned()
+    }
+}
+
+impl From<&crate::facts::Hierarchy> for CgroupHierarchy {
+    fn from(hierarchy: &crate::facts::Hierarchy) -> Self {
+        Self { controllers: hierarchy.controllers.clone(), mount: hierarchy.mount.clone() }
+    }
+}
+
+fn view_of_v1<'a>(hierarchy: &'a CgroupHierarchy, own: &'a str) -> View<'a> {
+    let named = hierarchy.controllers.iter().any(|controller| controller.contains('='));
+    let mut select = hierarchy.controllers.clone();
+    if named {
+        select.insert(0, "none".into());
+    }
+    View { kind: "cgroup", select, mount: &hierarchy.mount, own: own_cgroup(own, &hierarchy.controllers) }
+}
+
+fn view_of_v2<'a>(mount: &'a Path, own: &'a str) -> View<'a> {
+    View { kind: "cgroup2", select: Vec::new(), mount, own: own_cgroup(own, &[]) }
+}
+
+/// The cgroup in the hierarchy of these controllers (none: version 2), from the text of /proc/self/cgroup, cgroups(7).
+fn own_cgroup<'a>(text: &'a str, controllers: &[String]) -> &'a str {
+    let line = |line: &'a str| {
+        let mut fields = line.splitn(3, ':');
+        let (_, listed, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let same = match controllers.first() {
+            Some(controller) => listed.split(',').any(|name| name == controller),
+            None => listed.is_empty(),
+        };
+        same.then_some(path)
+    };
+    text.lines().find_map(line).unwrap_or("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_of_each_hierarchy_is_found() {
+        let text = "4:memory:/a\n3:cpu,cpuacct:/b/c\n1:name=systemd:/d\n0::/e:f\n";
+        let own = |list: &[&str]| own_cgroup(text, &list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(own(&["cpu", "cpuacct"]), "/b/c");
+        assert_eq!(own(&["name=systemd"]), "/d");
+        assert_eq!(own(&[]), "/e:f");
+        assert_eq!(own(&["pids"]), "/");
+    }
+
+    #[test]
+    fn a_hierarchy_without_controllers_is_chosen_by_its_name() {
+        let hierarchy =
+            CgroupHierarchy { controllers: vec!["name=systemd".into()], mount: "/sys/fs/cgroup/systemd".into() };
+        assert_eq!(view_of_v1(&hierarchy, "").select, ["none", "name=systemd"]);
+        assert_eq!(hierarchy.directory(), "systemd");
+    }
+}

@@ -1,0 +1,26 @@
+//! Effects in the container's first process, between clone and exec: its root, its mounts, what is in `/dev`.
+//!
+//! The container's files are the enemy's: every path in the root is resolved from the root's descriptor, and nothing is opened by a string
+//! that the image could bend. What is mounted dies with the mount namespace; what is made in a root that lies on a disk stays, as with every
+//! runtime: a container that still runs may have it mounted over.
+
+mod bind;
+mod cgroup;
+mod mount;
+mod node;
+mod overlay;
+mod pivot;
+mod propagation;
+mod protect;
+pub(crate) mod root;
+#[cfg(test)]
+mod tests;
+
+pub use bind::RootBind;
+pub use cgroup::{CgroupHierarchy, RootCgroup};
+pub use mount::RootMount;
+pub use node::{RootDevice, RootDirectory, RootFile, RootSymlink};
+pub use overlay::{Entry, Layout, RootOverlay, probe};
+pub use pivot::RootPivot;
+pub use propagation::RootPropagation;
+pub use protect::{MaskPath, ReadonlyPath, RootReadonly};

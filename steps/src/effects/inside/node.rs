@@ -1,0 +1,285 @@
+//! Directories, files, symlinks and devices in the container's root.
+
+use super::mount::bind_on;
+use super::root::{Root, clean, is_device};
+use crate::effects::file::write_new;
+use crate::effects::node::make;
+use crate::mounts::Bind;
+use crate::mounts::api::{Api, open_source};
+use crate::spec::DeviceType;
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::types::Mode;
+use lifecycle_engine::value::Text;
+use rustix::fs::{AtFlags, FileType, Gid, OFlags, Uid, chownat, openat, readlinkat, symlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Makes a directory in the root, and those on the way; one that is there stays as it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootDirectory {
+    /// Where the container sees it.
+    pub path: PathBuf,
+    /// Its permissions.
+    pub mode: Mode,
+}
+
+/// Writes a file in the root. One that is there is replaced, not followed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootFile {
+    /// Where the container sees it.
+    pub path: PathBuf,
+    /// What is in it.
+    pub content: Text,
+    /// Its permissions.
+    pub mode: Mode,
+}
+
+/// Makes a symlink in the root; what is there stays as it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootSymlink {
+    /// Where the container sees it.
+    pub path: PathBuf,
+    /// What it says.
+    pub target: PathBuf,
+}
+
+/// Makes a device node in the root, or binds the host's there, where a user namespace forbids making one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootDevice {
+    /// Where the container sees it.
+    pub path: PathBuf,
+    /// Its kind.
+    pub kind: DeviceType,
+    /// Its major number.
+    #[serde(default)]
+    pub major: u32,
+    /// Its minor number.
+    #[serde(default)]
+    pub minor: u32,
+    /// Its permissions.
+    pub mode: Mode,
+    /// Its owner and group in the container.
+    #[serde(default)]
+    pub owner: (u32, u32),
+    /// Bind the host's node at this path instead of making one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind: Option<PathBuf>,
+    /// Which calls to use for that.
+    #[serde(default, skip_serializing_if = "Api::is_default")]
+    pub api: Api,
+}
+
+impl EffectDef for RootDirectory {
+    const KIND: &'static str = "root.directory";
+
+    fn examples(_scratch: &Path) -> Vec<Self> {
+        vec![Self { path: "/with/parents/made".into(), mode: Mode(0o755) }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Kept
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "make directory {} in the root with mode {}, kept if it is there",
+            clean(&self.path).display(),
+            self.mode
+        )
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        Root::of(cx)?.directory(&clean(&self.path), self.mode.0)?;
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+impl EffectDef for RootFile {
+    const KIND: &'static str = "root.file";
+
+    fn examples(_scratch: &Path) -> Vec<Self> {
+        vec![Self { path: "/etc/hosts".into(), content: "127.0.0.1 localhost\n".into(), mode: Mode(0o644) }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Kept
+    }
+
+    fn describe(&self) -> String {
+        let size = self.content.to_string().len();
+        format!("write {size} bytes to {} in the root with mode {}", clean(&self.path).display(), self.mode)
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let content = cx.text(&self.content)?;
+        let path = clean(&self.path);
+        let (parent, name) = Root::of(cx)?.parent(&path)?;
+        // The name is taken away first: to write through it could be to write through the image's symlink or hard link.
+        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => {
+                return Err(EffectError::call(format!("unlinkat(\"{}\") in the root", path.display()), errno));
+            }
+        }
+        write_new(parent.as_fd(), name, content.as_bytes(), rustix::fs::Mode::from_raw_mode(self.mode.0))?;
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+impl EffectDef for RootSymlink {
+    const KIND: &'static str = "root.symlink";
+
+    fn examples(_scratch: &Path) -> Vec<Self> {
+        vec![Self { path: "/dev/fd".into(), target: "/proc/self/fd".into() }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Kept
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "make symlink {} -> {} in the root, kept if it is there",
+            clean(&self.path).display(),
+            self.target.display()
+        )
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let path = clean(&self.path);
+        let (parent, name) = Root::of(cx)?.parent(&path)?;
+        match symlinkat(&self.target, &parent, name) {
+            Ok(()) | Err(Errno::EXIST) => Ok(Applied::done()),
+            Err(errno) => Err(EffectError::call(format!("symlinkat(\"{}\") in the root", path.display()), errno)
+                .help("a read-only root needs it in the image")),
+        }
+    }
+
+    fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+impl EffectDef for RootDevice {
+    const KIND: &'static str = "root.device";
+
+    fn examples(_scratch: &Path) -> Vec<Self> {
+        let null = |path: &str, bind: Option<&str>, api| Self {
+            path: path.into(),
+            kind: DeviceType::C,
+            major: 1,
+            minor: 3,
+            mode: Mode(0o666),
+            owner: (0, 0),
+            bind: bind.map(PathBuf::from),
+            api,
+        };
+        vec![
+            null("/dev/made", None, Api::Detached),
+            null("/dev/bound", Some("/dev/null"), Api::Detached),
+            null("/dev/bound-before", Some("/dev/null"), Api::Classic),
+        ]
+    }
+
+    fn class(&self) -> Class {
+        Class::Kept
+    }
+
+    fn describe(&self) -> String {
+        let path = clean(&self.path);
+        match (&self.bind, self.kind) {
+            (Some(host), _) => format!("bind the host's device {} on {}", host.display(), path.display()),
+            (None, DeviceType::P) => format!("make FIFO {} with mode {}", path.display(), self.mode),
+            (None, DeviceType::B) => {
+                format!("make block device {} {}:{} with mode {}", path.display(), self.major, self.minor, self.mode)
+            }
+            (None, _) => {
+                format!("make device {} {}:{} with mode {}", path.display(), self.major, self.minor, self.mode)
+            }
+        }
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let root = Root::of(cx)?;
+        let path = clean(&self.path);
+        match &self.bind {
+            None => self.make(&root, &path)?,
+            Some(host) => self.bind(&root, &path, host)?,
+        }
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+impl RootDevice {
+    fn file_type(&self) -> FileType {
+        match self.kind {
+            DeviceType::B => FileType::BlockDevice,
+            DeviceType::P => FileType::Fifo,
+            DeviceType::A | DeviceType::C | DeviceType::U => FileType::CharacterDevice,
+        }
+    }
+
+    fn make(&self, root: &Root, path: &Path) -> Result<(), EffectError> {
+        let (parent, name) = root.parent(path)?;
+        let number = rustix::fs::makedev(self.major, self.minor);
+        match make(parent.as_fd(), name, self.file_type(), self.mode, number) {
+            Ok(()) => {
+                let (uid, gid) = self.owner;
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                chownat(&parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags).map_err(|errno| {
+                    EffectError::call(format!("fchownat(\"{}\", {uid}, {gid})", path.display()), errno)
+                })
+            }
+            Err(error) if error.errno == Some(Errno::EXIST.raw_os_error()) => {
+                self.check(&open_node(&parent, name, path)?, path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn bind(&self, root: &Root, path: &Path, host: &Path) -> Result<(), EffectError> {
+        let source = open_source(host)?;
+        self.check(&source, host)?;
+        let target = root.mountpoint(path, false)?;
+        bind_on(self.api, &source, Bind::One, &target, path)
+    }
+
+    /// A node of the image's under this name must be the device, not a symlink to something of the host's.
+    fn check(&self, node: &OwnedFd, path: &Path) -> Result<(), EffectError> {
+        if is_device(node, self.file_type(), self.major, self.minor)? {
+            return Ok(());
+        }
+        Err(EffectError::new(format!(
+            "{} is there and is not the device {}:{}",
+            path.display(),
+            self.major,
+            self.minor
+        ))
+        .help("mount a tmpfs on /dev, or remove the file from the image"))
+    }
+}
+
+fn open_node(parent: &OwnedFd, name: &Path, path: &Path) -> Result<OwnedFd, EffectError> {
+    openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, rustix::fs::Mode::empty()).map_err(
+        |errno| {
+            let target = readlinkat(parent, name, Vec::new()).ok();
+            EffectError::call(format!("open(\"{}\", O_PATH, {target:?})", path.display()), errno)
+        },
+    )
+}

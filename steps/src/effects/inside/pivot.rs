@@ -1,0 +1,58 @@
+//! The change of root.
+
+use super::root::{ROOT, Root, open_host};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{chdir, fchdir, pivot_root};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+/// Makes the prepared root the process's own, and lets go of the host's.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootPivot {}
+
+impl EffectDef for RootPivot {
+    const KIND: &'static str = "root.pivot";
+
+    fn examples(_scratch: &Path) -> Vec<Self> {
+        vec![Self {}]
+    }
+
+    fn class(&self) -> Class {
+        Class::Scoped
+    }
+
+    fn describe(&self) -> String {
+        "change to the new root and detach the host's".to_owned()
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let call = |name: &str| {
+            let name = name.to_owned();
+            move |errno: Errno| EffectError::call(name, errno)
+        };
+        fchdir(Root::of(cx)?.fd()).map_err(call("fchdir(the new root)"))?;
+        pivot_root(c".", c".").map_err(|errno| {
+            EffectError::call("pivot_root(\".\", \".\")", errno).help(match errno {
+                Errno::INVAL => "the host's root is an initramfs, which cannot be exchanged, or the mount around the new root is shared",
+                Errno::BUSY => "the new root is the old one",
+                Errno::PERM => "it needs CAP_SYS_ADMIN in the mount namespace's user namespace",
+                _ => "the root cannot be changed",
+            })
+        })?;
+        // The old root now lies on the new one. Unmounted while it still passes events on, it would be unmounted on the host too.
+        mount_change(c".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+            .map_err(call("mount(\".\", MS_REC | MS_SLAVE)"))?;
+        unmount(c".", UnmountFlags::DETACH).map_err(call("umount2(\".\", MNT_DETACH)"))?;
+        chdir(c"/").map_err(call("chdir(\"/\")"))?;
+        cx.fds.put(ROOT, open_host(Path::new("/"))?);
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}

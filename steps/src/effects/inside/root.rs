@@ -1,0 +1,171 @@
+//! The container's root, as a descriptor, and paths in it.
+
+use lifecycle_engine::effect::{Cx, Fds};
+use lifecycle_engine::error::EffectError;
+use pathrs::RootRef;
+use pathrs::error::{Error, ErrorKind};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, openat};
+use rustix::io::Errno;
+use std::fs::Permissions;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+/// Under which name the effects of one process keep the root's descriptor.
+pub(crate) const ROOT: &str = "rootfs";
+
+/// The container's root.
+pub(crate) struct Root<'a> {
+    fd: BorrowedFd<'a>,
+}
+
+impl<'a> Root<'a> {
+    /// The one that an effect before this one has made.
+    pub(crate) fn of(cx: &'a Cx) -> Result<Self, EffectError> {
+        Self::in_fds(cx.fds)
+    }
+
+    fn in_fds(fds: &'a Fds) -> Result<Self, EffectError> {
+        fds.get(ROOT).map(|fd| Self { fd }).ok_or_else(|| {
+            EffectError::new("there is no root file system yet")
+                .help("give rootfs.mount a `root`, or put rootfs.overlay before it")
+        })
+    }
+
+    /// The directory itself.
+    pub(crate) fn fd(&self) -> BorrowedFd<'a> {
+        self.fd
+    }
+
+    fn inner(&self) -> RootRef<'a> {
+        RootRef::from_fd(self.fd)
+    }
+
+    /// What the path leads to, symlinks followed as the container would; `None` if there is nothing.
+    pub(crate) fn find(&self, path: &Path) -> Result<Option<OwnedFd>, EffectError> {
+        optional(self.inner().resolve(path), path)
+    }
+
+    /// What is at the path, a symlink at its end not followed; `None` if there is nothing.
+    pub(crate) fn find_nofollow(&self, path: &Path) -> Result<Option<OwnedFd>, EffectError> {
+        optional(self.inner().resolve_nofollow(path), path)
+    }
+
+    /// The directory at the path; it and those on the way are made where they are missing.
+    pub(crate) fn directory(&self, path: &Path, mode: u32) -> Result<OwnedFd, EffectError> {
+        let made = self.inner().mkdir_all(path, &Permissions::from_mode(mode));
+        made.map(OwnedFd::from).map_err(|error| failed("mkdir -p", path, &error))
+    }
+
+    /// The directory around the path, made where it is missing, and the path's last part.
+    pub(crate) fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p Path), EffectError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(EffectError::new(format!("\"{}\" does not end in a name", path.display())));
+        };
+        Ok((self.directory(parent, 0o755)?, Path::new(name)))
+    }
+
+    /// Where something can be mounted: a directory, or for the mount of a file an empty file; made where it is missing.
+    pub(crate) fn mountpoint(&self, path: &Path, directory: bool) -> Result<OwnedFd, EffectError> {
+        if directory {
+            return self.directory(path, 0o755);
+        }
+        if let Some(found) = self.find(path)? {
+            return Ok(found);
+        }
+        let (parent, name) = self.parent(path)?;
+        // Neither a symlink without a target nor something that has come meanwhile is taken for the mountpoint.
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&parent, name, flags | OFlags::WRONLY, Mode::from_raw_mode(0o644)).map_err(|errno| {
+            EffectError::call(format!("openat(\"{}\", O_CREAT | O_EXCL)", path.display()), errno).help(match errno {
+                Errno::EXIST => "the image has a symlink there that leads nowhere",
+                Errno::ROFS => "the mountpoint is missing in a read-only root; add it to the image",
+                _ => "the mountpoint cannot be made",
+            })
+        })
+    }
+}
+
+fn optional(answer: Result<pathrs::Handle, Error>, path: &Path) -> Result<Option<OwnedFd>, EffectError> {
+    match answer {
+        Ok(handle) => Ok(Some(handle.into())),
+        Err(error) if errno_of(&error) == Some(Errno::NOENT) => Ok(None),
+        Err(error) => Err(failed("resolve", path, &error)),
+    }
+}
+
+fn errno_of(error: &Error) -> Option<Errno> {
+    match error.kind() {
+        ErrorKind::OsError(errno) => errno.map(Errno::from_raw_os_error),
+        _ => None,
+    }
+}
+
+/// A path in the root that cannot be reached or made.
+pub(crate) fn failed(what: &str, path: &Path, error: &Error) -> EffectError {
+    let what = format!("{what} \"{}\" in the container's root", path.display());
+    let Some(errno) = errno_of(error) else {
+        return EffectError::new(format!("{what}: {error}"))
+            .help("the image, or somebody with access to it, bends this path while it is used");
+    };
+    EffectError::call(what, errno).help(match errno {
+        Errno::NOTDIR | Errno::EXIST => "a part of the path is not a directory in the image",
+        Errno::LOOP => "the image has a loop of symlinks there",
+        Errno::NOENT => "a symlink on the way leads nowhere in the image",
+        Errno::ROFS => "the directory is missing in a read-only root; add it to the image",
+        Errno::ACCESS | Errno::PERM => "the container's root user may not write there: who owns the root file system?",
+        _ => "the path cannot be used",
+    })
+}
+
+/// Whether it is a directory.
+pub(crate) fn is_directory(fd: impl AsFd) -> Result<bool, EffectError> {
+    let stat = fstat(fd).map_err(|errno| EffectError::call("fstat", errno))?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// linux/magic.h.
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// Whether it is in a proc file system.
+pub(crate) fn is_in_proc(fd: impl AsFd) -> Result<bool, EffectError> {
+    fstatfs(fd).map(|stat| stat.f_type == PROC_SUPER_MAGIC).map_err(|errno| EffectError::call("fstatfs", errno))
+}
+
+/// The null device, and nothing that pretends to be it (CVE-2025-31133): character device 1:3, by descriptor.
+pub(crate) fn is_null_device(fd: impl AsFd) -> Result<bool, EffectError> {
+    is_device(fd, FileType::CharacterDevice, 1, 3)
+}
+
+/// Whether it is this device.
+pub(crate) fn is_device(fd: impl AsFd, kind: FileType, major: u32, minor: u32) -> Result<bool, EffectError> {
+    let stat = fstat(fd).map_err(|errno| EffectError::call("fstat", errno))?;
+    let same_number = stat.st_rdev == rustix::fs::makedev(major, minor);
+    Ok(FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || same_number))
+}
+
+/// The path without `.`, `..` and doubled separators, from `/` on. For comparisons while planning; never to open anything.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}
+
+/// Opens a directory of the host as the root.
+pub(crate) fn open_host(path: &Path) -> Result<OwnedFd, EffectError> {
+    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        EffectError::call(format!("open(\"{}\", O_DIRECTORY)", path.display()), errno).help(match errno {
+            Errno::NOENT => "the root file system does not exist; unpack the image there",
+            Errno::ACCESS => "the container's user namespace may not look there; open the directories on the way (o+x)",
+            _ => "the root file system cannot be opened",
+        })
+    })
+}

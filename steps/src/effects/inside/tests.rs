@@ -1,0 +1,317 @@
+//! In a mount namespace of their own, on a root that the test makes; what matters is asserted on the host's files.
+
+use super::root::ROOT;
+use super::*;
+use crate::effects::testing::{Bench, in_child, in_mount_namespace};
+use crate::mounts::{Api, Propagation};
+use crate::spec::DeviceType;
+use lifecycle_engine::effect::EffectDef;
+use lifecycle_engine::types::{Mode, Size};
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// A root with `/dev`, `/proc` and `/etc` on the disk, bound; and a directory beside it that stands for the host.
+fn with_root(api: Api, prepare: impl FnOnce(&Path), body: impl FnOnce(&mut Bench, &Path)) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    for path in ["dev", "proc", "etc", "sys"] {
+        fs::create_dir_all(root.join(path)).unwrap();
+    }
+    fs::create_dir(dir.path().join("host")).unwrap();
+    prepare(&root);
+    in_mount_namespace(|| {
+        let mut bench = Bench::new(dir.path());
+        bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }).1.unwrap();
+        bench.apply(&RootBind { source: root.clone(), api }).1.unwrap();
+        body(&mut bench, &root);
+    });
+}
+
+fn mount(destination: &str, kind: Option<&str>, source: Option<&Path>, options: &[&str], api: Api) -> RootMount {
+    let mut mount = RootMount {
+        destination: destination.into(),
+        kind: kind.map(str::to_owned),
+        source: source.map(PathBuf::from),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+        api,
+        ..RootMount::default()
+    };
+    mount.normalise();
+    mount
+}
+
+const BOTH: [Api; 2] = [Api::Detached, Api::Classic];
+
+#[test]
+fn a_file_system_and_a_bind_are_mounted_by_either_way() {
+    for api in BOTH {
+        with_root(
+            api,
+            |root| fs::write(root.join("etc/passwd"), "image").unwrap(),
+            |bench, root| {
+                bench
+                    .apply(&mount("/made/here", Some("tmpfs"), Some(Path::new("tmpfs")), &["mode=711", "noexec"], api))
+                    .1
+                    .unwrap();
+                assert_eq!(fs::metadata(root.join("made/here")).unwrap().permissions().mode() & 0o7777, 0o711);
+                bench
+                    .apply(&mount("/etc/hostname", None, Some(Path::new("/proc/version")), &["bind", "ro"], api))
+                    .1
+                    .unwrap();
+                assert!(fs::read_to_string(root.join("etc/hostname")).unwrap().starts_with("Linux"));
+                bench.apply(&mount("/etc", Some("tmpfs"), None, &["tmpcopyup", "ro"], api)).1.unwrap();
+                assert_eq!(fs::read_to_string(root.join("etc/passwd")).unwrap(), "image");
+                let error = fs::write(root.join("etc/new"), "").unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+            },
+        );
+    }
+}
+
+#[test]
+fn read_only_binds_can_be_recursive() {
+    with_root(
+        Api::Detached,
+        |_| {},
+        |bench, root| {
+            let host = root.parent().unwrap().join("host");
+            fs::create_dir(host.join("below")).unwrap();
+            rustix::mount::mount("tmpfs", host.join("below"), "tmpfs", rustix::mount::MountFlags::empty(), None)
+                .unwrap();
+            bench.apply(&mount("/one", None, Some(&host), &["rbind", "ro"], Api::Detached)).1.unwrap();
+            bench.apply(&mount("/all", None, Some(&host), &["rbind", "rro"], Api::Detached)).1.unwrap();
+            fs::write(root.join("one/below/file"), "").unwrap();
+            fs::write(root.join("all/below/other"), "").unwrap_err();
+            fs::write(root.join("one/file"), "").unwrap_err();
+        },
+    );
+}
+
+#[test]
+fn a_symlink_in_the_image_does_not_lead_to_the_host() {
+    for api in BOTH {
+        let prepare = |root: &Path| {
+            let host = root.parent().unwrap().join("host");
+            symlink(&host, root.join("out")).unwrap();
+            symlink("../../../../../..", root.join("up")).unwrap();
+            symlink(&host, root.join("dev/shm")).unwrap();
+        };
+        with_root(api, prepare, |bench, root| {
+            let host = root.parent().unwrap().join("host");
+            for destination in ["/out", "/out/sub", "/up/tmp/x", "/dev/shm"] {
+                // The link's text is read from the root on: the directories that it names are made in the image.
+                let _ = bench.apply(&mount(destination, Some("tmpfs"), None, &[], api));
+                let _ =
+                    bench.apply(&RootDirectory { path: PathBuf::from(destination).join("made"), mode: Mode(0o755) });
+                let _ = bench.apply(&RootFile {
+                    path: PathBuf::from(destination).join("file"),
+                    content: "x".into(),
+                    mode: Mode(0o644),
+                });
+            }
+            assert_eq!(fs::read_dir(&host).unwrap().count(), 0, "something was made on the host");
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            assert!(
+                !mounts.contains(&format!(" {} ", host.display())),
+                "something was mounted on the host's directory"
+            );
+        });
+    }
+}
+
+#[test]
+fn an_image_cannot_replace_proc() {
+    for api in BOTH {
+        let prepare = |root: &Path| {
+            fs::remove_dir(root.join("proc")).unwrap();
+            fs::create_dir(root.join("fake")).unwrap();
+            symlink("/fake", root.join("proc")).unwrap();
+            symlink("/etc", root.join("sysfake")).unwrap();
+        };
+        with_root(api, prepare, |bench, root| {
+            let error = bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], api)).1.unwrap_err();
+            assert!(error.what.contains("/proc in the image is not a directory"), "{error}");
+            assert_eq!(fs::read_dir(root.join("fake")).unwrap().count(), 0);
+        });
+    }
+}
+
+#[test]
+fn a_volume_cannot_cover_what_the_runtime_writes_to() {
+    for api in BOTH {
+        with_root(
+            api,
+            |_| {},
+            |bench, root| {
+                bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], api)).1.unwrap();
+                let host = root.parent().unwrap().join("host");
+                for destination in ["/proc/self/attr", "/proc", "/proc/sys", "/etc/../proc/sys"] {
+                    let error = bench.apply(&mount(destination, None, Some(&host), &["bind"], api)).1.unwrap_err();
+                    assert!(error.what.contains("/proc"), "{error}");
+                }
+                bench.apply(&mount("/proc/uptime", None, Some(Path::new("/proc/version")), &["bind"], api)).1.unwrap();
+                assert!(fs::read_to_string(root.join("proc/uptime")).unwrap().starts_with("Linux"));
+            },
+        );
+    }
+}
+
+fn null(bind: Option<&str>, api: Api) -> RootDevice {
+    RootDevice {
+        path: "/dev/null".into(),
+        kind: DeviceType::C,
+        major: 1,
+        minor: 3,
+        mode: Mode(0o666),
+        owner: (0, 0),
+        bind: bind.map(PathBuf::from),
+        api,
+    }
+}
+
+#[test]
+fn devices_are_made_or_bound() {
+    for api in BOTH {
+        for bind in [None, Some("/dev/null")] {
+            with_root(
+                api,
+                |_| {},
+                |bench, root| {
+                    bench.apply(&null(bind, api)).1.unwrap();
+                    assert!(fs::metadata(root.join("dev/null")).unwrap().file_type().is_char_device());
+                    fs::write(root.join("dev/null"), "swallowed").unwrap();
+                    bench.apply(&RootSymlink { path: "/dev/fd".into(), target: "/proc/self/fd".into() }).1.unwrap();
+                    assert_eq!(fs::read_link(root.join("dev/fd")).unwrap(), Path::new("/proc/self/fd"));
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn a_device_of_the_images_own_is_refused() {
+    let prepare = |root: &Path| {
+        let host = root.parent().unwrap().join("host/core_pattern");
+        fs::write(&host, "untouched").unwrap();
+        symlink(&host, root.join("dev/null")).unwrap();
+    };
+    with_root(Api::Detached, prepare, |bench, root| {
+        let error = bench.apply(&null(None, Api::Detached)).1.unwrap_err();
+        assert!(error.what.contains("is not the device 1:3"), "{error}");
+        fs::write(root.join("etc/secret"), "secret").unwrap();
+        let error = bench.apply(&MaskPath { path: "/etc/secret".into(), api: Api::Detached }).1.unwrap_err();
+        assert!(error.what.contains("/dev/null"), "{error}");
+        assert_eq!(fs::read_to_string(root.parent().unwrap().join("host/core_pattern")).unwrap(), "untouched");
+    });
+}
+
+#[test]
+fn the_root_changes_and_the_hosts_is_gone() {
+    for api in BOTH {
+        let prepare = |root: &Path| {
+            fs::write(root.join("etc/secret"), "secret").unwrap();
+            fs::create_dir_all(root.join("etc/hidden/deep")).unwrap();
+            fs::create_dir(root.join("etc/fixed")).unwrap();
+        };
+        with_root(api, prepare, |bench, root| {
+            bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], api)).1.unwrap();
+            bench.apply(&mount("/dev", Some("tmpfs"), None, &["mode=755"], api)).1.unwrap();
+            bench.apply(&null(None, api)).1.unwrap();
+            bench.apply(&RootPivot {}).1.unwrap();
+            assert!(!root.exists(), "the host's files can still be reached");
+            assert_eq!(fs::read_to_string("/etc/secret").unwrap(), "secret");
+            let lines = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+            assert_eq!(lines, 3, "only the root, /proc and /dev are left");
+            for path in ["/etc/secret", "/etc/hidden", "/not/there"] {
+                bench.apply(&MaskPath { path: path.into(), api }).1.unwrap();
+            }
+            bench.apply(&ReadonlyPath { path: "/etc/fixed".into(), api }).1.unwrap();
+            bench.apply(&ReadonlyPath { path: "/not/there".into(), api }).1.unwrap();
+            assert_eq!(fs::read_to_string("/etc/secret").unwrap(), "");
+            assert_eq!(fs::read_dir("/etc/hidden").unwrap().count(), 0);
+            fs::write("/etc/hidden/x", "").unwrap_err();
+            fs::write("/etc/fixed/x", "").unwrap_err();
+            fs::write("/etc/open", "").unwrap();
+            bench.apply(&RootReadonly { api }).1.unwrap();
+            fs::write("/etc/open", "").unwrap_err();
+            fs::write("/dev/open", "").unwrap();
+        });
+    }
+}
+
+#[test]
+fn cgroups_are_seen_from_the_containers_own_on() {
+    for effect in RootCgroup::examples(Path::new("/")) {
+        if effect.v1.is_empty() && effect.v2.is_none() {
+            continue;
+        }
+        with_root(
+            effect.api,
+            |_| {},
+            |bench, root| {
+                bench.apply(&effect).1.unwrap();
+                let top = root.join("sys/fs/cgroup");
+                match effect.v1.iter().find(|hierarchy| hierarchy.controllers == ["pids"]) {
+                    Some(_) => assert!(top.join("pids/tasks").is_file()),
+                    None => assert!(top.join("cgroup.procs").is_file()),
+                }
+                fs::create_dir(top.join("new")).unwrap_err();
+            },
+        );
+    }
+}
+
+fn overlay(scratch: &Path, layout: Layout, user_namespace: bool) -> RootOverlay {
+    RootOverlay { scratch: scratch.to_owned(), layout, user_namespace, size: Size(16 << 20), mode: Mode(0o755) }
+}
+
+/// Applies every layout, writes into it, and finds nothing on the host.
+#[test]
+fn an_overlay_of_the_host_keeps_changes_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let probe_file = Path::new("etc/lifecycle-overlay-test");
+    let directories = vec![Entry::Overlay("etc".into()), Entry::Bind("usr".into()), Entry::Empty("tmp".into())];
+    for layout in [Layout::Whole, Layout::Directories(directories), Layout::ReadOnly] {
+        in_mount_namespace(|| {
+            let mut bench = Bench::new(dir.path());
+            bench.apply(&overlay(dir.path(), layout.clone(), false)).1.unwrap();
+            bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], Api::Detached)).1.unwrap();
+            bench.apply(&RootPivot {}).1.unwrap();
+            assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
+            assert!(Path::new("/usr/bin").is_dir());
+            let written = fs::write(Path::new("/").join(probe_file), "x");
+            assert_eq!(written.is_ok(), layout != Layout::ReadOnly);
+            if layout != Layout::Whole {
+                fs::write("/usr/lifecycle-overlay-test", "x").unwrap_err();
+            }
+        });
+        assert!(!Path::new("/").join(probe_file).exists(), "{layout:?} wrote to the host");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{layout:?} left something in the scratch directory");
+    }
+}
+
+#[test]
+fn what_works_as_root_and_in_a_user_namespace_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    in_mount_namespace(|| assert_eq!(probe(dir.path(), false), Layout::Whole));
+    in_child(|| {
+        use nix::sched::CloneFlags;
+        nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).unwrap();
+        fs::write("/proc/self/setgroups", "deny").unwrap();
+        fs::write("/proc/self/uid_map", "0 0 1").unwrap();
+        fs::write("/proc/self/gid_map", "0 0 1").unwrap();
+        let layout = probe(Path::new("/tmp"), true);
+        assert_ne!(layout, Layout::Whole);
+        let mut bench = Bench::new(Path::new("/tmp"));
+        bench.apply(&overlay(Path::new("/tmp"), layout.clone(), true)).1.unwrap();
+        assert!(bench.fds.get(ROOT).is_some());
+        bench.apply(&RootPivot {}).1.unwrap();
+        assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
+        if let Layout::Directories(entries) = &layout {
+            assert!(entries.iter().any(|entry| matches!(entry, Entry::Overlay(name) if name == "etc")), "{layout:?}");
+            fs::write("/etc/lifecycle-overlay-test", "x").unwrap();
+        }
+    });
+    assert!(!Path::new("/etc/lifecycle-overlay-test").exists());
+}
