@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use lifecycle_engine::compile::{self, Library};
 use lifecycle_engine::diag::{Diagnostics, FileId};
-use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::events::Silent;
 use lifecycle_engine::facts::{Facts, Recorded};
-use lifecycle_engine::planning::{self, Request};
+use lifecycle_engine::planning::{self, Given, Target};
 use lifecycle_engine::run::{RunOptions, run};
 use lifecycle_engine::step::{Example, Planning, Registry, Step, StepKind};
 use lifecycle_steps::spawn::identity;
@@ -100,9 +99,10 @@ fn measure(text: &str, root: &std::path::Path) -> Cost {
     let graph = compile::text("bench.yaml", text, &registry, Library::default()).unwrap_or_else(|r| panic!("{r:?}"));
     let compile = start.elapsed().saturating_sub(parse);
     let start = Instant::now();
-    let names = RunNames { root: root.to_owned(), id: "bench".into() };
     let mut facts = Facts::fixed(Recorded::default());
-    let program = planning::plan(&graph, &mut facts, &Request::named(names)).unwrap_or_else(|r| panic!("{r:?}"));
+    let bound = planning::bind(&graph, Given::default()).unwrap_or_else(|r| panic!("{r:?}"));
+    let target = Target { root: root.to_owned(), id: "bench".into(), opened: serde_json::Value::Null };
+    let program = planning::program(&graph, &bound, &mut facts, target).unwrap_or_else(|r| panic!("{r:?}"));
     let plan = start.elapsed();
     let held = resident().saturating_sub(before);
     let engine = identity::identify(rustix::process::getpid()).unwrap_or_else(|e| panic!("{e}"));

@@ -8,8 +8,6 @@ mod file;
 pub mod idmap;
 pub mod address;
 pub mod command;
-mod directory;
-mod file;
 pub mod hook;
 pub mod link;
 pub mod inside;
@@ -54,6 +52,3 @@ fn owns(cx: &Cx, namespace: &str, what: &str) -> Result<(), EffectError> {
 fn example_process() -> Handle<Process> {
     Handle::new(HandleRef { step: "init".into(), effect: 0, field: "".into() })
 }
-pub mod command;
-pub mod hook;
-pub mod probe;

@@ -2,7 +2,7 @@
 
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
-use crate::{command, effects, hooks, net, probe};
+use crate::{command, effects, hooks, net, probe, run};
 
 /// Every kind of step and effect that this program knows. Journals of older versions name effects by kind: a kind's name is never reused.
 pub fn registry() -> Registry {
@@ -19,6 +19,7 @@ pub fn registry() -> Registry {
             StepKind::of::<probe::Command>(),
             StepKind::of::<probe::Http>(),
             StepKind::of::<probe::Tcp>(),
+            StepKind::of::<run::Undo>(),
         ],
         [
             // Effects: EffectKind::of::<effects::subject::Effect>(), sorted by kind.
@@ -33,6 +34,7 @@ pub fn registry() -> Registry {
             EffectKind::of::<effects::probe::ProbeHttp>(),
             EffectKind::of::<effects::probe::ProbeTcp>(),
             EffectKind::of::<effects::route::RouteAdd>(),
+            EffectKind::of::<run::UndoRun>(),
         ],
     )
 }

@@ -275,6 +275,12 @@ fn checked(param: &Param, arg: &Arg, file: FileId, found: &mut Diagnostics) -> O
 }
 
 impl Bound {
+    /// The values in the order of the plan's parameters, as they were bound; sensitive ones are marked.
+    #[must_use]
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
     /// The value of a parameter, as it was bound; sensitive ones are marked.
     #[must_use]
     pub fn value(&self, index: usize) -> Option<&Value> {
