@@ -1,0 +1,7 @@
+//! `cargo +nightly fuzz run plan`
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|text: &str| bodies::plan(text));

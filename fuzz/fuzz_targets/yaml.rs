@@ -1,0 +1,7 @@
+//! `cargo +nightly fuzz run yaml`
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|text: &str| bodies::yaml(text));
