@@ -153,12 +153,11 @@ fn input(kind: &StepKind, definitions: &mut Map<String, Value>) -> Value {
 fn redirect(schema: &mut Value, renamed: &Map<String, Value>) {
     match schema {
         Value::Object(map) => {
-            if let Some(Value::String(target)) = map.get_mut("$ref") {
-                if let Some(name) =
+            if let Some(Value::String(target)) = map.get_mut("$ref")
+                && let Some(name) =
                     target.strip_prefix("#/$defs/").and_then(|name| renamed.get(name)).and_then(Value::as_str)
-                {
-                    *target = format!("#/$defs/{name}");
-                }
+            {
+                *target = format!("#/$defs/{name}");
             }
             map.values_mut().for_each(|value| redirect(value, renamed));
         }

@@ -1,4 +1,5 @@
 //! The parsers on random input: what the fuzz targets assert, and a second opinion on YAML.
+#![expect(clippy::unwrap_used, reason = "this is all test code, functions outside of tests included")]
 
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
@@ -153,17 +154,16 @@ impl Document {
 
     fn flow(&self, out: &mut String) {
         match self {
-            Self::Bare(_, text) => out.push_str(text),
-            Self::Text(text, Style::Plain) => out.push_str(text),
+            Self::Bare(_, text) | Self::Text(text, Style::Plain) => out.push_str(text),
             Self::Text(text, Style::Single) => write!(out, "'{}'", text.replace('\'', "''")).unwrap(),
             // JSON's escapes are YAML's.
             Self::Text(text, Style::Double | Style::Literal) => out.push_str(&json!(text).to_string()),
             Self::List(items, _) => {
                 out.push('[');
-                items.iter().for_each(|item| {
+                for item in items {
                     item.flow(out);
                     out.push_str(", ");
-                });
+                }
                 out.push(']');
             }
             Self::Map(entries, _) => {

@@ -52,16 +52,16 @@ impl Checker<'_, '_> {
     fn comparable(&mut self, a: &Written, x: &Type, x_literal: bool, b: &Written, y: &Type, y_literal: bool) {
         let (x, y) = (bare(x), bare(y));
         for (word, literal, other) in [(a, x_literal, y), (b, y_literal, x)] {
-            if let (ConditionKind::Str(text), true, Type::Enum(words)) = (&word.kind, literal, other) {
-                if !words.iter().any(|known| **known == **text) {
-                    let help = did_you_mean(text, words.iter().map(String::as_str)).map_or_else(
-                        || format!("one of {}", listed(words.iter().map(String::as_str))),
-                        |near| format!("did you mean '{near}'?"),
-                    );
-                    let message = format!("it is never '{text}'");
-                    self.report(Diagnostic::new("never-equal", self.names.place(word.span), message).help(help));
-                    return;
-                }
+            if let (ConditionKind::Str(text), true, Type::Enum(words)) = (&word.kind, literal, other)
+                && !words.iter().any(|known| **known == **text)
+            {
+                let help = did_you_mean(text, words.iter().map(String::as_str)).map_or_else(
+                    || format!("one of {}", listed(words.iter().map(String::as_str))),
+                    |near| format!("did you mean '{near}'?"),
+                );
+                let message = format!("it is never '{text}'");
+                self.report(Diagnostic::new("never-equal", self.names.place(word.span), message).help(help));
+                return;
             }
         }
         let any = matches!(x, Type::Any | Type::Handle(_)) || matches!(y, Type::Any | Type::Handle(_));

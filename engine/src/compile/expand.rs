@@ -48,15 +48,14 @@ pub(super) fn sites(graph: &mut Graph<'_>, found: &mut Diagnostics) {
         let scope = graph.items[item as usize].scope;
         let maker =
             leaf_of(graph, scope, reference).filter(|leaf| graph.kind(*leaf).is_some_and(|kind| kind.makes_site));
-        match maker {
-            Some(maker) => graph.items[item as usize].site = maker,
-            None => {
-                let place = Place::new(graph.unit(scope).file, *span);
-                found.push(
-                    Diagnostic::new("site", place, "this does not lead to a step that makes a process")
-                        .help("`site` is a reference to such a step, or to a parameter or output that is one"),
-                );
-            }
+        if let Some(maker) = maker {
+            graph.items[item as usize].site = maker;
+        } else {
+            let place = Place::new(graph.unit(scope).file, *span);
+            found.push(
+                Diagnostic::new("site", place, "this does not lead to a step that makes a process")
+                    .help("`site` is a reference to such a step, or to a parameter or output that is one"),
+            );
         }
     }
     for scope in 1..graph.scopes.len() as u32 {

@@ -23,6 +23,11 @@ pub(super) struct Loaded {
     pub(super) opens: Option<u32>,
 }
 
+/// Whether a word looks like the name of a file rather than of a plan.
+pub(super) fn is_yaml(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
 /// What tells plans apart: a name, or a file's path without links.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
@@ -150,8 +155,7 @@ impl<'a> Loader<'a> {
             }
             let names = || self.library.plans.iter().map(|(name, _)| *name);
             let near = did_you_mean(name, names()).map(|near| format!("did you mean `{near}`?"));
-            let file = (name.ends_with(".yaml") || name.ends_with(".yml"))
-                .then(|| format!("for a file write its path: `{PREFIX}./{name}`"));
+            let file = is_yaml(name).then(|| format!("for a file write its path: `{PREFIX}./{name}`"));
             let known = format!(
                 "built in are {}; a file is named by its path, such as `{PREFIX}./{name}.yaml`",
                 listed(names())

@@ -15,8 +15,10 @@ mod expand;
 mod load;
 mod names;
 mod order;
+mod rules;
 mod unit;
 mod value;
+mod with;
 mod words;
 
 #[cfg(test)]

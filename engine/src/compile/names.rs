@@ -96,16 +96,17 @@ impl Names<'_> {
         let (target, ty, taken) = match &*reference.root {
             "params" => self.param(reference)?,
             "each" => self.each(reference, here)?,
-            "run" => match self.run {
-                Some(outputs) => (Target::Run, outputs.clone(), 0),
-                None => {
+            "run" => {
+                if let Some(outputs) = self.run {
+                    (Target::Run, outputs.clone(), 0)
+                } else {
                     let diagnostic =
                         self.wrong(reference.root_span, "`run` is nothing here: the plan opens no run".to_owned());
                     return Err(
                         diagnostic.help("`opens` names the run whose outputs `run` gives; parameters are `params`")
                     );
                 }
-            },
+            }
             id => match self.ids.get(id) {
                 Some(index) => (Target::Step(*index), self.step(*index, here), 0),
                 None => return Err(self.unknown_step(reference)),
@@ -122,24 +123,17 @@ impl Names<'_> {
         else {
             return Err(self
                 .wrong(reference.span, "`params` is not a value; a parameter is `params.NAME`".to_owned())
-                .help(self.known("parameters", names())));
+                .help(known("parameters", names())));
         };
-        match self.params.iter().position(|param| param.name == *name) {
-            Some(index) => {
-                self.used[index].set(true);
-                Ok((Target::Param(index as u32), self.params[index].ty.clone(), 1))
-            }
-            None => {
-                self.meant(did_you_mean(name, names()));
-                let help = did_you_mean(name, names())
-                    .map_or_else(|| self.known("parameters", names()), |near| format!("did you mean `params.{near}`?"));
-                Err(Diagnostic::new(
-                    "unknown-parameter",
-                    self.place(*span),
-                    format!("the plan has no parameter `{name}`"),
-                )
+        if let Some(index) = self.params.iter().position(|param| param.name == *name) {
+            self.used[index].set(true);
+            Ok((Target::Param(index as u32), self.params[index].ty.clone(), 1))
+        } else {
+            self.meant(did_you_mean(name, names()));
+            let help = did_you_mean(name, names())
+                .map_or_else(|| known("parameters", names()), |near| format!("did you mean `params.{near}`?"));
+            Err(Diagnostic::new("unknown-parameter", self.place(*span), format!("the plan has no parameter `{name}`"))
                 .help(help))
-            }
         }
     }
 
@@ -209,7 +203,7 @@ impl Names<'_> {
             (Type::Map(value), SegmentKind::Field(_) | SegmentKind::Key(_)) => Ok(value.as_ref().clone().nullable()),
             (Type::List(item), SegmentKind::Index(_)) => Ok(item.as_ref().clone()),
             _ => {
-                let before = self.upto(reference, segment.span);
+                let before = upto(reference, segment.span);
                 let (message, help) = match (ty, &segment.kind) {
                     (Type::List(_), _) => (
                         format!("`{before}` is a list, and has no fields"),
@@ -238,7 +232,7 @@ impl Names<'_> {
         span: Span,
     ) -> Diagnostic {
         let names = || structure.fields.iter().map(|field| field.name.as_str());
-        let before = self.upto(reference, span);
+        let before = upto(reference, span);
         let help = did_you_mean(name, names()).map(|near| format!("did you mean `{before}.{near}`?"));
         let message = if structure.fields.is_empty() {
             format!("`{before}` has no outputs")
@@ -246,7 +240,7 @@ impl Names<'_> {
             format!("`{before}` has no field `{name}`")
         };
         Diagnostic::new("unknown-field", self.place(span), message)
-            .help(help.unwrap_or_else(|| self.known("fields", names())))
+            .help(help.unwrap_or_else(|| known("fields", names())))
     }
 
     fn unknown_step(&self, reference: &expr::Reference) -> Diagnostic {
@@ -260,7 +254,7 @@ impl Names<'_> {
         } else {
             let mut ids: Vec<&str> = self.ids.keys().copied().collect();
             ids.sort_unstable();
-            self.known("steps", ids)
+            known("steps", ids)
         };
         Diagnostic::new("unknown-step", self.place(reference.root_span), format!("the plan has no step `{id}`"))
             .help(help)
@@ -273,18 +267,6 @@ impl Names<'_> {
         }
     }
 
-    fn known<'n>(&self, what: &str, names: impl IntoIterator<Item = &'n str>) -> String {
-        let names = listed(names);
-        if names.is_empty() { format!("the plan has no {what}") } else { format!("{what} are {names}") }
-    }
-
-    /// The part of a reference before a segment, as text.
-    #[expect(clippy::unused_self, reason = "reads as the other messages do")]
-    fn upto(&self, reference: &expr::Reference, segment: Span) -> String {
-        let path = reference.path.iter().take_while(|s| s.span != segment).cloned().collect();
-        expr::Reference { path, ..reference.clone() }.to_string()
-    }
-
     fn wrong(&self, span: Span, message: String) -> Diagnostic {
         Diagnostic::new("wrong-reference", self.place(span), message)
     }
@@ -292,4 +274,16 @@ impl Names<'_> {
     pub(super) fn place(&self, span: Span) -> Place {
         Place::new(self.file, span)
     }
+}
+
+/// The part of a reference before a segment, as text.
+fn upto(reference: &expr::Reference, segment: Span) -> String {
+    let path = reference.path.iter().take_while(|s| s.span != segment).cloned().collect();
+    expr::Reference { path, ..reference.clone() }.to_string()
+}
+
+/// The names that there are, as a sentence.
+fn known<'n>(what: &str, names: impl IntoIterator<Item = &'n str>) -> String {
+    let names = listed(names);
+    if names.is_empty() { format!("the plan has no {what}") } else { format!("{what} are {names}") }
 }

@@ -171,7 +171,9 @@ pub(super) fn refuse_cycles(graph: &Graph<'_>, found: &mut Diagnostics) -> bool 
                 left[item as usize] = false;
                 continue;
             };
-            cycle.iter().for_each(|edge| left[edge.to as usize] = false);
+            for edge in &cycle {
+                left[edge.to as usize] = false;
+            }
             found.push(explain(graph, &cycle));
         }
     }

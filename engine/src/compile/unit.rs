@@ -4,15 +4,16 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::load::{Loaded, PREFIX};
+use super::load::{Loaded, PREFIX, is_yaml};
 use super::names::{Here, Names, Shape, conjuncts};
 use super::value::{Checker, article, holds_handle};
+use super::with::{with_kind, with_plan, with_unknown};
 use super::words::Words;
 use crate::diag::{Diagnostic, Diagnostics, FileId, Place, Span, did_you_mean, listed};
 use crate::expr;
-use crate::graph::{Extras, Field, Input, Opens, Output, Param, Step, Target, Unit, Uses};
+use crate::graph::{Extras, Input, Opens, Output, Param, Step, Unit, Uses};
 use crate::plan::{self, ArgKind, Plan};
-use crate::step::{Nature, Place as Where, Registry, StepKind};
+use crate::step::{Nature, Place as Where, Registry};
 use crate::types::{self, Struct, Type};
 
 /// Checks all plans. A plan comes after those that it uses, so their parameters and outputs are known.
@@ -57,7 +58,6 @@ fn check<'r>(
         );
     }
     unused(plan, &used, found);
-    drop(names);
     Unit {
         name: plan.name.value.as_ref().into(),
         about: plan.about.clone(),
@@ -134,7 +134,7 @@ fn what_it_uses<'r>(
     if let Some(kind) = registry.step(name) {
         return Uses::Kind(kind);
     }
-    let help = if name.contains('/') || name.ends_with(".yaml") {
+    let help = if name.contains('/') || is_yaml(name) {
         format!("to use a plan write `{PREFIX}{name}`")
     } else if let Some(near) = did_you_mean(name, registry.steps().map(|kind| kind.kind)) {
         format!("did you mean `{near}`?")
@@ -196,11 +196,11 @@ fn unused(plan: &Plan, used: &[Cell<bool>], found: &mut Diagnostics) {
 }
 
 /// What the checks of a plan's parts share.
-struct Checks<'c, 'p, 'r> {
-    plan: &'c Plan,
-    names: &'c Names<'p>,
+pub(super) struct Checks<'c, 'p, 'r> {
+    pub(super) plan: &'c Plan,
+    pub(super) names: &'c Names<'p>,
     units: &'c [Unit<'r>],
-    uses: &'c [Uses<'r>],
+    pub(super) uses: &'c [Uses<'r>],
 }
 
 impl<'r> Checks<'_, '_, 'r> {
@@ -321,173 +321,6 @@ impl<'r> Checks<'_, '_, 'r> {
         index
     }
 
-    fn extras(
-        &self,
-        step: &plan::Step,
-        written: &plan::Extras,
-        here: &Here<'_>,
-        uses: Uses<'_>,
-        found: &mut Diagnostics,
-    ) -> Extras {
-        let mut later = None;
-        // The condition itself is decided before anything that it says can be relied on.
-        let here = Here { conditions: &[], ..*here };
-        let condition = written.condition.as_ref().map(|condition| {
-            let mut checker = Checker { names: self.names, here, pure: false, found };
-            let (condition, handle) = checker.condition(&condition.value);
-            later = handle;
-            condition
-        });
-        let site = written.site.as_ref().and_then(|arg| self.site(arg, found));
-        self.rules(step, written, later, uses, found);
-        Extras {
-            condition,
-            for_each: None,
-            timeout: written.timeout.as_ref().map(|at| at.value),
-            retries: written.retry.as_ref().map_or(0, |at| at.value.count),
-            backoff: written.retry.as_ref().map_or_else(Default::default, |at| at.value.backoff),
-            continue_on_error: written.continue_on_error.as_ref().is_some_and(|at| at.value),
-            site,
-        }
-    }
-
-    /// What cannot be combined.
-    fn rules(
-        &self,
-        step: &plan::Step,
-        written: &plan::Extras,
-        later: Option<Span>,
-        uses: Uses<'_>,
-        found: &mut Diagnostics,
-    ) {
-        let id = &step.id.value;
-        let mut refuse = |code, span, message: String, help: &str| {
-            found.push(Diagnostic::new(code, Place::new(self.plan.file, span), message).help(help));
-        };
-        let retry = written.retry.as_ref().map(|at| at.span);
-        let lenient = written.continue_on_error.as_ref().filter(|at| at.value).map(|at| at.span);
-        let timeout = written.timeout.as_ref().map(|at| at.span);
-        if let (Some(site), Uses::Kind(kind)) = (&written.site, uses) {
-            if kind.place == Where::Host {
-                let message = format!("`{}` happens on the host, never in a site", kind.kind);
-                refuse("site", site.span, message, "remove `site`");
-            }
-        }
-        if written.site.is_some() {
-            let help = "what runs in a site is one prepared program: make the step on the host retry, or the step that needs it";
-            retry.map(|span| {
-                refuse("site-retry", span, format!("`{id}` happens in a site, where nothing can be tried again"), help)
-            });
-            let help = "a step that fails in a site ends its process";
-            lenient.map(|span| {
-                refuse(
-                    "site-continue",
-                    span,
-                    format!("`{id}` happens in a site, where a failure cannot be passed over"),
-                    help,
-                )
-            });
-            let help =
-                "what runs in a site is decided before its process is made: use a parameter, or a step that reads";
-            later.map(|span| {
-                refuse("site-if", span, format!("`{id}` happens in a site, and its `if` is known only later"), help)
-            });
-        }
-        match uses {
-            Uses::Plan(_) => {
-                let help = "give it to the steps of that plan";
-                for (key, span) in [
-                    ("retry", retry),
-                    ("timeout", timeout),
-                    ("continue-on-error", lenient),
-                    ("site", written.site.as_ref().map(|arg| arg.span)),
-                ] {
-                    span.map(|span| {
-                        refuse("plan-step", span, format!("`{key}` is for a step, and `{id}` is a whole plan"), help)
-                    });
-                }
-            }
-            Uses::Kind(kind) if kind.nature == Nature::Pure => {
-                let help = "a step that only reads either knows or does not; another try would read the same";
-                for (key, span) in [("retry", retry), ("timeout", timeout), ("continue-on-error", lenient)] {
-                    span.map(|span| {
-                        refuse(
-                            "pure-step",
-                            span,
-                            format!("`{key}` is for what happens, and `{id}` runs while planning"),
-                            help,
-                        )
-                    });
-                }
-                let help = "what a step needs while planning comes from parameters and from other steps that only read";
-                later.map(|span| {
-                    refuse(
-                        "pure-handle",
-                        span,
-                        format!("`{id}` runs while planning, and its `if` is known only later"),
-                        help,
-                    )
-                });
-            }
-            _ => {}
-        }
-    }
-
-    fn site(&self, arg: &plan::Arg, found: &mut Diagnostics) -> Option<(crate::graph::Reference, Span)> {
-        let ArgKind::Text(expr::Template::Reference(written)) = &arg.kind else { return None };
-        let reference = match self.names.resolve(written, Here::default()) {
-            Ok((reference, _)) => reference,
-            Err(diagnostic) => {
-                found.push(diagnostic);
-                return None;
-            }
-        };
-        let wrong = match reference.target {
-            Target::Param(_) => false,
-            Target::Step(index) => match self.uses[index as usize] {
-                Uses::Kind(kind) => !kind.makes_site,
-                Uses::Plan(_) => reference.path.is_empty(),
-                Uses::Unknown => false,
-            },
-            _ => true,
-        };
-        if wrong {
-            let diagnostic = Diagnostic::new(
-                "site",
-                self.names.place(written.span),
-                format!("`{written}` is no step that makes a process"),
-            );
-            found.push(diagnostic.help_if(self.makers()));
-            return None;
-        }
-        Some((reference, written.span))
-    }
-
-    fn lacks_site(&self, step: &plan::Step, found: &mut Diagnostics) {
-        let message = format!("`{}` happens inside a process that another step makes", step.uses.value);
-        let help = self
-            .makers()
-            .unwrap_or_else(|| "the plan has no step that makes a process, such as `process.clone`".to_owned());
-        found.push(Diagnostic::new("site", Place::new(self.plan.file, step.uses.span), message).help(help));
-    }
-
-    fn makers(&self) -> Option<String> {
-        let makes = |uses: &Uses<'_>| matches!(uses, Uses::Kind(kind) if kind.makes_site);
-        let makers: Vec<&str> = self
-            .plan
-            .steps
-            .iter()
-            .zip(self.uses)
-            .filter(|(_, uses)| makes(uses))
-            .map(|(step, _)| &*step.id.value)
-            .collect();
-        match makers.as_slice() {
-            [] => None,
-            [one] => Some(format!("add `site: \"${{{one}}}\"`")),
-            many => Some(format!("`site` is one of {}", listed(many.iter().copied()))),
-        }
-    }
-
     fn outputs(&self, found: &mut Diagnostics) -> (Vec<Output>, Type) {
         let mut outputs = Vec::with_capacity(self.plan.outputs.len());
         let mut fields = Vec::with_capacity(self.plan.outputs.len());
@@ -567,90 +400,4 @@ impl<'r> Checks<'_, '_, 'r> {
 fn common(mut types: impl Iterator<Item = Type>) -> Type {
     let Some(first) = types.next() else { return Type::Any };
     if types.all(|ty| ty == first) { first } else { Type::Any }
-}
-
-fn with_kind(checker: &mut Checker<'_, '_>, step: &plan::Step, kind: &StepKind) -> Box<[Field]> {
-    let Type::Struct(structure) = kind.input() else {
-        return with_unknown(checker, step);
-    };
-    let of = format!("`{}`", kind.kind);
-    let mut with = Vec::with_capacity(step.with.len());
-    for (word, arg) in &step.with {
-        match structure.fields.iter().position(|field| *field.name == *word.value) {
-            Some(index) => {
-                let value = checker.value(arg, &structure.fields[index].ty, &word.value);
-                with.push(Field { index: index as u32, value, span: arg.span });
-            }
-            None => {
-                checker.unknown_field(
-                    &word.value,
-                    word.span,
-                    structure.fields.iter().map(|field| field.name.as_str()),
-                    &of,
-                );
-                // What it refers to is used nevertheless.
-                checker.value(arg, &Type::Any, &word.value);
-            }
-        }
-    }
-    let given = |field: &&types::Field| step.with.iter().all(|(word, _)| *word.value != *field.name);
-    let missing: Vec<&types::Field> =
-        structure.fields.iter().filter(|field| field.required && !field.ty.accepts_null()).filter(given).collect();
-    lacks(checker, step, &of, missing.iter().map(|field| (field.name.as_str(), &field.ty, field.about.as_str())));
-    with.into()
-}
-
-fn with_plan(checker: &mut Checker<'_, '_>, step: &plan::Step, unit: &Unit<'_>) -> Box<[Field]> {
-    let of = format!("the plan `{}`", unit.name);
-    let mut with = Vec::with_capacity(step.with.len());
-    for (word, arg) in &step.with {
-        match unit.params.iter().position(|param| param.name == word.value) {
-            Some(index) => {
-                let value = checker.value(arg, &unit.params[index].ty, &word.value);
-                with.push(Field { index: index as u32, value, span: arg.span });
-            }
-            None => {
-                let known = unit.params.iter().map(|param| &*param.name);
-                let help = did_you_mean(&word.value, known.clone()).map_or_else(
-                    || format!("its parameters are {}", listed(known)),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                let message = format!("{of} has no parameter `{}`", word.value);
-                checker
-                    .report(Diagnostic::new("unknown-parameter", checker.names.place(word.span), message).help(help));
-                checker.value(arg, &Type::Any, &word.value);
-            }
-        }
-    }
-    let given = |param: &&Param| step.with.iter().all(|(word, _)| word.value != param.name);
-    let missing: Vec<&Param> = unit.params.iter().filter(|param| param.required).filter(given).collect();
-    lacks(checker, step, &of, missing.iter().map(|param| (&*param.name, &param.ty, &*param.about)));
-    with.into()
-}
-
-/// Only what its references refer to can be checked.
-fn with_unknown(checker: &mut Checker<'_, '_>, step: &plan::Step) -> Box<[Field]> {
-    for (word, arg) in &step.with {
-        checker.value(arg, &Type::Any, &word.value);
-    }
-    Box::default()
-}
-
-fn lacks<'f>(
-    checker: &mut Checker<'_, '_>,
-    step: &plan::Step,
-    of: &str,
-    missing: impl Iterator<Item = (&'f str, &'f Type, &'f str)>,
-) {
-    let missing: Vec<_> = missing.collect();
-    if missing.is_empty() {
-        return;
-    }
-    let message = format!("{of} needs {}", listed(missing.iter().map(|(name, _, _)| *name)));
-    let described = |(name, ty, about): &(&str, &Type, &str)| {
-        let about = about.lines().next().unwrap_or_default();
-        if about.is_empty() { format!("{name}: {ty}") } else { format!("{name}: {ty}  # {about}") }
-    };
-    let help = format!("add to `with`:\n{}", missing.iter().map(described).collect::<Vec<_>>().join("\n"));
-    checker.report(Diagnostic::new("missing-field", checker.names.place(step.uses.span), message).help(help));
 }

@@ -75,10 +75,10 @@ impl Checker<'_, '_> {
         for (key, arg) in entries {
             match structure.field(&key.value) {
                 Some(field) => {
-                    given.push((key.value.clone(), self.value(arg, &field.ty, &format!("{what}.{}", key.value))))
+                    given.push((key.value.clone(), self.value(arg, &field.ty, &format!("{what}.{}", key.value))));
                 }
                 None if structure.open => {
-                    given.push((key.value.clone(), self.value(arg, &Type::Any, &format!("{what}.{}", key.value))))
+                    given.push((key.value.clone(), self.value(arg, &Type::Any, &format!("{what}.{}", key.value))));
                 }
                 None => self.unknown_field(
                     &key.value,

@@ -175,7 +175,7 @@ pub struct Diagnostic {
     /// Where it is.
     pub place: Place,
     /// Two or three words at the place itself; may be empty.
-    pub label: String,
+    pub label: Box<str>,
     /// What to do, if that is known.
     pub help: Option<String>,
     /// Other places that belong to it.
@@ -185,12 +185,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem at a place.
     pub fn new(code: &'static str, place: Place, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), place, label: String::new(), help: None, related: Vec::new() }
+        Self { code, message: message.into(), place, label: Box::default(), help: None, related: Vec::new() }
     }
 
     /// Words at the place itself.
     #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
+    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
         self.label = label.into();
         self
     }
@@ -257,6 +257,15 @@ impl Diagnostics {
     pub fn into_report(mut self, sources: Sources) -> Report {
         self.sort();
         Report { sources, diagnostics: self.found }
+    }
+}
+
+impl<'d> IntoIterator for &'d Diagnostics {
+    type Item = &'d Diagnostic;
+    type IntoIter = std::slice::Iter<'d, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

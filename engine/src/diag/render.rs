@@ -45,15 +45,15 @@ pub(super) fn report(report: &Report, style: Style) -> String {
         let all = std::iter::once(&view).chain(&view.elsewhere);
         if all.map(|view| handler.render_report(&mut out, view)).any(|result| result.is_err()) {
             // Writing to a String does not fail, so this is miette giving up on an excerpt: say it without one.
-            out.push_str(&format!("{}: {}\n", report.sources.locate(diagnostic.place), diagnostic.message));
+            out.push_str(&report.sources.locate(diagnostic.place));
+            out.push_str(": ");
+            out.push_str(&diagnostic.message);
+            out.push('\n');
         }
         out.push('\n');
     }
     let count = report.diagnostics.len();
-    if count > SHOWN {
-        out.push_str(&format!("… and {} more problems\n", count - SHOWN));
-    }
-    out
+    if count > SHOWN { out + &format!("… and {} more problems\n", count - SHOWN) } else { out }
 }
 
 /// A diagnostic as miette wants it: labels in the diagnostic's own file, places in other files as diagnostics of their own.
@@ -184,7 +184,7 @@ impl SourceCode for Excerpt<'_> {
         let line = source.line_of(from);
         let column = text[source.line_start(line)..from].chars().count();
         let bytes = &text.as_bytes()[from..to];
-        let lines = bytes.iter().filter(|b| **b == b'\n').count() + 1;
+        let lines = source.line_of(to) - line + 1;
         Ok(Box::new(MietteSpanContents::new_named(
             source.name().to_owned(),
             bytes,

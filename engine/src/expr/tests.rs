@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::template::Part;
 use super::*;
 
@@ -139,11 +141,13 @@ fn mistakes_are_explained_where_they_are() {
             " ".repeat(text[..span.start as usize].chars().count()),
             "^".repeat(text[span.range()].chars().count().max(1))
         );
-        shown.push_str(&format!(
+        write!(
+            shown,
             "{text}\n{mark} {}{}\n\n",
             error.message,
             error.help.map(|h| format!(" ({h})")).unwrap_or_default()
-        ));
+        )
+        .unwrap();
     }
     crate::testing::snapshot("diag/expressions", &shown);
 }

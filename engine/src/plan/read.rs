@@ -92,13 +92,15 @@ impl Reader<'_> {
                     self.plan_name(&plan.name);
                 }
                 "about" => plan.about = self.text(node, "about"),
-                "params" => plan.params = self.each(node, "params", Self::param),
+                "params" => {
+                    plan.params = self.each(node, "params", |reader, name, node| Some(reader.param(name, node)))
+                }
                 "steps" => {
                     stepped = true;
                     plan.steps = self.each(node, "steps", Self::step);
                 }
                 "outputs" => {
-                    plan.outputs = self.each(node, "outputs", |reader, name, node| Some((name, reader.arg(node))))
+                    plan.outputs = self.each(node, "outputs", |reader, name, node| Some((name, reader.arg(node))));
                 }
                 "main" => plan.main = self.word(node, "main"),
                 "run" => plan.run = Some(self.arg(node)),
@@ -124,7 +126,7 @@ impl Reader<'_> {
         }
     }
 
-    fn param(&mut self, name: Word, node: Node<'_, '_>) -> Option<Param> {
+    fn param(&mut self, name: Word, node: Node<'_, '_>) -> Param {
         let mut param = Param {
             ty: At { value: TypeSyntax::Word("string".into()), span: name.span },
             name,
@@ -133,18 +135,12 @@ impl Reader<'_> {
             sensitive: false,
             about: Box::default(),
         };
-        let entries = match node.kind() {
-            Kind::Map(entries) => entries,
-            // `id: name` would be a natural shorthand, and a second way to say the same thing.
-            _ => {
-                let message = format!(
-                    "the parameter `{}` is described by a mapping, not by {}",
-                    param.name.value,
-                    node.describe()
-                );
-                self.report("wrong-shape", node.span(), message).help("write `{ type: string, about: … }`");
-                return Some(param);
-            }
+        // `id: name` would be a natural shorthand, and a second way to say the same thing.
+        let Kind::Map(entries) = node.kind() else {
+            let message =
+                format!("the parameter `{}` is described by a mapping, not by {}", param.name.value, node.describe());
+            self.report("wrong-shape", node.span(), message).help("write `{ type: string, about: … }`");
+            return param;
         };
         let mut required = None;
         for (key, node) in entries.iter() {
@@ -162,7 +158,7 @@ impl Reader<'_> {
                 .help("a default is for when it is not given: remove one of the two");
         }
         param.required = required.map_or(param.default.is_none(), |r| r.value && param.default.is_none());
-        Some(param)
+        param
     }
 
     /// A default is known before anything else is: it cannot refer to anything.
@@ -304,13 +300,12 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, node: Node<'_, '_>, what: &str) -> Box<str> {
-        match node.kind() {
-            Kind::Str(text) => text.text.trim().into(),
-            _ => {
-                self.report("wrong-shape", node.span(), format!("`{what}` is text, not {}", node.describe()))
-                    .help("put it in quotes");
-                Box::default()
-            }
+        if let Kind::Str(text) = node.kind() {
+            text.text.trim().into()
+        } else {
+            self.report("wrong-shape", node.span(), format!("`{what}` is text, not {}", node.describe()))
+                .help("put it in quotes");
+            Box::default()
         }
     }
 

@@ -103,12 +103,12 @@ impl Reader<'_> {
 
     /// A step's id; `${id}`, as other places want it, is understood and pointed out.
     fn needed(&mut self, node: Node<'_, '_>) -> Option<Word> {
-        if let Kind::Str(text) = node.kind() {
-            if let Some(id) = text.text.strip_prefix("${").and_then(|t| t.strip_suffix('}')) {
-                self.report("no-reference-here", node.span(), "`needs` lists ids, not references")
-                    .help(format!("write `{id}`"));
-                return None;
-            }
+        if let Kind::Str(text) = node.kind()
+            && let Some(id) = text.text.strip_prefix("${").and_then(|t| t.strip_suffix('}'))
+        {
+            self.report("no-reference-here", node.span(), "`needs` lists ids, not references")
+                .help(format!("write `{id}`"));
+            return None;
         }
         self.word(node, "needs")
     }
@@ -229,12 +229,11 @@ impl Reader<'_> {
     }
 
     fn count(&mut self, count: i64, span: Span) -> Option<u32> {
-        match u32::try_from(count) {
-            Ok(count @ 1..=1000) => Some(count),
-            _ => {
-                self.report("wrong-type", span, format!("`count` is between 1 and 1000, not {count}")).help_if(None);
-                None
-            }
+        if let Ok(count @ 1..=1000) = u32::try_from(count) {
+            Some(count)
+        } else {
+            self.report("wrong-type", span, format!("`count` is between 1 and 1000, not {count}")).help_if(None);
+            None
         }
     }
 }

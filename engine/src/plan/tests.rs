@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 use crate::diag::{Diagnostics, Sources, Style};
 use crate::expr::Template;
@@ -134,7 +136,7 @@ fn mistakes_in_a_plan_are_explained() {
         let mut found = Diagnostics::default();
         parse(&text, file, &mut found);
         assert!(!found.is_empty(), "{name} was accepted");
-        shown.push_str(&format!("# {name}\n\n{}", found.into_report(sources).render(Style::PLAIN)));
+        write!(shown, "# {name}\n\n{}", found.into_report(sources).render(Style::PLAIN)).unwrap();
     }
     crate::testing::snapshot("diag/plan", &shown);
 }

@@ -174,7 +174,7 @@ fn word_or_yaml(param: &Param, text: &str, file: FileId, span: Span, found: &mut
     let arg = yaml::parse(text, file, &mut inner).map(|tree| literal(tree.root()));
     // Places are in the value; the text that is shown has the name before it.
     let shift = |span: Span| Span { start: span.start + (name_len(param) + 1), end: span.end + (name_len(param) + 1) };
-    for diagnostic in inner.iter() {
+    for diagnostic in &inner {
         let mut diagnostic = diagnostic.clone();
         diagnostic.place.span = shift(diagnostic.place.span);
         diagnostic.related.clear();

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use super::*;
@@ -223,14 +225,12 @@ steps:
     for (name, set, file) in cases {
         let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
         let given = Given { set: &set, file: file.map(|text| ("params.yaml", text)), command: &[] };
-        shown.push_str(&format!("# {name}\n\n{}", bind(&graph, given).unwrap_err().render(Style::PLAIN)));
+        write!(shown, "# {name}\n\n{}", bind(&graph, given).unwrap_err().render(Style::PLAIN)).unwrap();
     }
     let command = ["sh".to_owned(), "-c".to_owned()];
     let given = Given { set: &["id=x".to_owned()], file: None, command: &command };
-    shown.push_str(&format!(
-        "# a command that nobody takes\n\n{}",
-        bind(&graph, given).unwrap_err().render(Style::PLAIN)
-    ));
+    write!(shown, "# a command that nobody takes\n\n{}", bind(&graph, given).unwrap_err().render(Style::PLAIN))
+        .unwrap();
     assert!(!shown.contains("hunter"), "{shown}");
     crate::testing::snapshot("diag/params", &shown);
 
@@ -269,7 +269,7 @@ fn what_cannot_be_planned_is_reported_at_the_field() {
     ];
     let mut shown = String::new();
     for (name, text) in cases {
-        shown.push_str(&format!("# {name}\n\n{}", refused(text, &[("container", CONTAINER)], &[])));
+        write!(shown, "# {name}\n\n{}", refused(text, &[("container", CONTAINER)], &[])).unwrap();
     }
     crate::testing::snapshot("diag/planning", &shown);
 }

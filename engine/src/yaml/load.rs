@@ -79,7 +79,7 @@ pub fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, ReadError> {
             path: path.to_owned(),
             byte: bytes[offset],
             offset,
-            line: bytes[..offset].iter().filter(|b| **b == b'\n').count() + 1,
+            line: bytes[..offset].split(|byte| *byte == b'\n').count(),
             hint: bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]),
         }
     })

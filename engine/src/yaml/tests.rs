@@ -1,5 +1,7 @@
+use std::fmt::Write as _;
+
 use super::*;
-use crate::diag::{Diagnostics, Sources, Style};
+use crate::diag::{Diagnostics, FileId, Sources, Style};
 
 /// The tree as JSON, for short assertions.
 pub(super) fn json(node: Node<'_, '_>) -> serde_json::Value {
@@ -20,7 +22,7 @@ pub(super) fn json(node: Node<'_, '_>) -> serde_json::Value {
 
 fn read(text: &str) -> serde_json::Value {
     let mut found = Diagnostics::default();
-    let tree = parse(text, Default::default(), &mut found).unwrap();
+    let tree = parse(text, FileId::default(), &mut found).unwrap();
     assert!(found.is_empty(), "{found:?}");
     json(tree.root())
 }
@@ -56,7 +58,7 @@ fn scalars_follow_the_core_schema() {
 fn every_node_knows_its_bytes() {
     let text = "plan: ä\nsteps:\n  a: { uses: \"x.y\", with: ['q', 3] }\n";
     let mut found = Diagnostics::default();
-    let tree = parse(text, Default::default(), &mut found).unwrap();
+    let tree = parse(text, FileId::default(), &mut found).unwrap();
     let mut all = Vec::new();
     places(text, tree.root(), &mut all);
     let whole = text.trim_end();
@@ -69,7 +71,7 @@ fn every_node_knows_its_bytes() {
 fn a_place_in_a_text_is_known_where_the_file_holds_the_text_as_it_is() {
     let text = "- plain\n- 'single'\n- \"double\"\n- 'it''s'\n- \"a\\nb\"\n- |\n  block\n";
     let mut found = Diagnostics::default();
-    let tree = parse(text, Default::default(), &mut found).unwrap();
+    let tree = parse(text, FileId::default(), &mut found).unwrap();
     let Kind::Seq(items) = tree.root().kind() else { panic!() };
     for node in items.iter() {
         let Kind::Str(string) = node.kind() else { panic!() };
@@ -125,7 +127,7 @@ fn mistakes_in_yaml_are_explained() {
         let mut found = Diagnostics::default();
         parse(text, file, &mut found);
         assert!(!found.is_empty(), "{name} was accepted");
-        shown.push_str(&format!("# {name}\n\n{}", found.into_report(sources).render(Style::PLAIN)));
+        write!(shown, "# {name}\n\n{}", found.into_report(sources).render(Style::PLAIN)).unwrap();
     }
     crate::testing::snapshot("diag/yaml", &shown);
 }

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 
 fn steps(text: &str) -> String {
@@ -32,7 +34,7 @@ fn mistakes_in_steps_are_explained() {
     ];
     let mut shown = String::new();
     for (name, text) in cases {
-        shown.push_str(&format!("# {name}\n\n{}", refused(&text, &[])));
+        write!(shown, "# {name}\n\n{}", refused(&text, &[])).unwrap();
     }
     crate::testing::snapshot("diag/compile", &shown);
 }
@@ -58,7 +60,7 @@ fn mistakes_between_plans_are_explained() {
     ];
     let mut shown = String::new();
     for (name, text) in cases {
-        shown.push_str(&format!("# {name}\n\n{}", refused(&text, plans)));
+        write!(shown, "# {name}\n\n{}", refused(&text, plans)).unwrap();
     }
     crate::testing::snapshot("diag/plans", &shown);
 }

@@ -165,8 +165,9 @@ steps:
 #[test]
 fn a_plan_used_often_is_kept_once() {
     let registry = registry();
-    let uses: String =
-        (0..100).map(|n| format!("  c{n}: {{ uses: 'plan:oci/create', with: {{ id: c{n} }} }}\n")).collect();
+    let uses = (0..100).fold(String::new(), |uses, n| {
+        uses + &format!("  c{n}: {{ uses: 'plan:oci/create', with: {{ id: c{n} }} }}\n")
+    });
     let graph = compiled(&format!("plan: p\nsteps:\n{uses}"), &registry, PLANS);
     assert_eq!((graph.units.len(), graph.scopes.len(), graph.order.len()), (2, 101, 700));
 }
