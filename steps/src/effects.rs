@@ -1,5 +1,6 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
 
+pub mod cgroup;
 pub mod clone;
 pub mod exec;
 pub mod fifo;
@@ -23,6 +24,7 @@ pub mod uts;
 pub mod wait;
 pub mod probe;
 pub mod route;
+mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -30,6 +32,7 @@ pub use directory::Directory;
 pub use file::File;
 pub use node::{Device, Fifo, Symlink};
 pub use placed::{Existing, Identity};
+pub use state::{State, Status};
 
 use lifecycle_engine::effect::Cx;
 use lifecycle_engine::error::EffectError;

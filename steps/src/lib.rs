@@ -2,6 +2,7 @@
 //!
 //! A step is one file below the folder of its subject; an effect is one file in [`effects`]. Both are listed in [`registry()`].
 
+pub mod cgroup;
 pub mod command;
 pub mod effects;
 pub mod facts;
@@ -17,6 +18,7 @@ mod registry;
 pub mod run;
 pub mod spawn;
 pub mod spec;
+pub mod state;
 pub mod sys;
 #[cfg(test)]
 pub(crate) mod testing;

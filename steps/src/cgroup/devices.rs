@@ -66,7 +66,8 @@ pub fn rules(given: &[DeviceRule]) -> Result<Vec<Rule>, PlanError> {
             rules.push(rule);
         }
     }
-    let always = |(kind, major, minor, access): (char, _, _, &str)| Exception { kind, major, minor, access: access.into() };
+    let always =
+        |(kind, major, minor, access): (char, _, _, &str)| Exception { kind, major, minor, access: access.into() };
     rules.extend(ALWAYS.into_iter().map(|device| Rule::Some(true, always(device))));
     Ok(rules)
 }
@@ -113,7 +114,9 @@ impl DeviceRules {
 
     fn add(&mut self, new: &Exception) {
         match self.exceptions.iter_mut().find(|e| e.same_devices(new)) {
-            Some(old) => old.access = "rwm".chars().filter(|l| old.access.contains(*l) || new.access.contains(*l)).collect(),
+            Some(old) => {
+                old.access = "rwm".chars().filter(|l| old.access.contains(*l) || new.access.contains(*l)).collect();
+            }
             None => self.exceptions.push(new.clone()),
         }
     }
@@ -196,7 +199,10 @@ mod tests {
         let open = [rule(true, 'a', -1, -1, "rwm"), rule(false, 'b', 8, 0, "w")];
         assert_eq!(state(&open).expect("rules"), "allow all but b 8:0 w");
         let twice = [rule(true, 'c', 10, 229, "r"), rule(true, 'c', 10, 229, "w")];
-        assert!(state(&twice).expect("rules").contains(", c 10:229 rw,") || state(&twice).expect("rules").contains("but c 10:229 rw,"));
+        assert!(
+            state(&twice).expect("rules").contains(", c 10:229 rw,")
+                || state(&twice).expect("rules").contains("but c 10:229 rw,")
+        );
         let closed = [rule(true, 'c', 10, 229, "rw"), rule(false, 'c', 10, -1, "w")];
         assert!(state(&closed).expect("rules").contains("c 10:229 r,"));
     }

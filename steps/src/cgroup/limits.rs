@@ -5,7 +5,7 @@ use lifecycle_engine::error::PlanError;
 use super::{v1, v2};
 use crate::effects::cgroup::{Alternative, Version};
 use crate::facts::CgroupLayout;
-use crate::spec::Resources;
+use crate::spec::{BlockIo, Cpu, Memory, Network, Resources};
 
 /// One limit: one file and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl Limits<'_> {
         match name_v2 {
             Some(name) if self.layout.v2_of(name).is_some() => Ok(Version::V2),
             None if self.layout.v2.is_some() && self.layout.v1.is_empty() => {
-                Err(PlanError::new(field, "exists only in cgroup v1, and this host has cgroup v2").help("remove the limit"))
+                Err(PlanError::new(field, "exists only in cgroup v1, and this host has cgroup v2")
+                    .help("remove the limit"))
             }
             _ => Err(PlanError::new(field, format!("this host has no cgroup controller `{name}`"))
                 .help("remove the limit, or mount the controller's hierarchy (see `lifecycle facts`)")),
@@ -68,7 +69,7 @@ impl Limits<'_> {
 pub(super) fn limits(resources: &Resources, layout: &CgroupLayout) -> Result<Vec<Limit>, PlanError> {
     let mut limits = Limits { layout, found: Vec::new() };
     let out = &mut limits;
-    if let Some(memory) = resources.memory.as_ref().filter(|memory| **memory != Default::default()) {
+    if let Some(memory) = resources.memory.as_ref().filter(|memory| **memory != Memory::default()) {
         match out.version("resources.memory", "memory", Some("memory"))? {
             Version::V1 => v1::memory(memory, &mut out.found)?,
             Version::V2 => v2::memory(memory, &mut out.found)?,
@@ -83,7 +84,7 @@ pub(super) fn limits(resources: &Resources, layout: &CgroupLayout) -> Result<Vec
         let value = if limit < 0 { "max".to_owned() } else { limit.max(1).to_string() };
         out.found.push(Limit::new(version, "pids", "pids.max", value));
     }
-    if let Some(io) = resources.block_io.as_ref().filter(|io| **io != Default::default()) {
+    if let Some(io) = resources.block_io.as_ref().filter(|io| **io != BlockIo::default()) {
         match out.version("resources.blockIO", "blkio", Some("io"))? {
             Version::V1 => v1::block_io(io, &mut out.found),
             Version::V2 => v2::block_io(io, &mut out.found)?,
@@ -109,10 +110,10 @@ pub(super) fn limits(resources: &Resources, layout: &CgroupLayout) -> Result<Vec
     Ok(limits.found)
 }
 
-fn cpu_limits(cpu: &crate::spec::Cpu, out: &mut Limits) -> Result<(), PlanError> {
+fn cpu_limits(cpu: &Cpu, out: &mut Limits) -> Result<(), PlanError> {
     let placed = cpu.cpus.is_some() || cpu.mems.is_some();
-    let timed = crate::spec::Cpu { cpus: None, mems: None, ..cpu.clone() };
-    if timed != Default::default() {
+    let timed = Cpu { cpus: None, mems: None, ..cpu.clone() };
+    if timed != Cpu::default() {
         match out.version("resources.cpu", "cpu", Some("cpu"))? {
             Version::V1 => v1::cpu(&timed, &mut out.found),
             Version::V2 => v2::cpu(&timed, &mut out.found)?,
@@ -127,7 +128,7 @@ fn cpu_limits(cpu: &crate::spec::Cpu, out: &mut Limits) -> Result<(), PlanError>
     Ok(())
 }
 
-fn network_limits(network: &crate::spec::Network, out: &mut Limits) -> Result<(), PlanError> {
+fn network_limits(network: &Network, out: &mut Limits) -> Result<(), PlanError> {
     if let Some(class) = network.class_id {
         let version = out.version("resources.network.classID", "net_cls", None)?;
         out.found.push(Limit::new(version, "net_cls", "net_cls.classid", class));

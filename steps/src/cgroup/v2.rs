@@ -46,8 +46,12 @@ fn swap(memory: Option<i64>, both: Option<i64>) -> Result<Option<String>, PlanEr
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".to_owned())),
         (_, None) => Ok(None),
         (Some(memory), Some(both)) if memory >= 0 && both >= memory => Ok(Some((both - memory).to_string())),
-        (Some(_), Some(_)) => Err(PlanError::new("resources.memory.swap", "is memory and swap together, and less than `limit`")),
-        (None, Some(_)) => Err(PlanError::new("resources.memory.swap", "needs `limit`: it is memory and swap together")),
+        (Some(_), Some(_)) => {
+            Err(PlanError::new("resources.memory.swap", "is memory and swap together, and less than `limit`"))
+        }
+        (None, Some(_)) => {
+            Err(PlanError::new("resources.memory.swap", "needs `limit`: it is memory and swap together"))
+        }
     }
 }
 
@@ -121,7 +125,11 @@ pub(super) fn huge_pages(pages: &HugepageLimit, out: &mut Vec<Limit>) {
 }
 
 /// Files and values that the config names itself.
-pub(super) fn unified(given: &BTreeMap<String, String>, layout: &CgroupLayout, out: &mut Vec<Limit>) -> Result<(), PlanError> {
+pub(super) fn unified(
+    given: &BTreeMap<String, String>,
+    layout: &CgroupLayout,
+    out: &mut Vec<Limit>,
+) -> Result<(), PlanError> {
     for (file, value) in given {
         let field = || format!("resources.unified.{file}");
         let Some((controller, _)) = file.split_once('.').filter(|_| !file.contains('/')) else {
@@ -132,7 +140,9 @@ pub(super) fn unified(given: &BTreeMap<String, String>, layout: &CgroupLayout, o
                 .help("`lifecycle facts` shows which hierarchy has which controllers"));
         }
         // Each line is a write of its own: the kernel takes one entry at a time.
-        out.extend(value.lines().filter(|line| !line.trim().is_empty()).map(|line| limit(controller, file, line.trim())));
+        out.extend(
+            value.lines().filter(|line| !line.trim().is_empty()).map(|line| limit(controller, file, line.trim())),
+        );
     }
     Ok(())
 }

@@ -13,6 +13,7 @@
 mod device;
 mod hooks;
 mod linux;
+mod load;
 mod mount;
 mod process;
 mod resources;
@@ -27,6 +28,7 @@ pub use linux::{
     IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, Namespace, NamespaceType, NetDevice,
     Personality, PersonalityDomain, RootfsPropagation, TimeOffset,
 };
+pub use load::Load;
 pub use mount::Mount;
 pub use process::{
     Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, IoPriorityClass, Process, Rlimit, RlimitType, Scheduler,

@@ -98,8 +98,9 @@ impl MakeCgroup {
         let members = processes(leaf).map_err(|e| self.failed("list the processes of", usize::MAX, e))?;
         if !members.is_empty() {
             let pids: Vec<String> = members.iter().take(10).map(i32::to_string).collect();
-            let what = format!("the cgroup {} is not empty: it holds {} processes", at.display(), members.len());
-            return Err(EffectError::new(format!("{what} ({})", pids.join(", ")))
+            let more = if members.len() > pids.len() { ", …" } else { "" };
+            let what = format!("the cgroup {} is not empty; in it: {}{more}", at.display(), pids.join(", "));
+            return Err(EffectError::new(what)
                 .help("another container may use it; give each container a cgroupsPath of its own"));
         }
         self.check_thawed(leaf)
@@ -111,11 +112,11 @@ impl MakeCgroup {
             Version::V2 => read(leaf, "cgroup.events").is_ok_and(|text| text.lines().any(|line| line == "frozen 1")),
             Version::V1 => self.has("freezer") && read(leaf, "freezer.state").is_ok_and(|text| text.trim() != "THAWED"),
         };
-        match frozen {
-            false => Ok(()),
-            true => Err(EffectError::new(format!("the cgroup {} is frozen", self.at().display()))
-                .help("thaw it, or the parent that was frozen, first")),
+        if !frozen {
+            return Ok(());
         }
+        Err(EffectError::new(format!("the cgroup {} is frozen", self.at().display()))
+            .help("thaw it, or the parent that was frozen, first"))
     }
 
     /// Takes the way down once, making what is missing. `None`: another run removed a parent meanwhile.
@@ -169,7 +170,8 @@ impl MakeCgroup {
         let chain = self.chain()?;
         for depth in (1..names.len()).rev() {
             let Some(directory) = chain.get(depth) else { continue };
-            let ours = depth > before.existing || names[0] == TOP || mark::get(directory, MARK).as_deref() == Some(SHARED);
+            let ours =
+                depth > before.existing || names[0] == TOP || mark::get(directory, MARK).as_deref() == Some(SHARED);
             if !ours {
                 break;
             }
@@ -255,7 +257,8 @@ impl EffectDef for MakeCgroup {
         let existing = Before::deserialize(before).map_or(0, |before| before.existing);
         for _ in 0..TRIES {
             let Some((leaf, made)) = self.make(cx, existing)? else { continue };
-            if made { self.check_thawed(&leaf)? } else { self.check_free(&leaf)? }
+            let check = if made { Self::check_thawed } else { Self::check_free };
+            check(self, &leaf)?;
             let cgroup = Cgroup::of(&leaf, made).map_err(|e| self.failed("fstat", usize::MAX, e))?;
             return Ok(Applied::outcome(&cgroup));
         }
@@ -264,8 +267,9 @@ impl EffectDef for MakeCgroup {
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
         let names = self.names();
-        let before = Before::deserialize(&record.before)
-            .map_err(|e| EffectError::new(format!("what was there before {} is unreadable: {e}", self.at().display())))?;
+        let before = Before::deserialize(&record.before).map_err(|e| {
+            EffectError::new(format!("what was there before {} is unreadable: {e}", self.at().display()))
+        })?;
         let mut chain = self.chain()?;
         if chain.len() > names.len()
             && let Some(leaf) = chain.pop()

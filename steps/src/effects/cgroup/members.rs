@@ -27,7 +27,8 @@ pub(super) fn processes(directory: impl AsFd) -> std::io::Result<Vec<i32>> {
         match read(cgroup, "cgroup.procs") {
             Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
             // A threaded cgroup of version 2 lists no processes; their leader is listed above it. One that goes meanwhile has none.
-            Err(e) if matches!(e.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::OPNOTSUPP | Errno::NODEV)) => {}
+            Err(e)
+                if matches!(e.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::OPNOTSUPP | Errno::NODEV)) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
@@ -155,9 +156,10 @@ impl Emptying {
     fn stuck(&self) -> EffectError {
         let left = processes(&self.directory).unwrap_or_default();
         let pids: Vec<String> = left.iter().take(10).map(i32::to_string).collect();
-        let what = match pids.is_empty() {
-            true => "it holds no process that can be seen".to_owned(),
-            false => format!("{} processes do not end ({})", left.len(), pids.join(", ")),
+        let what = if pids.is_empty() {
+            "it holds no process that can be seen".to_owned()
+        } else {
+            format!("{} of its processes do not end: {}", left.len(), pids.join(", "))
         };
         EffectError::call(format!("remove the cgroup {}: {what}", self.at.display()), Errno::BUSY)
             .help("a process in uninterruptible sleep ends when what it waits for does; then undo again")

@@ -104,8 +104,12 @@ fn refused(at: &Path, file: &str, value: &str, errno: Errno) -> EffectError {
     match errno {
         Errno::NOENT => error.help("this kernel has no such file, or the controller is not enabled here"),
         Errno::INVAL | Errno::RANGE => error.help("the kernel does not accept the value; see the limit in config.json"),
-        Errno::ACCESS | Errno::PERM => error.help("the caller may not change this cgroup; run as root, or ask for no limits"),
-        Errno::BUSY => error.help("processes or cgroups below it are in the way; choose a cgroup of the container's own"),
+        Errno::ACCESS | Errno::PERM => {
+            error.help("the caller may not change this cgroup; run as root, or ask for no limits")
+        }
+        Errno::BUSY => {
+            error.help("processes or cgroups below it are in the way; choose a cgroup of the container's own")
+        }
         _ => error,
     }
 }

@@ -91,14 +91,14 @@ impl EffectDef for WriteLimit {
     }
 
     fn describe(&self) -> String {
-        let mut line = format!("write {} to {}", self.value, self.at.join(&self.file).display());
-        if let Some(other) = &self.otherwise {
-            line += &format!(" (or {} to {})", other.value, other.file);
-        }
-        if self.optional {
-            line += ", if the kernel has it";
-        }
-        line
+        let other = self.otherwise.as_ref().map(|other| format!(" (or {} to {})", other.value, other.file));
+        let condition = if self.optional { ", if the kernel has it" } else { "" };
+        format!(
+            "write {} to {}{}{condition}",
+            self.value,
+            self.at.join(&self.file).display(),
+            other.unwrap_or_default()
+        )
     }
 
     /// A cgroup that the run made goes as a whole; in one that was there before, the old value comes back.

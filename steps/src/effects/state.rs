@@ -1,0 +1,200 @@
+//! The container's `state.json`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::value::Later;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::outcomes::Process;
+
+/// Where a container is in its life: runtime.md, "State".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is being made.
+    Creating,
+    /// It waits for `start`.
+    Created,
+    /// Its program has been started. Whether it still runs is to be read from its process.
+    Running,
+    /// Its program has ended.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// Writes the state, in place of an earlier one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The file, in the run's directory.
+    pub path: PathBuf,
+    /// Where the container is in its life.
+    pub status: Status,
+    /// Its first process.
+    pub process: Later<Process>,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// The config's annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The runtime-spec's version.
+    pub oci_version: String,
+    /// Its cgroups by controller.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cgroups: BTreeMap<String, PathBuf>,
+}
+
+impl State {
+    fn failed(&self, what: &str, e: std::io::Error) -> EffectError {
+        EffectError::call(format!("{what} {}", self.path.display()), e)
+    }
+
+    /// The document of runtime.md, "State"; what is ours is under a name of our own.
+    fn document(&self, id: &str, process: &Process) -> Value {
+        let mut state = json!({ "ociVersion": self.oci_version, "id": id, "status": self.status });
+        if self.status != Status::Stopped {
+            state["pid"] = json!(process.pid);
+        }
+        state["bundle"] = json!(self.bundle);
+        if !self.annotations.is_empty() {
+            state["annotations"] = json!(self.annotations);
+        }
+        state["lifecycle"] = json!({ "process": process, "cgroups": self.cgroups });
+        state
+    }
+
+    /// Under a name of our own first, then in place of the earlier file: a reader takes no lock and sees a whole state.
+    fn write(&self, text: &str) -> Result<(), EffectError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let draft = self.draft();
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let mut file = options.open(&draft).map_err(|e| self.failed("write", e))?;
+        file.write_all(text.as_bytes()).map_err(|e| self.failed("write", e))?;
+        std::fs::rename(&draft, &self.path).map_err(|e| self.failed("rename the new state to", e))
+    }
+
+    fn draft(&self) -> PathBuf {
+        self.path.with_extension("json.tmp")
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), EffectError> {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(self.failed("remove", e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl EffectDef for State {
+    const KIND: &'static str = "state";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let process = Process { pid: i32::MAX, start: 1, boot: "00000000-0000-0000-0000-000000000000".into() };
+        vec![Self {
+            path: scratch.join("state.json"),
+            status: Status::Created,
+            process: Later::Now(process),
+            bundle: scratch.to_owned(),
+            annotations: BTreeMap::from([("org.example.team".into(), "web".into())]),
+            oci_version: "1.3.0".into(),
+            cgroups: BTreeMap::new(),
+        }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+
+    fn describe(&self) -> String {
+        format!("write the state `{}` of {} to {}", self.status, self.process, self.path.display())
+    }
+
+    fn before(&self, _cx: &mut Cx) -> Result<Value, EffectError> {
+        match std::fs::read_to_string(&self.path) {
+            Ok(text) => Ok(json!(text)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+            Err(e) => Err(self.failed("read", e)),
+        }
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let process = match &self.process {
+            Later::Now(process) => process.clone(),
+            Later::Handle(handle) => cx.resolve(handle)?,
+        };
+        self.write(&self.document(&cx.run.id, &process).to_string())?;
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        self.remove(&self.draft())?;
+        match record.before.as_str() {
+            // A run's directory that is gone had its state taken back with it.
+            Some(text) if self.path.parent().is_some_and(Path::exists) => self.write(text)?,
+            Some(_) => {}
+            None => self.remove(&self.path)?,
+        }
+        Ok(Undone::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::testing::Bench;
+
+    fn on_disk(state: &State) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(&state.path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_later_state_takes_the_place_of_an_earlier_one_and_gives_it_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new(dir.path());
+        let created = State::examples(dir.path()).remove(0);
+        let running = State { status: Status::Running, ..created.clone() };
+        let (first, answer) = bench.apply(&created);
+        answer.unwrap();
+        assert_eq!(on_disk(&created)["status"], "created");
+        assert_eq!(on_disk(&created)["annotations"]["org.example.team"], "web");
+        let (second, answer) = bench.apply(&running);
+        answer.unwrap();
+        assert_eq!(on_disk(&running)["status"], "running");
+        assert_eq!(on_disk(&running)["pid"], i32::MAX);
+        for _ in 0..2 {
+            bench.undo(&running, &second).unwrap();
+            assert_eq!(on_disk(&created)["status"], "created");
+        }
+        for _ in 0..2 {
+            bench.undo(&created, &first).unwrap();
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_draft_that_a_crash_left_goes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::examples(dir.path()).remove(0);
+        std::fs::write(state.draft(), "{").unwrap();
+        Bench::new(dir.path()).undo(&state, &Record::default()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,243 @@
+//! `spec.load`
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use lifecycle_engine::error::PlanError;
+use lifecycle_engine::step::{Example, Nature, Planning, Step};
+use lifecycle_engine::types::HostPath;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Device, Hooks, IdMapping, Mount, Namespace, Process, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset,
+    unperformed, validate,
+};
+
+/// Reads a bundle's `config.json` (the runtime-spec's config.md) and checks it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub struct Input {
+    /// The bundle: the directory that has the `config.json`.
+    pub bundle: HostPath,
+}
+
+/// The configuration. Structures have the field names of the runtime-spec; paths on the host are absolute.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub struct Output {
+    /// The bundle's absolute path.
+    pub bundle: HostPath,
+    /// The version of the runtime-spec that the file is written for.
+    pub oci_version: String,
+    /// The root file system.
+    pub root: Root,
+    /// Mounts on top of the root, in order.
+    pub mounts: Vec<Mount>,
+    /// The container's process.
+    pub process: Process,
+    /// The host name.
+    pub hostname: Option<String>,
+    /// The NIS domain name.
+    pub domainname: Option<String>,
+    /// Commands that run at points of the container's life.
+    pub hooks: Hooks,
+    /// Whatever the caller wants to remember.
+    pub annotations: BTreeMap<String, String>,
+    /// Namespaces to make or to join.
+    pub namespaces: Vec<Namespace>,
+    /// User ids of the user namespace.
+    pub uid_mappings: Vec<IdMapping>,
+    /// Group ids of the user namespace.
+    pub gid_mappings: Vec<IdMapping>,
+    /// Clock offsets of the time namespace.
+    pub time_offsets: BTreeMap<String, TimeOffset>,
+    /// Device nodes beside the default ones.
+    pub devices: Vec<Device>,
+    /// The cgroup's path.
+    pub cgroups_path: Option<String>,
+    /// The cgroup's limits.
+    pub resources: Resources,
+    /// Kernel parameters by name.
+    pub sysctl: BTreeMap<String, String>,
+    /// The system call filter.
+    pub seccomp: Option<Seccomp>,
+    /// How mounts travel between the container's root and the host.
+    pub rootfs_propagation: Option<RootfsPropagation>,
+    /// Paths in the container that cannot be read.
+    pub masked_paths: Vec<PathBuf>,
+    /// Paths in the container that cannot be written.
+    pub readonly_paths: Vec<PathBuf>,
+}
+
+/// See [`Input`].
+pub struct Load;
+
+impl Step for Load {
+    const KIND: &'static str = "spec.load";
+    const CHANGES: &'static str = "Nothing: it reads while the run is planned.";
+    const REVERSED_BY: &'static str = "Nothing to reverse.";
+    const NATURE: Nature = Nature::Pure;
+    const EXAMPLES: &'static [Example] = &[Example {
+        about: "The configuration of the bundle in the working directory.",
+        plan: "\
+plan: example
+params:
+  bundle: { type: path, default: . }
+steps:
+  spec:
+    uses: spec.load
+    with: { bundle: \"${params.bundle}\" }
+outputs:
+  hostname: \"${spec.hostname}\"
+",
+        needs: &["bundle"],
+    }];
+
+    type Input = Input;
+    type Output = Output;
+
+    fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        let bundle = absolute(&input.bundle, cx)?;
+        let file = bundle.join("config.json");
+        let text = cx.facts.file(&file).map_err(|e| unreadable(&file, &e))?;
+        let spec = Spec::parse(&text).map_err(|e| {
+            PlanError::new("bundle", format!("{} is not a container's configuration: {e}", file.display()))
+                .help("`runc spec` or `oci-runtime-tool generate` writes one to start from")
+        })?;
+        check(&spec, &file)?;
+        Output::of(spec, bundle)
+    }
+}
+
+fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
+    let why = e.raw_os_error().map_or_else(|| e.to_string(), lifecycle_engine::error::errno_in_words);
+    PlanError::new("bundle", format!("{} cannot be read: {why}", file.display()))
+        .help("a bundle is a directory with a config.json; `runc spec` writes one")
+}
+
+/// Everything that is wrong with it, at once.
+fn check(spec: &Spec, file: &Path) -> Result<(), PlanError> {
+    let problems = validate(spec).into_iter().map(|problem| problem.to_string());
+    let missing = spec.process.is_none().then(|| "process: is required to make a container".to_owned());
+    let refused = unperformed(spec).into_iter().map(|field| format!("{field}: is not performed yet"));
+    let all: Vec<String> = problems.chain(missing).chain(refused).collect();
+    match all.as_slice() {
+        [] => Ok(()),
+        [one] => Err(PlanError::new("bundle", format!("{}: {one}", file.display()))),
+        many => Err(PlanError::new("bundle", format!("{}:\n  {}", file.display(), many.join("\n  ")))),
+    }
+}
+
+/// A relative bundle is the caller's: below his working directory. `.` is taken out, `..` stays: a symlink may stand before it.
+fn absolute(path: &Path, cx: &mut Planning) -> Result<PathBuf, PlanError> {
+    let base: PathBuf = if path.is_absolute() {
+        PathBuf::new()
+    } else {
+        cx.facts.get("cwd").ok_or_else(|| {
+            PlanError::new("bundle", "is relative, and the working directory is gone").help("give an absolute path")
+        })?
+    };
+    Ok(base.join(path).components().filter(|part| *part != Component::CurDir).collect())
+}
+
+/// A bind mount's source is below the bundle; any other mount's is a name for the file system's driver.
+fn with_absolute_source(mut mount: Mount, bundle: &Path) -> Mount {
+    let binds = mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|o| o == "bind" || o == "rbind");
+    if let Some(source) = mount.source.as_mut().filter(|source| binds && source.is_relative()) {
+        *source = bundle.join(&*source);
+    }
+    mount
+}
+
+impl Output {
+    fn of(spec: Spec, bundle: PathBuf) -> Result<Self, PlanError> {
+        let Spec { oci_version, root, mounts, process, hostname, domainname, hooks, annotations, linux, .. } = spec;
+        let required = |field: &str| PlanError::new("bundle", format!("{field}: is required"));
+        let root = root.ok_or_else(|| required("root"))?;
+        Ok(Self {
+            oci_version,
+            root: Root { path: bundle.join(root.path), readonly: root.readonly },
+            mounts: mounts.into_iter().map(|mount| with_absolute_source(mount, &bundle)).collect(),
+            process: process.ok_or_else(|| required("process"))?,
+            hostname,
+            domainname,
+            hooks,
+            annotations,
+            namespaces: linux.namespaces,
+            uid_mappings: linux.uid_mappings,
+            gid_mappings: linux.gid_mappings,
+            time_offsets: linux.time_offsets,
+            devices: linux.devices,
+            cgroups_path: linux.cgroups_path,
+            resources: linux.resources,
+            sysctl: linux.sysctl,
+            seccomp: linux.seccomp,
+            rootfs_propagation: linux.rootfs_propagation,
+            masked_paths: linux.masked_paths,
+            readonly_paths: linux.readonly_paths,
+            bundle: HostPath(bundle),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifecycle_engine::effect::RunNames;
+    use lifecycle_engine::facts::{Facts, FileFact, Recorded};
+    use serde_json::{Value, json};
+
+    fn load(config: Value) -> Result<Output, PlanError> {
+        let mut given = Recorded::default();
+        given.host.insert("cwd".into(), json!("/home/me"));
+        given.files.insert("/home/me/box/config.json".into(), FileFact::Text(config.to_string()));
+        let mut facts = Facts::fixed(given);
+        let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
+        let mut cx = Planning::new(&mut facts, &run, "spec".into(), None);
+        Load::plan(Input { bundle: HostPath("./box".into()) }, &mut cx)
+    }
+
+    fn config() -> Value {
+        json!({
+            "ociVersion": "1.3.0",
+            "root": { "path": "rootfs" },
+            "process": { "args": ["sh"], "cwd": "/" },
+            "mounts": [
+                { "destination": "/data", "source": "data", "options": ["rbind", "ro"] },
+                { "destination": "/proc", "type": "proc", "source": "proc" }
+            ]
+        })
+    }
+
+    #[test]
+    fn host_paths_are_made_absolute_by_the_bundle() {
+        let spec = load(config()).unwrap();
+        assert_eq!(spec.bundle.0, Path::new("/home/me/box"));
+        assert_eq!(spec.root.path, Path::new("/home/me/box/rootfs"));
+        assert_eq!(spec.mounts[0].source.as_deref(), Some(Path::new("/home/me/box/data")));
+        assert_eq!(spec.mounts[1].source.as_deref(), Some(Path::new("proc")));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let mut config = config();
+        config["ociVersion"] = json!("2.0.0");
+        config["process"] = Value::Null;
+        config["linux"] = json!({ "personality": { "domain": "LINUX32" } });
+        let error = load(config).unwrap_err();
+        for expected in ["ociVersion: ", "process: is required", "linux.personality: is not performed yet"] {
+            assert!(error.message.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_without_a_config_says_what_a_bundle_is() {
+        let mut facts = Facts::fixed(Recorded::default());
+        let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
+        let mut cx = Planning::new(&mut facts, &run, "spec".into(), None);
+        let error = Load::plan(Input { bundle: HostPath("/nonexistent".into()) }, &mut cx).unwrap_err();
+        assert!(error.message.contains("/nonexistent/config.json cannot be read: No such file"), "{error}");
+        assert!(error.help.is_some());
+    }
+}
