@@ -1,14 +1,14 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
 
+pub mod address;
 pub mod clone;
+pub mod command;
+mod directory;
 pub mod exec;
 pub mod fifo;
-mod directory;
 mod file;
-pub mod idmap;
-pub mod address;
-pub mod command;
 pub mod hook;
+pub mod idmap;
 pub mod link;
 pub mod inside;
 mod node;
@@ -16,15 +16,15 @@ pub mod oom;
 mod placed;
 pub mod prelude;
 pub mod privileges;
+pub mod probe;
+pub mod route;
 pub mod seccomp;
 pub mod stage;
 pub mod sysctl;
-pub mod uts;
-pub mod wait;
-pub mod probe;
-pub mod route;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod uts;
+pub mod wait;
 
 pub use directory::Directory;
 pub use file::File;
