@@ -1,15 +1,15 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
 
 pub mod cgroup;
+pub mod address;
 pub mod clone;
+pub mod command;
+mod directory;
 pub mod exec;
 pub mod fifo;
-mod directory;
 mod file;
-pub mod idmap;
-pub mod address;
-pub mod command;
 pub mod hook;
+pub mod idmap;
 pub mod link;
 pub mod inside;
 mod node;
@@ -17,6 +17,8 @@ pub mod oom;
 mod placed;
 pub mod prelude;
 pub mod privileges;
+pub mod probe;
+pub mod route;
 pub mod seccomp;
 pub mod stage;
 pub mod sysctl;
@@ -27,6 +29,8 @@ pub mod route;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod uts;
+pub mod wait;
 
 pub use directory::Directory;
 pub use file::File;

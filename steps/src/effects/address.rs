@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::link::{Seen, Target};
+use super::owns;
 use crate::net::ip::IpNet;
 use crate::net::name::LinkName;
 use crate::net::netlink::Rtnl;
@@ -92,6 +93,9 @@ impl EffectDef for AddressAdd {
     }
 
     fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
+        if self.scoped {
+            owns(cx, "net", &format!("addresses of link {}", self.link))?;
+        }
         let mut rtnl = Rtnl::open()?;
         let link = self.link.get(&mut rtnl, cx)?;
         let had_it = self.is_there(link.index, &mut rtnl)?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::address::family;
 use super::link::{Seen, Target};
+use super::owns;
 use crate::net::ip::IpNet;
 use crate::net::name::LinkName;
 use crate::net::netlink::Rtnl;
@@ -101,6 +102,9 @@ impl EffectDef for RouteAdd {
     }
 
     fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
+        if self.scoped {
+            owns(cx, "net", &format!("routes on link {}", self.link))?;
+        }
         let mut rtnl = Rtnl::open()?;
         let link = self.link.get(&mut rtnl, cx)?;
         let had_it = self.is_there(link.index, &mut rtnl)?;

@@ -14,7 +14,7 @@ use crate::spec::Hook;
 fn check(field: &str, hooks: &[Hook]) -> Result<(), PlanError> {
     for (k, hook) in hooks.iter().enumerate() {
         if !hook.path.is_absolute() {
-            let message = format!("{:?} is not absolute", hook.path);
+            let message = format!("{} is not absolute", hook.path.display());
             return Err(PlanError::new(format!("{field}.{k}.path"), message));
         }
         if let Some(seconds) = hook.timeout.filter(|s| *s <= 0) {

@@ -78,6 +78,13 @@ impl Drop for Other {
     }
 }
 
+/// As in a site that has a network of its own.
+fn owner() -> Bench {
+    let mut bench = Bench::new();
+    bench.fds.put("own:net", std::fs::File::open("/proc/self/ns/net").unwrap().into());
+    bench
+}
+
 fn name(text: &str) -> LinkName {
     LinkName::parse(text).unwrap()
 }
@@ -134,15 +141,10 @@ fn there_and_back(bench: &mut Bench, effect: &dyn Effect) {
 fn examples_apply_and_are_undone_twice() {
     in_a_network(|| {
         let mut bench = Bench::new();
-        let (scoped, reversible): (Vec<_>, Vec<_>) =
-            LinkSet::examples("/".as_ref()).into_iter().partition(|e| e.scoped);
-        for effect in &reversible {
-            there_and_back(&mut bench, effect);
+        for effect in LinkSet::examples("/".as_ref()) {
+            there_and_back(&mut bench, &effect);
         }
-        for effect in &scoped {
-            bench.apply(effect).1.unwrap();
-        }
-        assert!(find("lo").is_some_and(|lo| lo.up));
+        bench.apply(&LinkSet::up(Target::Name(LinkName::lo()))).1.unwrap();
         for effect in LinkAdd::examples("/".as_ref()) {
             there_and_back(&mut bench, &effect);
         }
@@ -207,7 +209,7 @@ fn two_processes_reach_each_other_through_a_bridge_and_nothing_stays() {
                 LinkSet { master: Some(switch.clone()), no_own_address: true, ..LinkSet::up(Target::Made(cable)) };
             apply(&mut bench, Box::new(plugged));
             other.inside(|| {
-                let mut bench = Bench::new();
+                let mut bench = owner();
                 let eth0 = Target::Name(LinkName::eth0());
                 bench.apply(&LinkWait { name: LinkName::eth0(), within: Millis(1000) }).1.unwrap();
                 let address = net(&format!("10.77.0.{}/24", k + 1));
@@ -306,6 +308,27 @@ fn a_link_that_went_with_its_other_end_is_undone() {
 }
 
 #[test]
+fn the_hosts_network_is_not_changed_from_a_site_that_shares_it() {
+    in_a_network(|| {
+        let mut bench = Bench::new();
+        let lo = Target::Name(LinkName::lo());
+        let up = LinkSet { scoped: true, ..LinkSet::up(lo.clone()) };
+        assert!(bench.apply(&up).1.unwrap_err().what.contains("shares the host's network"));
+        owner().apply(&up).1.unwrap();
+        // Up as it is on a host: there is nothing to change.
+        bench.apply(&up).1.unwrap();
+        let before = state();
+        let address = AddressAdd { link: lo.clone(), address: net("127.9.9.9/32"), scoped: true };
+        let route = RouteAdd { link: lo.clone(), to: net("192.0.2.0/24"), via: None, scoped: true };
+        let smaller = LinkSet { mtu: Some(1400), ..up };
+        for effect in [&address as &dyn Effect, &route, &smaller] {
+            assert!(bench.apply(effect).1.unwrap_err().what.contains("shares the host's network"));
+        }
+        assert_eq!(state(), before);
+    });
+}
+
+#[test]
 fn a_process_that_has_ended_is_named() {
     let other = Other::new();
     let process = other.process.clone();
@@ -334,7 +357,7 @@ fn a_missing_link_and_an_unreachable_router_are_explained() {
         assert_eq!(error.errno, Some(nix::libc::ENODEV));
         let lo = Target::Name(LinkName::lo());
         bench.apply(&LinkSet::up(lo.clone())).1.unwrap();
-        let route = RouteAdd { link: lo, to: net("0.0.0.0/0"), via: Some("10.1.1.1".parse().unwrap()), scoped: true };
+        let route = RouteAdd { link: lo, to: net("0.0.0.0/0"), via: Some("10.1.1.1".parse().unwrap()), scoped: false };
         let error = bench.apply(&route).1.unwrap_err();
         assert!(error.help.is_some(), "{error:?}");
         assert!(error.what.contains("Nexthop has invalid gateway"), "{error:?}");

@@ -306,8 +306,8 @@ mod tests {
     #[test]
     fn a_program_has_no_descriptor_of_ours_and_a_session_of_its_own() {
         let mut bench = Bench::new();
-        let _leak = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 200).unwrap();
-        rustix::io::fcntl_setfd(&_leak, rustix::io::FdFlags::empty()).unwrap();
+        let leak = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 200).unwrap();
+        rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
         let ended = end(&mut bench, shell("ls /proc/$$/fd | wc -l; cut -d' ' -f1,5,6 /proc/$$/stat")).unwrap();
         let mut lines = ended.stdout.lines();
         assert_eq!(lines.next(), Some("3"));

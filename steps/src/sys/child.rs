@@ -115,7 +115,7 @@ mod tests {
                 if close_rest(&[kept.as_raw_fd()]).is_err() {
                     return 1;
                 }
-                let open = |fd: RawFd| rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) }).is_ok();
+                let open = |fd: RawFd| rustix::io::fcntl_getfd(borrow(fd)).is_ok();
                 let right = open(kept.as_raw_fd()) && !open(low.as_raw_fd()) && !open(high.as_raw_fd());
                 if right { 0 } else { 2 }
             });

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Link, Seen, Target};
+use crate::effects::owns;
 use crate::net::mac::Mac;
 use crate::net::name::LinkName;
 use crate::net::netlink::{Found, Refused, Rtnl};
@@ -56,11 +57,9 @@ impl LinkSet {
         Self { up: true, ..Self::new(link) }
     }
 
-    fn set(&self, rtnl: &mut Rtnl, index: u32, change: impl FnOnce(&mut LinkMessage)) -> Result<(), Refused> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        change(&mut message);
-        rtnl.change(RouteNetlinkMessage::SetLink(message), 0)
+    /// Whether all it does is to bring up a link that is up.
+    fn is_as_wanted(&self, found: &Found) -> bool {
+        *self == Self { scoped: self.scoped, ..Self::up(self.link.clone()) } && found.up
     }
 
     fn give_back(&self, seen: &Seen, now: &Found, message: &mut LinkMessage) {
@@ -90,6 +89,13 @@ impl LinkSet {
     }
 }
 
+fn change(rtnl: &mut Rtnl, index: u32, fill: impl FnOnce(&mut LinkMessage)) -> Result<(), Refused> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    fill(&mut message);
+    rtnl.change(RouteNetlinkMessage::SetLink(message), 0)
+}
+
 fn set_up(message: &mut LinkMessage, up: bool) {
     message.header.change_mask = LinkFlags::Up;
     message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
@@ -99,9 +105,8 @@ impl EffectDef for LinkSet {
     const KIND: &'static str = "link.set";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        let lo = Target::Name(LinkName::lo());
-        // The loopback keeps the address that it gets when it first comes up, so that one is an example of a change that a namespace takes along.
-        vec![Self { mtu: Some(32_000), ..Self::new(lo.clone()) }, Self { scoped: true, ..Self::up(lo) }]
+        // Not up: the loopback keeps the address that the kernel gives it when it first comes up.
+        vec![Self { mtu: Some(32_000), ..Self::new(Target::Name(LinkName::lo())) }]
     }
 
     fn class(&self) -> Class {
@@ -120,7 +125,12 @@ impl EffectDef for LinkSet {
     }
 
     fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
-        Ok(json!(Seen::from(self.link.get(&mut Rtnl::open()?, cx)?)))
+        let found = self.link.get(&mut Rtnl::open()?, cx)?;
+        // A container in the host's network has a loopback that is up; anything more would change it for the host.
+        if self.scoped && !self.is_as_wanted(&found) {
+            owns(cx, "net", &format!("link {}", self.link))?;
+        }
+        Ok(json!(Seen::from(found)))
     }
 
     fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
@@ -130,13 +140,13 @@ impl EffectDef for LinkSet {
         let master = self.master.as_ref().map(|m| Target::Made(m.clone()).get(&mut rtnl, cx)).transpose()?;
         if self.no_own_address {
             let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-            match self.set(&mut rtnl, seen.index, |m| m.attributes.push(LinkAttribute::AfSpecUnspec(vec![mode]))) {
+            match change(&mut rtnl, seen.index, |m| m.attributes.push(LinkAttribute::AfSpecUnspec(vec![mode]))) {
                 // A kernel without IPv6 gives no such address anyway.
                 Err(refused) if refused.errno == libc::EAFNOSUPPORT => {}
                 answer => answer.map_err(|r| self.refused(r))?,
             }
         }
-        let change = |message: &mut LinkMessage| {
+        let fill = |message: &mut LinkMessage| {
             message.attributes.extend(self.name.as_ref().map(|name| LinkAttribute::IfName(name.to_string())));
             message.attributes.extend(self.mtu.map(LinkAttribute::Mtu));
             message.attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
@@ -145,7 +155,7 @@ impl EffectDef for LinkSet {
                 set_up(message, true);
             }
         };
-        self.set(&mut rtnl, seen.index, change).map_err(|r| self.refused(r))?;
+        change(&mut rtnl, seen.index, fill).map_err(|r| self.refused(r))?;
         Ok(Applied::done())
     }
 
@@ -158,8 +168,8 @@ impl EffectDef for LinkSet {
         let Some(now) = self.link.again(&seen, &mut rtnl, cx)? else { return Ok(Undone::Done) };
         // Down first: older kernels rename no link that is up.
         let down = self.up && now.up != seen.up;
-        let first = if down { self.set(&mut rtnl, seen.index, |m| set_up(m, seen.up)) } else { Ok(()) };
-        match first.and_then(|()| self.set(&mut rtnl, seen.index, |m| self.give_back(&seen, &now, m))) {
+        let first = if down { change(&mut rtnl, seen.index, |m| set_up(m, seen.up)) } else { Ok(()) };
+        match first.and_then(|()| change(&mut rtnl, seen.index, |m| self.give_back(&seen, &now, m))) {
             Err(refused) if refused.is_absent() => Ok(Undone::Done),
             answer => {
                 answer.map(|()| Undone::Done).map_err(|r| r.error(format!("take back: {}", EffectDef::describe(self))))

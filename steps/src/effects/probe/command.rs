@@ -1,5 +1,6 @@
 //! A command that succeeds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Fds, Pending, Record, Undone};
@@ -49,7 +50,7 @@ impl EffectDef for ProbeCommand {
     fn examples(scratch: &Path) -> Vec<Self> {
         let args = ["test", "-d", &scratch.to_string_lossy()].map(Into::into).to_vec();
         vec![Self {
-            call: Call { args, env: Default::default(), cwd: "/".into() },
+            call: Call { args, env: BTreeMap::new(), cwd: "/".into() },
             limit: Millis(1000),
             pace: Pace::quick(),
         }]
@@ -97,7 +98,7 @@ mod tests {
     fn sh(script: &str) -> ProbeCommand {
         let args = ["/bin/sh", "-c", script].map(Into::into).to_vec();
         ProbeCommand {
-            call: Call { args, env: Default::default(), cwd: "/".into() },
+            call: Call { args, env: BTreeMap::new(), cwd: "/".into() },
             limit: Millis(5000),
             pace: Pace { within: Millis(5000), ..Pace::quick() },
         }
