@@ -23,7 +23,7 @@ use crate::args::{Global, Params};
 use crate::builtin::LIBRARY;
 use crate::commands::facts::known;
 use crate::place;
-use crate::print::{Failure, failed, problems, refused};
+use crate::print::{Failure, failed, plainly, problems, refused};
 
 /// What is to be planned.
 #[derive(Clone, Copy, Debug)]
@@ -125,18 +125,20 @@ fn plan(global: &Global, graph: &Graph, given: Given, wanted: &Wanted, id: Id) -
     let target = target(global, graph, &bound, &mut facts, root, id)?;
     let program = planning::program(graph, &bound, &mut facts, target).map_err(wrong)?;
     let params = params(graph, &bound);
-    let secret = |p: &&Param| graph.root().params.iter().any(|q| *q.name == *p.name && matches!(q.ty.required(), Type::Sensitive(_)));
+    let secret = |p: &&Param| {
+        graph.root().params.iter().any(|q| *q.name == *p.name && matches!(q.ty.required(), Type::Sensitive(_)))
+    };
     let sensitive = params.iter().filter(|p| !p.value.is_null()).filter(secret).map(|p| p.name.clone()).collect();
     Ok(Planned { program, params, sensitive, sources: sources(graph)? })
 }
 
 fn params(graph: &Graph, bound: &Bound) -> Vec<Param> {
-    let declared = graph.root().params.iter().zip(bound.values());
+    let declared = graph.root().params.iter().enumerate();
     declared
-        .map(|(param, value)| Param {
-            name: param.name.to_string(),
-            value: value.clone(),
-            default: param.default.as_ref().is_some_and(|default| default == value),
+        .map(|(k, param)| {
+            let value = bound.value(k).cloned().unwrap_or_default();
+            let default = param.default.as_ref() == Some(&value);
+            Param { name: param.name.to_string(), value, default }
         })
         .collect()
 }
@@ -154,7 +156,14 @@ fn sources(graph: &Graph) -> Result<Vec<Source>, Failure> {
 }
 
 /// Where the program will run: the state root, the run's id, and what an existing run gives to a plan that opens it.
-fn target(global: &Global, graph: &Graph, bound: &Bound, facts: &mut Facts, root: PathBuf, id: Id) -> Result<Target, Failure> {
+fn target(
+    global: &Global,
+    graph: &Graph,
+    bound: &Bound,
+    facts: &mut Facts,
+    root: PathBuf,
+    id: Id,
+) -> Result<Target, Failure> {
     let run = planning::run_id(graph, bound).map_err(|report| problems(&report, global))?;
     let opened = match (&run.id, run.opens) {
         (Some(id), true) => outputs(RunNames { root: root.clone(), id: id.clone() }, facts)?,
@@ -215,7 +224,8 @@ fn again(global: &Global, registry: &Registry, wanted: &Wanted, saved: &Saved) -
     if let Some(other) = wanted.params.set.iter().map(named).find(|name| !saved.sensitive.contains(name)) {
         return Err(refused(format!("the saved plan already has the parameter `{other}`"), "plan again to change it"));
     }
-    if let Some(missing) = saved.sensitive.iter().find(|name| !wanted.params.set.iter().any(|set| named(set) == **name)) {
+    if let Some(missing) = saved.sensitive.iter().find(|name| !wanted.params.set.iter().any(|set| named(set) == **name))
+    {
         let help = format!("it is sensitive, and never saved: add -p {missing}=VALUE");
         return Err(refused(format!("the saved plan needs the parameter `{missing}`"), help));
     }
@@ -229,7 +239,9 @@ fn again(global: &Global, registry: &Registry, wanted: &Wanted, saved: &Saved) -
     let planned = plan(global, &graph, given, &Wanted { mask: &saved.mask, ..*wanted }, Id::Plain)?;
     match saved.check(&planned.dry_run(), &planned.sources) {
         Ok(()) => Ok(planned.program),
-        Err(changed) => Err(refused(changed, "nothing was done; `lifecycle plan -o FILE` saves the plan as it is now")),
+        Err(changed) => Err(plainly(&format!(
+            "{changed}\n\nNothing was done. `lifecycle plan -o FILE` saves the plan as it is now.\n"
+        ))),
     }
 }
 
@@ -260,10 +272,14 @@ fn meaning(source: &str) -> Result<Meaning, Failure> {
     }
     // Saved plans are JSON, and JSON is YAML: only what says that it is one is taken as one.
     match std::fs::read_to_string(path) {
-        Ok(text) if text.trim_start().starts_with('{') && text.contains("\"lifecycle_saved_plan\"") => match Saved::parse(&text) {
-            Ok(saved) => Ok(Meaning::Saved(Box::new(saved))),
-            Err(why) => Err(refused(format!("cannot use {source}: {why}"), "save it again with `lifecycle plan -o`")),
-        },
+        Ok(text) if text.trim_start().starts_with('{') && text.contains("\"lifecycle_saved_plan\"") => {
+            match Saved::parse(&text) {
+                Ok(saved) => Ok(Meaning::Saved(Box::new(saved))),
+                Err(why) => {
+                    Err(refused(format!("cannot use {source}: {why}"), "save it again with `lifecycle plan -o`"))
+                }
+            }
+        }
         // What cannot be read the compiler reports as it reports every plan.
         _ => Ok(Meaning::File(path.to_owned())),
     }
@@ -274,7 +290,10 @@ fn bundle(source: &str) -> Result<Meaning, Failure> {
     const PLAN: &str = "oci/run";
     let path = std::path::absolute(source).map_err(|e| failed(format!("cannot use {source}"), &e))?;
     if !path.join("config.json").is_file() {
-        return Err(refused(format!("{source} is a directory without a config.json"), "name a plan file or an OCI bundle"));
+        return Err(refused(
+            format!("{source} is a directory without a config.json"),
+            "name a plan file or an OCI bundle",
+        ));
     }
     let name = path.file_name().map_or(Cow::Borrowed("bundle"), |name| name.to_string_lossy());
     let given = vec![format!("id={}", id_of(&name)), format!("bundle={}", path.display())];
@@ -298,5 +317,7 @@ pub fn read(path: &Path) -> Result<String, Failure> {
 /// Facts that `lifecycle facts --format json` wrote, or that a test keeps.
 pub fn facts_file(path: &Path) -> Result<Recorded, Failure> {
     let text = read(path)?;
-    serde_json::from_str(&text).map_err(|e| refused(format!("{} is not a file of facts: {e}", path.display()), "`lifecycle facts --format json` writes one"))
+    serde_json::from_str(&text).map_err(|e| {
+        refused(format!("{} is not a file of facts: {e}", path.display()), "`lifecycle facts --format json` writes one")
+    })
 }

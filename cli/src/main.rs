@@ -30,7 +30,12 @@ fn main() -> ExitCode {
             Some(problems) => eprint!("{problems}"),
             None => eprintln!("{:?}", failure.report),
         }
-        ExitCode::from(failure.code)
+        // 125 tells `run`'s own failure from the container's; nobody else's exit code is mistaken for another's.
+        match (&cli.command, failure.code) {
+            (Command::Run(_), code) => ExitCode::from(code),
+            (_, print::ENGINE_FAILED) => ExitCode::from(1),
+            (_, code) => ExitCode::from(code),
+        }
     })
 }
 

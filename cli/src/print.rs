@@ -50,6 +50,11 @@ pub fn problems(report: &lifecycle_engine::diag::Report, global: &Global) -> Fai
     miette::Report::new(Problems(report.render(style(global)))).into()
 }
 
+/// Something could not be done, and the text says all of it.
+pub fn plainly(text: &str) -> Failure {
+    miette::Report::new(Problems(text.to_owned())).into()
+}
+
 /// Something could not be done; `why` is what the system said.
 pub fn failed(what: impl fmt::Display, why: &dyn fmt::Display) -> Failure {
     miette::miette!("{what}: {why}").into()

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-
 use crate::args::{Check, Global};
 use crate::load;
 use crate::print::{self, Failure};
@@ -24,4 +23,3 @@ pub fn run(global: &Global, args: &Check) -> Result<ExitCode, Failure> {
     eprintln!("{wrong}{of} {} problems", if wrong == 1 { "has" } else { "have" });
     print::text("").map(|_| ExitCode::from(1))
 }
-

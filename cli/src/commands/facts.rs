@@ -41,28 +41,49 @@ pub fn known(name: &str) -> Result<(), Failure> {
 
 fn table(values: &[(&str, Value)], paint: Paint) -> String {
     let column = values.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
+    let room = print::width().saturating_sub(column + 2);
     let mut out = String::new();
     for (name, value) in values {
-        let (text, style) = told(value);
-        for (i, line) in wrap(&text, print::width().saturating_sub(column + 2)).iter().enumerate() {
+        let (texts, style) = told(value);
+        let lines = texts.iter().flat_map(|text| wrap(text, room));
+        for (i, line) in lines.enumerate() {
             let name = pad(if i == 0 { name } else { "" }, column);
-            out.push_str(format!("{}  {}", paint.style(Style::Cyan, &name), paint.style(style, line)).trim_end());
+            out.push_str(format!("{}  {}", paint.style(Style::Cyan, &name), paint.style(style, &line)).trim_end());
             out.push('\n');
         }
     }
     out
 }
 
-fn told(value: &Value) -> (String, Style) {
-    match value {
+/// The lines that say what it is.
+fn told(value: &Value) -> (Vec<String>, Style) {
+    let (text, style) = match value {
+        Value::Object(map) if !map.is_empty() => {
+            return (map.iter().map(|(key, value)| format!("{key}: {}", flat(value))).collect(), Style::Plain);
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            return (items.iter().map(flat).collect(), Style::Plain);
+        }
         Value::Null => ("not known".into(), Style::Dim),
         Value::Bool(true) => ("yes".into(), Style::Green),
         Value::Bool(false) => ("no".into(), Style::Yellow),
-        Value::Array(items) if items.is_empty() => ("none".into(), Style::Dim),
-        Value::Array(items) if items.iter().all(Value::is_string) => {
-            (items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "), Style::Plain)
+        other => match flat(other) {
+            text if text.is_empty() => ("none".into(), Style::Dim),
+            text => (text, Style::Plain),
+        },
+    };
+    (vec![text], style)
+}
+
+/// The value in words: no quotes, no brackets.
+fn flat(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(flat).collect::<Vec<_>>().join(" "),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| format!("{key} {}", flat(value))).collect::<Vec<_>>().join(", ")
         }
-        Value::String(text) => (text.clone(), Style::Plain),
-        other => (other.to_string(), Style::Plain),
+        other => other.to_string(),
     }
 }

@@ -18,7 +18,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Some(dir) => {
             std::fs::create_dir_all(dir).map_err(|e| failed(format!("cannot create {}", dir.display()), &e))?;
             write(&command, dir)?;
-            command.get_subcommands().filter(|c| !c.is_hide_set()).try_for_each(|c| write(c, dir))?;
+            command
+                .get_subcommands()
+                .filter(|c| !c.is_hide_set() && c.get_name() != "help")
+                .try_for_each(|c| write(c, dir))?;
             Ok(ExitCode::SUCCESS)
         }
     }

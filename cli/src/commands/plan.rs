@@ -1,6 +1,6 @@
 //! `lifecycle plan`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lifecycle_engine::facts::Recorded;
@@ -23,20 +23,24 @@ pub fn run(global: &Global, args: &Plan) -> Result<ExitCode, Failure> {
     let ([source], [] | [_]) = (args.plans.as_slice(), args.facts.as_slice()) else {
         return Err(refused("two plans or two fact files can only be compared", "add --diff"));
     };
-    let facts = args.facts.first().map(std::path::PathBuf::as_path);
+    let facts = args.facts.first().map(PathBuf::as_path);
     let shown = match &args.output {
         None => side(global, args, &registry, source, facts)?,
         Some(path) => Side::Run(Box::new(save(global, args, &registry, source, path)?)),
     };
     match shown {
         Side::Run(run) => print::text(&print(&run, args, global)),
-        Side::Facts(_) => Err(refused(format!("{source} is a file of facts, not a plan"), "compare it with another one: --diff")),
+        Side::Facts(_) => {
+            Err(refused(format!("{source} is a file of facts, not a plan"), "compare it with another one: --diff"))
+        }
     }
 }
 
 fn print(run: &DryRun, args: &Plan, global: &Global) -> String {
     match args.format {
-        Format::Text => text::print(run, text::Look { color: print::color(global), width: print::width(), fold: args.fold }),
+        Format::Text => {
+            text::print(run, text::Look { color: print::color(global), width: print::width(), fold: args.fold })
+        }
         Format::Json => json::print(run),
         Format::Dot => dot::print(run),
         Format::Mermaid => mermaid::print(run),
@@ -57,10 +61,19 @@ fn wanted<'a>(args: &'a Plan, source: &'a str, facts: Option<&'a Path>) -> Wante
 }
 
 /// A plan is planned; a saved plan, a dry run in JSON and a file of facts are read.
-fn side(global: &Global, args: &Plan, registry: &Registry, source: &str, facts: Option<&Path>) -> Result<Side, Failure> {
+fn side(
+    global: &Global,
+    args: &Plan,
+    registry: &Registry,
+    source: &str,
+    facts: Option<&Path>,
+) -> Result<Side, Failure> {
     if let Some(side) = stored(source)? {
         if facts.is_some() {
-            return Err(refused(format!("{source} was planned against its own facts"), "leave out --facts, or name the plan itself"));
+            return Err(refused(
+                format!("{source} was planned against its own facts"),
+                "leave out --facts, or name the plan itself",
+            ));
         }
         return Ok(side);
     }
@@ -96,10 +109,8 @@ fn compare(global: &Global, args: &Plan, registry: &Registry) -> Result<ExitCode
     if args.plans.len() < 2 && args.facts.len() < 2 {
         return Err(refused("there is nothing to compare it with", "name a second plan, or --facts twice"));
     }
-    let facts = |at: Option<&std::path::PathBuf>| at.map(|p| p.to_owned());
-    let (old_facts, new_facts) = (facts(args.facts.first()), facts(args.facts.last()));
-    let old = side(global, args, registry, first, old_facts.as_deref())?;
-    let new = side(global, args, registry, last, new_facts.as_deref())?;
+    let old = side(global, args, registry, first, args.facts.first().map(PathBuf::as_path))?;
+    let new = side(global, args, registry, last, args.facts.last().map(PathBuf::as_path))?;
     let look = diff::Look { color: print::color(global), width: print::width(), facts: true };
     let difference = match (&old, &new) {
         (Side::Run(old), Side::Run(new)) => diff::text(old, new, &look),

@@ -21,7 +21,7 @@ pub fn run(global: &Global, args: &Snapshot) -> Result<ExitCode, Failure> {
         let path = path(plan, args.dir.as_deref());
         let (word, differs) = if args.update { (update(&path, &now)?, false) } else { compare(&path, &now, global)? };
         differing += usize::from(differs);
-        out.push_str(&format!("{plan}: {word}\n"));
+        out.extend([plan.as_str(), ": ", word.as_str(), "\n"]);
     }
     if differing > 0 {
         out.push_str("\nLook at what changed; `lifecycle snapshot --update` with the same arguments accepts it.\n");
@@ -38,7 +38,11 @@ fn path(plan: &str, dir: Option<&Path>) -> PathBuf {
         None if builtin => "snapshots".into(),
         None => file.parent().unwrap_or(Path::new("")).join("snapshots"),
     };
-    let name = if builtin { plan.replace('/', ".") } else { file.file_name().unwrap_or_default().to_string_lossy().into_owned() };
+    let name = if builtin {
+        plan.replace('/', ".")
+    } else {
+        file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    };
     dir.join(format!("{name}.txt"))
 }
 

@@ -20,7 +20,10 @@ pub fn run(global: &Global, args: &Steps) -> Result<ExitCode, Failure> {
         (Some(name), format) => {
             let Some(kind) = registry.step(name) else {
                 let near = did_you_mean(name, registry.steps().map(|s| s.kind));
-                let help = near.map_or_else(|| "`lifecycle steps` lists them".to_owned(), |near| format!("did you mean `{near}`?"));
+                let help = near.map_or_else(
+                    || "`lifecycle steps` lists them".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 return Err(refused(format!("there is no kind of step `{name}`"), help).with_code(1));
             };
             match format {

@@ -25,12 +25,23 @@ pub struct Look {
     pub width: usize,
 }
 
-/// All kinds of steps by subject, each with what it changes.
+/// All kinds of steps by subject, each with its description's first sentence.
 pub fn steps(registry: &Registry, look: Look) -> String {
-    let rows = registry.steps().map(|s| (s.kind, format!("{}{}", s.changes, note(s))));
+    let rows = registry.steps().map(|s| (s.kind, format!("{}{}", sentence_of(s), note(s))));
     let mut out = table(rows.collect(), look);
     out.push_str("\n`lifecycle steps KIND` documents one.\n");
     out
+}
+
+/// The first sentence of its description.
+fn sentence_of(step: &StepKind) -> String {
+    let about = structure(step.input()).map_or("", |s| s.about.as_str());
+    let about = if about.is_empty() { step.changes } else { about };
+    let paragraph = about.split("\n\n").next().unwrap_or(about).replace('\n', " ");
+    match paragraph.split_once(". ") {
+        Some((first, _)) => format!("{first}."),
+        None => paragraph,
+    }
 }
 
 fn note(step: &StepKind) -> &'static str {
@@ -88,9 +99,9 @@ pub fn step(kind: &StepKind, look: Look) -> String {
         page.row("arms", "what follows it in its site happens when another run releases it");
     }
     page.heading("Fields of `with`");
-    page.fields(kind.input());
+    page.fields(kind.input(), Side::With);
     page.heading("Output");
-    page.fields(kind.output());
+    page.fields(kind.output(), Side::Output);
     for example in kind.examples {
         page.heading(&format!("Example: {}", example.about));
         for line in example.plan.trim_matches('\n').lines() {
@@ -203,6 +214,13 @@ fn structure(ty: &Type) -> Option<&Struct> {
     }
 }
 
+/// Whether a field is given or got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    With,
+    Output,
+}
+
 struct Page {
     look: Look,
     paint: Paint,
@@ -237,9 +255,9 @@ impl Page {
         }
     }
 
-    fn fields(&mut self, ty: &Type) {
+    fn fields(&mut self, ty: &Type, side: Side) {
         match structure(ty) {
-            Some(s) if !s.fields.is_empty() => s.fields.iter().for_each(|f| self.field(f, 1)),
+            Some(s) if !s.fields.is_empty() => s.fields.iter().for_each(|f| self.field(f, 1, side)),
             Some(_) => push(&mut self.out, "  none"),
             None => {
                 let text = format!("  {ty}");
@@ -248,10 +266,11 @@ impl Page {
         }
     }
 
-    fn field(&mut self, field: &Field, depth: usize) {
+    fn field(&mut self, field: &Field, depth: usize, side: Side) {
         let indent = "  ".repeat(depth);
         let mut note = String::new();
         match &field.default {
+            _ if side == Side::Output => note.push_str(if field.ty.accepts_null() { "may be null" } else { "" }),
             // Writing to a String cannot fail.
             Some(default) if !default.is_null() => drop(write!(note, "default {}", shorten(&compact(default)))),
             _ if field.required => note.push_str("required"),
@@ -279,7 +298,7 @@ impl Page {
         if depth < DEPTH
             && let Some(inner) = structure(&field.ty)
         {
-            inner.fields.iter().for_each(|f| self.field(f, depth + 1));
+            inner.fields.iter().for_each(|f| self.field(f, depth + 1, side));
         }
     }
 }

@@ -130,7 +130,8 @@ pub fn lines(old: &str, new: &str, color: bool) -> Option<String> {
     let changed: Vec<usize> = all.iter().enumerate().filter(|(_, (sign, _))| *sign != ' ').map(|(k, _)| k).collect();
     let near = |k: usize| {
         let at = changed.partition_point(|&c| c < k);
-        changed.get(at).is_some_and(|c| c - k <= AROUND) || at.checked_sub(1).is_some_and(|at| k - changed[at] <= AROUND)
+        changed.get(at).is_some_and(|c| c - k <= AROUND)
+            || at.checked_sub(1).is_some_and(|at| k - changed[at] <= AROUND)
     };
     let mut out = String::new();
     let mut left_out = false;
@@ -389,16 +390,29 @@ fn about(step: &Step) -> Map<String, Value> {
 
 fn fields(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<(Sign, String)> {
     let mut changes = Vec::new();
+    collect("", old, new, &mut changes);
+    changes
+}
+
+fn collect(path: &str, old: &Map<String, Value>, new: &Map<String, Value>, changes: &mut Vec<(Sign, String)>) {
+    let full = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     for (key, b) in new {
-        match old.get(key) {
-            None => changes.push((Sign::Added, format!("{key}: {}", compact(b)))),
-            Some(a) if a != b => changes.push((Sign::Changed, changed(key, a, b))),
-            Some(_) => {}
+        match (old.get(key), b) {
+            (None, _) => changes.push((Sign::Added, format!("{}: {}", full(key), compact(b)))),
+            (Some(a), _) if a == b => {}
+            (Some(Value::Object(a)), Value::Object(b)) if !is_shown(a) && !is_shown(b) => {
+                collect(&full(key), a, b, changes);
+            }
+            (Some(a), _) => changes.push((Sign::Changed, changed(&full(key), a, b))),
         }
     }
     let gone = old.iter().filter(|(key, _)| !new.contains_key(*key));
-    changes.extend(gone.map(|(key, a)| (Sign::Removed, format!("{key}: {}", compact(a)))));
-    changes
+    changes.extend(gone.map(|(key, a)| (Sign::Removed, format!("{}: {}", full(key), compact(a)))));
+}
+
+/// A handle, or text with handles: one value for a person.
+fn is_shown(map: &Map<String, Value>) -> bool {
+    map.contains_key("shown") && (map.contains_key("handle") || map.contains_key("handles"))
 }
 
 /// Of two lists or maps only what differs is worth reading.

@@ -12,7 +12,6 @@ mod model;
 pub mod paint;
 mod past;
 pub mod saved;
-pub mod schema;
 pub mod show;
 pub mod svg;
 pub mod text;

@@ -11,7 +11,7 @@ use crate::effect::Class;
 use crate::facts::Recorded;
 use crate::program::{Condition, Node, NodeId, Options, Program};
 use crate::step::Nature;
-use crate::value::{HANDLE, HandleRef, TEXT, Text, each_handle, handle_ref, redact};
+use crate::value::{HandleRef, TEXT, Text, each_handle, handle_ref, redact};
 
 /// The version of the JSON form. It changes when a reader of the old one would misread the new one; added fields do not count.
 pub const VERSION: u32 = 1;
@@ -199,6 +199,9 @@ pub struct Summary {
     pub kept: usize,
     /// One-way effects.
     pub commit: usize,
+    /// Effects that only wait; counted in no class.
+    #[serde(default)]
+    pub waits: usize,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
@@ -235,7 +238,9 @@ impl DryRun {
 
 impl Summary {
     fn of(steps: &[Step]) -> Self {
-        let class = |class| steps.iter().flat_map(|s| &s.effects).filter(|e| e.class == class).count();
+        let waits = |s: &&Step| s.nature == Nature::Waits;
+        let class =
+            |class| steps.iter().filter(|s| !waits(s)).flat_map(|s| &s.effects).filter(|e| e.class == class).count();
         Self {
             steps: steps.iter().filter(|s| !s.skipped).count(),
             skipped: steps.iter().filter(|s| s.skipped).count(),
@@ -246,6 +251,7 @@ impl Summary {
             foreign: class(Class::Foreign),
             kept: class(Class::Kept),
             commit: class(Class::Commit),
+            waits: steps.iter().filter(waits).map(|s| s.effects.len()).sum(),
         }
     }
 }
@@ -401,7 +407,7 @@ fn listed(open: char, items: impl Iterator<Item = String>, close: char) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::{Part, Sensitive};
+    use crate::value::{HANDLE, Part, Sensitive};
 
     #[test]
     fn a_condition_shows_no_sensitive_value() {

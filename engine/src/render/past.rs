@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::show::{RunHead, State, StepRun};
 use crate::events::Event;
-use crate::journal::{NodeState, Phase, RunState, Settlement, Status};
+use crate::journal::{EffectState, NodeState, Phase, RunState, Settlement, Status};
 use crate::program::{Node, Program};
 
 /// The steps of a run as its journal tells them. `now` is in microseconds since the epoch; `alive` says whether the engine of the run's last
@@ -33,7 +33,7 @@ fn of_node(node: &NodeState, address: &dyn Fn(u32) -> Option<String>, alive: boo
         _ => None,
     });
     let undoing = node.effects.iter().any(|e| e.phase == Phase::Undoing);
-    let undone = node.effects.iter().any(|e| e.phase == Phase::Undone) && !node.effects.iter().any(|e| e.owes_undo());
+    let undone = node.effects.iter().any(|e| e.phase == Phase::Undone) && !node.effects.iter().any(EffectState::owes_undo);
     let state = match &node.status {
         _ if stuck.is_some() => State::Stuck,
         Status::Failed(..) => State::Failed,
@@ -70,7 +70,7 @@ pub fn from_events(program: &Program, events: &[Event]) -> Vec<StepRun> {
     let mut steps: Vec<StepRun> = program.nodes.iter().map(|node| waiting(program, node)).collect();
     let index: HashMap<&str, usize> = program.nodes.iter().enumerate().map(|(i, n)| (&*n.address, i)).collect();
     for event in events {
-        let Some(step) = address(event).and_then(|a| index.get(a)).and_then(|&i| steps.get_mut(i)) else { continue };
+        let Some(step) = index.get(address(event)).and_then(|&i| steps.get_mut(i)) else { continue };
         take(step, event);
     }
     steps
@@ -96,7 +96,7 @@ fn waiting(program: &Program, node: &Node) -> StepRun {
     }
 }
 
-fn address(event: &Event) -> Option<&str> {
+fn address(event: &Event) -> &str {
     match event {
         Event::Began { step, .. }
         | Event::Done { step, .. }
@@ -104,9 +104,9 @@ fn address(event: &Event) -> Option<&str> {
         | Event::Output { step, .. }
         | Event::Retry { step, .. }
         | Event::Undoing { step, .. }
-        | Event::Undone { step, .. } => Some(step),
-        Event::Failed(failure) => Some(&failure.step),
-        Event::Stuck(stuck) => Some(&stuck.step),
+        | Event::Undone { step, .. } => step,
+        Event::Failed(failure) => &failure.step,
+        Event::Stuck(stuck) => &stuck.step,
     }
 }
 

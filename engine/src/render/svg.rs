@@ -8,7 +8,7 @@ use layout::{HIGH, Layout, Line, TITLE, WIDE};
 
 use super::model::{DryRun, Step, Why};
 use super::paint::{clean, count, width};
-use super::text::mark;
+use super::text::{WAITS, mark};
 use super::view::View;
 use crate::effect::Class;
 use crate::step::Nature;
@@ -250,7 +250,8 @@ impl Page<'_> {
             let _ = write!(text, "\nonly if {}", escape(condition));
         }
         for effect in &step.effects {
-            let _ = write!(text, "\n{} {}", mark(effect.class).0, escape(&effect.does));
+            let (sign, _) = if step.nature == Nature::Waits { WAITS } else { mark(effect.class) };
+            let _ = write!(text, "\n{sign} {}", escape(&effect.does));
         }
         text
     }

@@ -40,6 +40,9 @@ pub(super) fn mark(class: Class) -> (&'static str, Style) {
     }
 }
 
+/// The mark of what only waits: there is nothing to take back.
+pub(super) const WAITS: (&str, Style) = ("○", Style::Dim);
+
 /// The text, with a newline at the end of each line and no space before it.
 pub fn print(run: &DryRun, look: Look) -> String {
     let view = View::of(run);
@@ -275,7 +278,7 @@ impl Page<'_> {
             self.wrapped(&[(&inner, Style::Dim)], &[(&inner, Style::Dim)], &text, Style::Dim);
         }
         for effect in step.effects.iter().filter(|e| !e.inside) {
-            self.effect(effect, &inner);
+            self.effect(step, effect, &inner);
         }
         self.inside(step, &inner);
     }
@@ -318,8 +321,8 @@ impl Page<'_> {
         if names.is_empty() { String::new() } else { format!("after {}", names.join(", ")) }
     }
 
-    fn effect(&mut self, effect: &Effect, inner: &str) {
-        let (sign, style) = mark(effect.class);
+    fn effect(&mut self, step: &Step, effect: &Effect, inner: &str) {
+        let (sign, style) = if step.nature == Nature::Waits { WAITS } else { mark(effect.class) };
         let note = match effect.class {
             Class::Kept => " (kept)",
             Class::Commit => " (one-way)",
@@ -338,7 +341,7 @@ impl Page<'_> {
         self.line(&[(inner, Style::Dim), ("then in it, first of all:", Style::Dim)]);
         let inner = format!("{inner}  ");
         for effect in step.effects.iter().filter(|e| e.inside) {
-            self.effect(effect, &inner);
+            self.effect(step, effect, &inner);
         }
     }
 
@@ -360,23 +363,19 @@ impl Page<'_> {
     fn legend(&mut self) {
         let sum = &self.view.run.summary;
         let rows = [
-            (Class::Reversible, sum.reversible, "undo takes back one by one, last first"),
-            (Class::Scoped, sum.scoped, "gone with the process or namespace that holds them"),
-            (Class::Foreign, sum.foreign, "seen by other programs; undo calls their counterpart, at least once"),
-            (Class::Kept, sum.kept, "kept on purpose; undo leaves them"),
-            (Class::Commit, sum.commit, "one-way; after it only what is around it can be taken back"),
+            (mark(Class::Reversible), sum.reversible, "undo takes back one by one, last first"),
+            (mark(Class::Scoped), sum.scoped, "gone with the process or namespace that holds them"),
+            (mark(Class::Foreign), sum.foreign, "seen by other programs; undo calls their counterpart, at least once"),
+            (mark(Class::Kept), sum.kept, "kept on purpose; undo leaves them"),
+            (mark(Class::Commit), sum.commit, "one-way; after it only what is around it can be taken back"),
+            (WAITS, sum.waits, "only waited for"),
         ];
         let most = rows.iter().map(|(_, n, _)| n.to_string().len()).max().unwrap_or(1);
-        for (class, n, text) in rows.into_iter().filter(|(_, n, _)| *n > 0) {
-            let (sign, style) = mark(class);
+        for ((sign, style), n, text) in rows.into_iter().filter(|(_, n, _)| *n > 0) {
             let number = format!(" {n:>most$}  ");
             let indent = " ".repeat(3 + width(&number));
-            self.wrapped(
-                &[("  ", Style::Plain), (sign, style), (&number, Style::Bold)],
-                &[(&indent, Style::Plain)],
-                text,
-                Style::Plain,
-            );
+            let lead = [("  ", Style::Plain), (sign, style), (&number, Style::Bold)];
+            self.wrapped(&lead, &[(&indent, Style::Plain)], text, Style::Plain);
         }
     }
 
