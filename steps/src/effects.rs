@@ -1,9 +1,9 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
 
 pub mod clone;
+mod directory;
 pub mod exec;
 pub mod fifo;
-mod directory;
 mod file;
 pub mod idmap;
 pub mod address;
@@ -25,6 +25,8 @@ pub mod probe;
 pub mod route;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod uts;
+pub mod wait;
 
 pub use directory::Directory;
 pub use file::File;
@@ -43,9 +45,15 @@ fn owns(cx: &Cx, namespace: &str, what: &str) -> Result<(), EffectError> {
     if cx.fds.get(&format!("{OWN}{namespace}")).is_some() {
         return Ok(());
     }
-    let name = if namespace == "net" { "network" } else { namespace };
-    Err(EffectError::new(format!("setting {what} would change it for the host: the container shares the host's {name} namespace"))
-        .help(format!("give the container a {name} namespace of its own, or take the setting out")))
+    let name = match namespace {
+        "net" => "network",
+        "mnt" => "mount",
+        other => other,
+    };
+    Err(EffectError::new(format!(
+        "setting {what} would change it for the host: the container shares the host's {name} namespace"
+    ))
+    .help(format!("give the container a {name} namespace of its own, or take the setting out")))
 }
 
 /// A handle as the examples of effects have it: to a process that step `init` makes.
