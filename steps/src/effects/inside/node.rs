@@ -208,7 +208,7 @@ impl EffectDef for RootDevice {
         let path = clean(&self.path);
         match (self.make(&root, &path), &self.host) {
             (Err(error), Some(host)) if error.errno == Some(Errno::PERM.raw_os_error()) => {
-                self.bind(&root, &path, host)?
+                self.bind(&root, &path, host)?;
             }
             (answer, _) => answer?,
         }
