@@ -2,8 +2,7 @@
 
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
-use crate::{command, effects, hooks, net, probe, run};
-use crate::{command, effects, fs, hooks, probe, rootfs};
+use crate::{command, effects, fs, hooks, net, probe, rootfs, run};
 
 /// Every kind of step and effect that this program knows. Journals of older versions name effects by kind: a kind's name is never reused.
 pub fn registry() -> Registry {
@@ -22,11 +21,11 @@ pub fn registry() -> Registry {
             StepKind::of::<probe::Command>(),
             StepKind::of::<probe::Http>(),
             StepKind::of::<probe::Tcp>(),
-            StepKind::of::<run::Undo>(),
             StepKind::of::<rootfs::mount::MountRoot>(),
             StepKind::of::<rootfs::overlay::Overlay>(),
             StepKind::of::<rootfs::pivot::Pivot>(),
             StepKind::of::<rootfs::protect::Protect>(),
+            StepKind::of::<run::Undo>(),
         ],
         [
             // Effects: EffectKind::of::<effects::subject::Effect>(), sorted by kind.
@@ -44,8 +43,6 @@ pub fn registry() -> Registry {
             EffectKind::of::<effects::probe::ProbeCommand>(),
             EffectKind::of::<effects::probe::ProbeHttp>(),
             EffectKind::of::<effects::probe::ProbeTcp>(),
-            EffectKind::of::<effects::route::RouteAdd>(),
-            EffectKind::of::<run::UndoRun>(),
             EffectKind::of::<effects::inside::MaskPath>(),
             EffectKind::of::<effects::inside::ReadonlyPath>(),
             EffectKind::of::<effects::inside::RootBind>(),
@@ -59,7 +56,9 @@ pub fn registry() -> Registry {
             EffectKind::of::<effects::inside::RootPropagation>(),
             EffectKind::of::<effects::inside::RootReadonly>(),
             EffectKind::of::<effects::inside::RootSymlink>(),
+            EffectKind::of::<effects::route::RouteAdd>(),
             EffectKind::of::<effects::Symlink>(),
+            EffectKind::of::<run::UndoRun>(),
         ],
     )
 }
