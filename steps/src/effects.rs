@@ -50,9 +50,15 @@ fn owns(cx: &Cx, namespace: &str, what: &str) -> Result<(), EffectError> {
     if cx.fds.get(&format!("{OWN}{namespace}")).is_some() {
         return Ok(());
     }
-    let name = if namespace == "net" { "network" } else { namespace };
-    Err(EffectError::new(format!("setting {what} would change it for the host: the container shares the host's {name} namespace"))
-        .help(format!("give the container a {name} namespace of its own, or take the setting out")))
+    let name = match namespace {
+        "net" => "network",
+        "mnt" => "mount",
+        other => other,
+    };
+    Err(EffectError::new(format!(
+        "setting {what} would change it for the host: the container shares the host's {name} namespace"
+    ))
+    .help(format!("give the container a {name} namespace of its own, or take the setting out")))
 }
 
 /// A handle as the examples of effects have it: to a process that step `init` makes.

@@ -7,23 +7,25 @@ pub mod command;
 pub mod effects;
 pub mod facts;
 pub mod fifo;
-pub mod mounts;
+pub mod fs;
 pub mod hooks;
+pub mod mounts;
 pub mod net;
 pub mod outcomes;
 pub mod plans;
 pub mod probe;
 pub mod process;
 mod registry;
+pub mod rootfs;
 pub mod run;
+pub mod seccomp;
 pub mod spawn;
 pub mod spec;
 pub mod state;
 pub mod sys;
+pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod seccomp;
-pub mod sysctl;
 pub mod uts;
 
 pub use registry::registry;

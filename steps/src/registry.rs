@@ -4,6 +4,7 @@ use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
 use crate::{command, effects, hooks, net, probe, run};
 use crate::{cgroup, command, effects, hooks, net, probe, spec, state};
+use crate::{command, effects, fs, hooks, net, probe, rootfs, run};
 
 /// Every kind of step and effect that this program knows. Journals of older versions name effects by kind: a kind's name is never reused.
 pub fn registry() -> Registry {
@@ -12,6 +13,8 @@ pub fn registry() -> Registry {
             // Steps: StepKind::of::<subject::Step>(), sorted by kind.
             StepKind::of::<cgroup::Create>(),
             StepKind::of::<command::Run>(),
+            StepKind::of::<fs::directory::MakeDirectory>(),
+            StepKind::of::<fs::file::WriteFile>(),
             StepKind::of::<hooks::Poststart>(),
             StepKind::of::<hooks::Run>(),
             StepKind::of::<net::Bridge>(),
@@ -21,6 +24,10 @@ pub fn registry() -> Registry {
             StepKind::of::<probe::Command>(),
             StepKind::of::<probe::Http>(),
             StepKind::of::<probe::Tcp>(),
+            StepKind::of::<rootfs::mount::MountRoot>(),
+            StepKind::of::<rootfs::overlay::Overlay>(),
+            StepKind::of::<rootfs::pivot::Pivot>(),
+            StepKind::of::<rootfs::protect::Protect>(),
             StepKind::of::<run::Undo>(),
             StepKind::of::<spec::Load>(),
             StepKind::of::<state::Publish>(),
@@ -34,6 +41,10 @@ pub fn registry() -> Registry {
             EffectKind::of::<effects::cgroup::MakeCgroup>(),
             EffectKind::of::<effects::cgroup::WriteLimit>(),
             EffectKind::of::<effects::command::RunCommand>(),
+            EffectKind::of::<effects::Device>(),
+            EffectKind::of::<effects::Directory>(),
+            EffectKind::of::<effects::Fifo>(),
+            EffectKind::of::<effects::File>(),
             EffectKind::of::<effects::hook::Counterpart>(),
             EffectKind::of::<effects::hook::RunHook>(),
             EffectKind::of::<effects::link::LinkAdd>(),
@@ -42,7 +53,21 @@ pub fn registry() -> Registry {
             EffectKind::of::<effects::probe::ProbeCommand>(),
             EffectKind::of::<effects::probe::ProbeHttp>(),
             EffectKind::of::<effects::probe::ProbeTcp>(),
+            EffectKind::of::<effects::inside::MaskPath>(),
+            EffectKind::of::<effects::inside::ReadonlyPath>(),
+            EffectKind::of::<effects::inside::RootBind>(),
+            EffectKind::of::<effects::inside::RootCgroup>(),
+            EffectKind::of::<effects::inside::RootDevice>(),
+            EffectKind::of::<effects::inside::RootDirectory>(),
+            EffectKind::of::<effects::inside::RootFile>(),
+            EffectKind::of::<effects::inside::RootMount>(),
+            EffectKind::of::<effects::inside::RootOverlay>(),
+            EffectKind::of::<effects::inside::RootPivot>(),
+            EffectKind::of::<effects::inside::RootPropagation>(),
+            EffectKind::of::<effects::inside::RootReadonly>(),
+            EffectKind::of::<effects::inside::RootSymlink>(),
             EffectKind::of::<effects::route::RouteAdd>(),
+            EffectKind::of::<effects::Symlink>(),
             EffectKind::of::<run::UndoRun>(),
         ],
     )

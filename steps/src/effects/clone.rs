@@ -80,7 +80,8 @@ impl CloneInit {
         // While its id maps are missing, only the owner of a dumpable process may write them.
         let conceal = !self.namespaces.contains(&NamespaceType::User);
         let cgroup = ends.init.cgroup.take();
-        let clone = Clone { namespaces: flags(&self.namespaces), sibling: false, cgroup: cgroup.as_ref().map(AsFd::as_fd) };
+        let clone =
+            Clone { namespaces: flags(&self.namespaces), sibling: false, cgroup: cgroup.as_ref().map(AsFd::as_fd) };
         let (init, fds, outcomes) = (ends.init, &mut *cx.fds, cx.outcomes);
         let child = clone
             .spawn(move || init.live(site.as_ref(), fds, outcomes, conceal))

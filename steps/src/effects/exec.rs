@@ -140,7 +140,8 @@ fn value_of<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
 }
 
 fn c_string(text: String) -> Result<CString, EffectError> {
-    CString::new(text).map_err(|_| EffectError::new("an argument or environment variable holds a NUL byte").exit(CANNOT_EXECUTE))
+    CString::new(text)
+        .map_err(|_| EffectError::new("an argument or environment variable holds a NUL byte").exit(CANNOT_EXECUTE))
 }
 
 /// The home directory of the process's user by the container's own /etc/passwd; `/` where that has none.
@@ -199,7 +200,9 @@ fn explain(program: &str, errno: Errno) -> EffectError {
     let code = if errno == Errno::NOENT { NOT_FOUND } else { CANNOT_EXECUTE };
     EffectError::call(format!("execve({program:?})"), errno).exit(code).help(match errno {
         Errno::NOENT => "it is not there in the container, or the interpreter that it names (#! or ELF loader) is not",
-        Errno::ACCESS => "it must be a file with the execute bit, readable by the container's user, on a mount without noexec",
+        Errno::ACCESS => {
+            "it must be a file with the execute bit, readable by the container's user, on a mount without noexec"
+        }
         Errno::NOEXEC => "it is no program for this machine: a script needs a #! line, a binary the right architecture",
         Errno::PERM => "a seccomp filter may forbid execve, or the file is set-user-id where that is not allowed",
         Errno::TOOBIG => "arguments and environment together exceed the kernel's limit, which RLIMIT_STACK lowers",

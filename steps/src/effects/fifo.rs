@@ -175,7 +175,13 @@ impl EffectDef for Release {
             let failed = EffectError::call(format!("open({path}, O_RDONLY)"), e);
             if e == Errno::NOENT { failed.help("the container has been started already") } else { failed }
         })?;
-        Ok(Applied::Pending(Box::new(Starting { path: self.path.clone(), init: watched, pid: init.pid, fifo, said: Vec::new() })))
+        Ok(Applied::Pending(Box::new(Starting {
+            path: self.path.clone(),
+            init: watched,
+            pid: init.pid,
+            fifo,
+            said: Vec::new(),
+        })))
     }
 
     fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
@@ -255,7 +261,8 @@ impl Starting {
             _ => None,
         });
         Some(reported.unwrap_or_else(|| {
-            let mut error = EffectError::new("the container's init wrote something else than an error to the exec FIFO");
+            let mut error =
+                EffectError::new("the container's init wrote something else than an error to the exec FIFO");
             error.output = said.lines().take(5).map(str::to_owned).collect();
             error
         }))

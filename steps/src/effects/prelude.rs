@@ -141,7 +141,8 @@ impl EffectDef for BecomeRoot {
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
         let failed = |call: &str, e: Errno| {
-            EffectError::call(format!("{call}(0, 0, 0)"), e).help("the id maps must map the container's id 0, for users and for groups")
+            EffectError::call(format!("{call}(0, 0, 0)"), e)
+                .help("the id maps must map the container's id 0, for users and for groups")
         };
         let (uid, gid) = (Uid::ROOT, Gid::ROOT);
         set_thread_res_gid(gid, gid, gid).map_err(|e| failed("setresgid", e))?;

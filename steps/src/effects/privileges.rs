@@ -200,7 +200,8 @@ impl EffectDef for SetCapabilities {
         if effective != permitted {
             sets.push(("effective", effective));
         }
-        let sets: Vec<String> = sets.into_iter().chain(rest).map(|(what, set)| format!("{what} {}", list(set))).collect();
+        let sets: Vec<String> =
+            sets.into_iter().chain(rest).map(|(what, set)| format!("{what} {}", list(set))).collect();
         format!("capabilities: {}", sets.join("; "))
     }
 
@@ -233,7 +234,10 @@ fn refused(wanted: CapabilitySets, error: Errno) -> EffectError {
     if lacking.is_empty() {
         return failed.help("effective must be part of permitted, and inheritable part of the bounding set");
     }
-    failed.help(format!("the caller does not have {} itself and cannot give it: take it out of process.capabilities", lacking.join(", ")))
+    failed.help(format!(
+        "the caller does not have {} itself and cannot give it: take it out of process.capabilities",
+        lacking.join(", ")
+    ))
 }
 
 /// Each capability of a set by itself, those that this program has no name for included.
@@ -250,7 +254,8 @@ impl Bits for CapabilitySet {
 
 fn name(capability: CapabilitySet) -> String {
     let named = capability.iter_names().next();
-    named.map_or_else(|| format!("capability {}", capability.bits().trailing_zeros()), |(name, _)| format!("CAP_{name}"))
+    named
+        .map_or_else(|| format!("capability {}", capability.bits().trailing_zeros()), |(name, _)| format!("CAP_{name}"))
 }
 
 /// The set of these names. One that nobody knows gives a warning, as config.md demands ("capabilities").

@@ -69,7 +69,8 @@ impl EffectDef for Stage {
             does.push("makes a user namespace".into());
         }
         if let Some(offsets) = &self.time {
-            let offsets: Vec<String> = offsets.iter().map(|(c, o)| format!(" {c} {}.{:09}s", o.secs, o.nanosecs)).collect();
+            let offsets: Vec<String> =
+                offsets.iter().map(|(c, o)| format!(" {c} {}.{:09}s", o.secs, o.nanosecs)).collect();
             does.push(format!("makes a time namespace{}", offsets.join(",")));
         }
         format!("stage process: {}{}", does.join("; "), self.handover.describe())
@@ -82,9 +83,7 @@ impl EffectDef for Stage {
         let (site, outcomes) = (cx.site.take(), cx.outcomes);
         let fds = &mut *cx.fds;
         let work = Work { effect: self, joins, init: ends.init, talk: stage };
-        let child = Clone::default()
-            .spawn(move || work.run(site, fds, outcomes))
-            .map_err(|e| refused(&[], e))?;
+        let child = Clone::default().spawn(move || work.run(site, fds, outcomes)).map_err(|e| refused(&[], e))?;
         let watched = Watched::new(child.pidfd);
         let keep = |process: Process, cx: &mut Cx| Talk::keep(engine, ends.channel, ends.output, &process, cx);
         match Process::of(child.pid) {
@@ -202,7 +201,8 @@ impl Work<'_> {
             self.make_time(offsets)?;
         }
         // Nothing is written into its /proc directory any more, and whoever is in a joined namespace may look at it from here on.
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| EffectError::call("prctl(PR_SET_DUMPABLE, 0)", e))
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|e| EffectError::call("prctl(PR_SET_DUMPABLE, 0)", e))
     }
 
     fn join(&self, wanted: impl Fn(&Join) -> bool) -> Result<(), EffectError> {
@@ -321,11 +321,14 @@ impl Talk {
 
     /// Has init made, and takes leave of the stage.
     pub(crate) fn clone_init(&mut self, clone: &CloneInit) -> Result<Pid, EffectError> {
-        writeln!(self.socket, "{}", flags(&clone.namespaces)).map_err(|e| EffectError::call("write to the stage process", e))?;
+        writeln!(self.socket, "{}", flags(&clone.namespaces))
+            .map_err(|e| EffectError::call("write to the stage process", e))?;
         let told = self.hear();
         self.stage.end()?;
         match told? {
-            Told::Made(pid) => Pid::from_raw(pid).ok_or_else(|| EffectError::new("init has no id in our pid namespace")),
+            Told::Made(pid) => {
+                Pid::from_raw(pid).ok_or_else(|| EffectError::new("init has no id in our pid namespace"))
+            }
             Told::Failed(error) => Err(error),
             Told::Ready => Err(EffectError::new("the stage process did not make init")),
         }

@@ -22,6 +22,13 @@ impl Bench {
         Self { run, step: "step".into(), outcomes: Outcomes::default(), fds: Fds::default() }
     }
 
+    /// As in a site that has this namespace for itself.
+    pub(crate) fn owning(mut self, namespace: &str) -> Self {
+        let own = std::fs::File::open("/proc/self/ns/mnt").unwrap();
+        self.fds.put(format!("{}{namespace}", crate::process::OWN), own.into());
+        self
+    }
+
     fn with<T>(&mut self, body: impl FnOnce(&mut Cx) -> T) -> T {
         let Self { run, step, outcomes, fds } = self;
         body(&mut Cx { run, step, effect: 0, outcomes, fds, site: None, output: &mut |_| {} })

@@ -132,7 +132,8 @@ impl EffectDef for EndProcess {
             watched.reap()?;
             return Ok(Applied::Done(json!({ "signal": null })));
         }
-        let mut ending = Ending { pid: process.pid, watched, sent: self.signal, deadline: Instant::now() + self.grace.duration() };
+        let mut ending =
+            Ending { pid: process.pid, watched, sent: self.signal, deadline: Instant::now() + self.grace.duration() };
         ending.send(self.signal)?;
         if self.signal.0 == Signal::KILL {
             ending.deadline = Instant::now() + DEATH;

@@ -3,6 +3,7 @@
 mod caller;
 mod cgroup;
 mod kernel;
+mod overlay;
 
 pub use caller::{IdRange, Limit};
 pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
@@ -11,6 +12,8 @@ use std::sync::OnceLock;
 
 use lifecycle_engine::facts::Host;
 use serde_json::{Value, json};
+
+use crate::effects::inside::Layout;
 
 /// One fact.
 struct Fact {
@@ -63,6 +66,8 @@ const FACTS: &[Fact] = &[
     offers("kernel.pidfd", kernel::pidfd),
     offers("kernel.time_namespace", kernel::time_namespace),
     offers("userns.allowed", kernel::user_namespace),
+    Fact { name: "overlay.host", read: || overlay::layout(false), masked: Mask::As(|| json!(Layout::ReadOnly)) },
+    Fact { name: "overlay.userns", read: || overlay::layout(true), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     lists("seccomp.actions", kernel::seccomp_actions),
     lists("lsm", kernel::security_modules),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },

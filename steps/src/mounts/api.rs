@@ -3,6 +3,7 @@
 use super::{Bind, Options};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::facts::Facts;
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -27,6 +28,12 @@ pub enum Api {
 }
 
 impl Api {
+    /// The one to use here.
+    pub fn choose(facts: &mut Facts) -> Self {
+        let offered = facts.has("kernel.mount_api") && facts.has("kernel.mount_setattr");
+        if offered { Self::Detached } else { Self::Classic }
+    }
+
     /// Whether it is the usual one; effects leave it out of their JSON then.
     pub fn is_default(&self) -> bool {
         *self == Self::default()

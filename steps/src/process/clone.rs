@@ -138,7 +138,8 @@ main: wait
         let is_new = |kind| namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
         let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
         let new_user = is_new(NamespaceType::User);
-        let into_cgroup = input.cgroup.as_ref().is_some_and(|c| c.v2.is_some()) && cx.facts.has("kernel.clone_into_cgroup");
+        let into_cgroup =
+            input.cgroup.as_ref().is_some_and(|c| c.v2.is_some()) && cx.facts.has("kernel.clone_into_cgroup");
         let handover = input.handover(into_cgroup);
         let maps = if new_user { Some(Maps::of(&input, cx.facts)?) } else { None };
         let made = if namespaces.iter().any(|n| n.path.is_some() || n.kind == NamespaceType::Time) {
@@ -204,7 +205,9 @@ impl Input {
         let all: Vec<Namespace> = self.namespaces.iter().cloned().chain(more).collect();
         let mut seen = BTreeSet::new();
         match all.iter().find(|n| !seen.insert(n.kind)) {
-            Some(twice) => Err(PlanError::new("namespaces", format!("the {} namespace is listed twice", twice.kind.name()))),
+            Some(twice) => {
+                Err(PlanError::new("namespaces", format!("the {} namespace is listed twice", twice.kind.name())))
+            }
             None => Ok(all),
         }
     }
@@ -220,7 +223,10 @@ impl Input {
                 .help("add a namespace of type time, without a path"));
         }
         if let Some(clock) = self.time_offsets.keys().find(|c| !["monotonic", "boottime"].contains(&c.as_str())) {
-            return Err(PlanError::new("time_offsets", format!("there is no clock `{clock}` to set: monotonic and boottime")));
+            return Err(PlanError::new(
+                "time_offsets",
+                format!("there is no clock `{clock}` to set: monotonic and boottime"),
+            ));
         }
         if let Some(path) = namespaces.iter().filter_map(|n| n.path.as_deref()).find(|p| !p.is_absolute()) {
             return Err(PlanError::new("namespaces", format!("the path {} is not absolute", path.display())));
@@ -229,8 +235,11 @@ impl Input {
             return Err(PlanError::new("oom_score_adj", format!("{score} is not between -1000 and 1000")));
         }
         if self.console_socket.is_some() && !self.terminal {
-            return Err(PlanError::new("console_socket", "there is nothing to send there: the container has no terminal")
-                .help("set terminal (config.json: process.terminal), or leave the socket out"));
+            return Err(PlanError::new(
+                "console_socket",
+                "there is nothing to send there: the container has no terminal",
+            )
+            .help("set terminal (config.json: process.terminal), or leave the socket out"));
         }
         Ok(())
     }

@@ -119,16 +119,10 @@ impl Handover {
             _ => None,
         };
         let (stdio, output) = self.stdio()?;
-        let namespaces = OWNABLE.iter().map(|n| Ok((*n, namespace_id(&proc, n)?))).collect::<Result<_, EffectError>>()?;
-        let init = InitEnds {
-            channel: init_channel,
-            stdio,
-            kept,
-            preserve: self.preserve_fds,
-            cgroup,
-            proc,
-            namespaces,
-        };
+        let namespaces =
+            OWNABLE.iter().map(|n| Ok((*n, namespace_id(&proc, n)?))).collect::<Result<_, EffectError>>()?;
+        let init =
+            InitEnds { channel: init_channel, stdio, kept, preserve: self.preserve_fds, cgroup, proc, namespaces };
         Ok(Ends { channel, output, init })
     }
 
@@ -225,7 +219,11 @@ impl InitEnds {
     /// The descriptors that the process needs.
     pub(crate) fn raw(&self) -> Vec<RawFd> {
         let stdio = self.stdio.iter().flatten().chain(self.cgroup.iter()).chain([&self.channel, &self.proc]);
-        stdio.chain(self.kept.iter().map(|(_, fd)| fd)).map(AsRawFd::as_raw_fd).chain(3..3 + self.preserve as RawFd).collect()
+        stdio
+            .chain(self.kept.iter().map(|(_, fd)| fd))
+            .map(AsRawFd::as_raw_fd)
+            .chain(3..3 + self.preserve as RawFd)
+            .collect()
     }
 
     /// The life of init, from the clone to exec: takes over its descriptors, closes all others, and runs the site's program. Answers with the
@@ -272,7 +270,8 @@ impl InitEnds {
     }
 
     fn wear_stdio(&self) -> io::Result<()> {
-        let wear: [fn(BorrowedFd) -> rustix::io::Result<()>; 3] = [|fd| dup2_stdin(fd), |fd| dup2_stdout(fd), |fd| dup2_stderr(fd)];
+        let wear: [fn(BorrowedFd) -> rustix::io::Result<()>; 3] =
+            [|fd| dup2_stdin(fd), |fd| dup2_stdout(fd), |fd| dup2_stderr(fd)];
         for (fd, dup2) in self.stdio.iter().zip(wear) {
             if let Some(fd) = fd {
                 dup2(fd.as_fd())?;

@@ -11,7 +11,7 @@ pub mod wait;
 
 pub(crate) use handover::{CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of};
 pub use handover::{Console, Handover, Stdio};
-pub use identity::Watched;
 pub(crate) use identity::Fate;
+pub use identity::Watched;
 pub(crate) use privileges::denies_setgroups;
 pub use signal::SignalName;

@@ -106,7 +106,9 @@ impl Input {
             }
         }
         match self.user.umask.filter(|mask| *mask > 0o777) {
-            Some(mask) => Err(PlanError::new("user.umask", format!("{mask:o} (octal) is not a file mode creation mask"))),
+            Some(mask) => {
+                Err(PlanError::new("user.umask", format!("{mask:o} (octal) is not a file mode creation mask")))
+            }
             None => Ok(()),
         }
     }

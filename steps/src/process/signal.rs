@@ -24,7 +24,9 @@ impl SignalName {
         let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
         let number = text.parse().ok().or_else(|| full.parse::<Named>().ok().map(|s| s as i32));
         let signal = number.filter(|n| (1..=31).contains(n)).and_then(Signal::from_named_raw);
-        signal.map(Self).ok_or_else(|| format!("{text:?} is no signal: write its name or number, such as SIGTERM or 15"))
+        signal
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no signal: write its name or number, such as SIGTERM or 15"))
     }
 }
 

@@ -40,7 +40,8 @@ impl Step for Undo {
 
     fn plan(_: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let path = cx.run.dir().join(JOURNAL);
-        let text = cx.facts.file(&path).map_err(|e| PlanError::new("", format!("cannot read {}: {e}", path.display())))?;
+        let text =
+            cx.facts.file(&path).map_err(|e| PlanError::new("", format!("cannot read {}: {e}", path.display())))?;
         let state = journal::parse(&path, text.as_bytes()).map_err(|e| PlanError::new("", e.to_string()))?;
         cx.effect(UndoRun { undoes: owed(&state) });
         Ok(Output {})

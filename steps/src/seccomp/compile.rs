@@ -24,7 +24,9 @@ pub(crate) fn compile(profile: &Seccomp) -> Result<Vec<u8>, PlanError> {
     filter.set_ctl_optimize(BINARY_TREE).map_err(build)?;
     for (i, arch) in profile.architectures.iter().enumerate() {
         let at = format!("architectures.{i}");
-        filter.add_arch(native(*arch)).map_err(|e| failed(&at, &format!("architecture {arch:?} cannot be added"), &e))?;
+        filter
+            .add_arch(native(*arch))
+            .map_err(|e| failed(&at, &format!("architecture {arch:?} cannot be added"), &e))?;
     }
     for (i, rule) in profile.syscalls.iter().enumerate() {
         add(&mut filter, rule, default, &format!("syscalls.{i}"))?;
@@ -52,7 +54,8 @@ fn add(filter: &mut ScmpFilterContext, rule: &SeccompSyscall, default: ScmpActio
     for name in &rule.names {
         // "names … not recognised by the kernel are ignored", as profiles are written for many kernels.
         let Ok(call) = ScmpSyscall::from_name(name) else { continue };
-        let wrong = |e: SeccompError| failed(&format!("{at}.names"), &format!("the rule for {name} cannot be added"), &e);
+        let wrong =
+            |e: SeccompError| failed(&format!("{at}.names"), &format!("the rule for {name} cannot be added"), &e);
         for conditions in alternatives(&rule.args) {
             if conditions.is_empty() {
                 filter.add_rule(action, call).map_err(wrong)?;
@@ -89,7 +92,8 @@ fn condition(arg: &SeccompArg) -> ScmpArgCompare {
 fn action(action: SeccompAction, errno: Option<u32>, at: &str) -> Result<ScmpAction, PlanError> {
     let errno = || {
         let errno = errno.unwrap_or(libc::EPERM as u32);
-        u16::try_from(errno).map_err(|_| PlanError::new(at, format!("{errno} is not an errno: it takes more than 16 bits")))
+        u16::try_from(errno)
+            .map_err(|_| PlanError::new(at, format!("{errno} is not an errno: it takes more than 16 bits")))
     };
     Ok(match action {
         SeccompAction::Kill | SeccompAction::KillThread => ScmpAction::KillThread,
@@ -201,7 +205,8 @@ mod tests {
         ))
         .expect_err("no agent");
         assert_eq!((error.field.as_str(), error.message.contains("NOTIFY")), ("syscalls.1.action", true));
-        let error = compile(&profile(r#"{ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 70000 }"#)).expect_err("errno");
+        let error =
+            compile(&profile(r#"{ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 70000 }"#)).expect_err("errno");
         assert_eq!(error.field, "default_action");
     }
 

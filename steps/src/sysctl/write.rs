@@ -60,7 +60,9 @@ main: wait
                 return Err(wrong(format!("{name} belongs to no namespace: it would change for the host"))
                     .help(if path == "kernel/hostname" { "use hostname" } else { "set it on the host instead" }));
             };
-            let unsafe_in = |c: char| c.is_control() && c != '\t' || namespace == "uts" && !(c.is_alphanumeric() || "-._".contains(c));
+            let unsafe_in = |c: char| {
+                c.is_control() && c != '\t' || namespace == "uts" && !(c.is_alphanumeric() || "-._".contains(c))
+            };
             if let Some(bad) = value.chars().find(|c| unsafe_in(*c)) {
                 return Err(wrong(format!("the value {value:?} holds {bad:?}, which no value of {name} can")));
             }

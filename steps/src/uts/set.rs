@@ -53,7 +53,10 @@ main: wait
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         for (field, name) in [("hostname", &input.hostname), ("domainname", &input.domainname)] {
             if let Some(long) = name.as_ref().filter(|n| n.len() > LONGEST) {
-                return Err(PlanError::new(field, format!("{} bytes are too many: the kernel takes {LONGEST}", long.len())));
+                return Err(PlanError::new(
+                    field,
+                    format!("{} bytes are too many: the kernel takes {LONGEST}", long.len()),
+                ));
             }
             if name.as_ref().is_some_and(|n| n.chars().any(char::is_control)) {
                 return Err(PlanError::new(field, "a name holds no control characters"));

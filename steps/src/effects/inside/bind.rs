@@ -1,6 +1,7 @@
 //! A directory of the host as the container's root.
 
 use super::root::{ROOT, open_host};
+use crate::effects::owns;
 use crate::mounts::api::{self, Api};
 use crate::mounts::{Bind, Options, Propagation, table};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
@@ -36,6 +37,7 @@ impl EffectDef for RootBind {
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        owns(cx, "mnt", "a root")?;
         let source = open_host(&self.source)?;
         isolate_parent(&source)?;
         let private = Options { propagation: vec![(Propagation::Private, true)], ..Options::default() };

@@ -18,9 +18,11 @@ mod tests;
 
 pub use bind::RootBind;
 pub use cgroup::{CgroupHierarchy, RootCgroup};
+pub(crate) use mount::ALLOWED_IN_PROC;
 pub use mount::RootMount;
 pub use node::{RootDevice, RootDirectory, RootFile, RootSymlink};
 pub use overlay::{Entry, Layout, RootOverlay, probe};
 pub use pivot::RootPivot;
 pub use propagation::RootPropagation;
 pub use protect::{MaskPath, ReadonlyPath, RootReadonly};
+pub(crate) use root::clean;

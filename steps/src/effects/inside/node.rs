@@ -47,7 +47,7 @@ pub struct RootSymlink {
     pub target: PathBuf,
 }
 
-/// Makes a device node in the root, or binds the host's there, where a user namespace forbids making one.
+/// Makes a device node in the root. A user namespace forbids it: there the host's node is bound.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RootDevice {
     /// Where the container sees it.
@@ -65,9 +65,9 @@ pub struct RootDevice {
     /// Its owner and group in the container.
     #[serde(default)]
     pub owner: (u32, u32),
-    /// Bind the host's node at this path instead of making one.
+    /// The host's own node of the device, which is bound where one cannot be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bind: Option<PathBuf>,
+    pub host: Option<PathBuf>,
     /// Which calls to use for that.
     #[serde(default, skip_serializing_if = "Api::is_default")]
     pub api: Api,
@@ -176,21 +176,17 @@ impl EffectDef for RootDevice {
     const KIND: &'static str = "root.device";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        let null = |path: &str, bind: Option<&str>, api| Self {
+        let null = |path: &str, api| Self {
             path: path.into(),
             kind: DeviceType::C,
             major: 1,
             minor: 3,
             mode: Mode(0o666),
             owner: (0, 0),
-            bind: bind.map(PathBuf::from),
+            host: Some("/dev/null".into()),
             api,
         };
-        vec![
-            null("/dev/made", None, Api::Detached),
-            null("/dev/bound", Some("/dev/null"), Api::Detached),
-            null("/dev/bound-before", Some("/dev/null"), Api::Classic),
-        ]
+        vec![null("/dev/null", Api::Detached), null("/dev/null-too", Api::Classic)]
     }
 
     fn class(&self) -> Class {
@@ -199,24 +195,22 @@ impl EffectDef for RootDevice {
 
     fn describe(&self) -> String {
         let path = clean(&self.path);
-        match (&self.bind, self.kind) {
-            (Some(host), _) => format!("bind the host's device {} on {}", host.display(), path.display()),
-            (None, DeviceType::P) => format!("make FIFO {} with mode {}", path.display(), self.mode),
-            (None, DeviceType::B) => {
-                format!("make block device {} {}:{} with mode {}", path.display(), self.major, self.minor, self.mode)
-            }
-            (None, _) => {
-                format!("make device {} {}:{} with mode {}", path.display(), self.major, self.minor, self.mode)
-            }
+        let (major, minor, mode) = (self.major, self.minor, self.mode);
+        match self.kind {
+            DeviceType::P => format!("make FIFO {} with mode {mode}", path.display()),
+            DeviceType::B => format!("make block device {} {major}:{minor} with mode {mode}", path.display()),
+            _ => format!("make device {} {major}:{minor} with mode {mode}", path.display()),
         }
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let root = Root::of(cx)?;
         let path = clean(&self.path);
-        match &self.bind {
-            None => self.make(&root, &path)?,
-            Some(host) => self.bind(&root, &path, host)?,
+        match (self.make(&root, &path), &self.host) {
+            (Err(error), Some(host)) if error.errno == Some(Errno::PERM.raw_os_error()) => {
+                self.bind(&root, &path, host)?;
+            }
+            (answer, _) => answer?,
         }
         Ok(Applied::done())
     }

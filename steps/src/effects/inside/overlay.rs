@@ -2,6 +2,7 @@
 
 use super::mount::bind_on;
 use super::root::{ROOT, open_host};
+use crate::effects::owns;
 use crate::mounts::api::{self, Api};
 use crate::mounts::{Bind, Options};
 use crate::sys::mount::RDONLY;
@@ -98,6 +99,7 @@ impl EffectDef for RootOverlay {
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        owns(cx, "mnt", "a root")?;
         let root = build(self)?;
         cx.fds.put(ROOT, root);
         Ok(Applied::done())

@@ -1,5 +1,6 @@
 //! How mount events travel between the host and the container.
 
+use crate::effects::owns;
 use crate::mounts::Propagation;
 use crate::mounts::api::classic_propagation;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
@@ -33,7 +34,8 @@ impl EffectDef for RootPropagation {
         format!("make /{all} {}", self.propagation)
     }
 
-    fn apply(&self, _before: &Value, _cx: &mut Cx) -> Result<Applied, EffectError> {
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        owns(cx, "mnt", "mount propagation")?;
         // mount_setattr would do the same in one call as well; this one every kernel has.
         classic_propagation(Path::new("/"), self.propagation, self.recursive)?;
         Ok(Applied::done())

@@ -21,7 +21,7 @@ fn with_root(api: Api, prepare: impl FnOnce(&Path), body: impl FnOnce(&mut Bench
     fs::create_dir(dir.path().join("host")).unwrap();
     prepare(&root);
     in_mount_namespace(|| {
-        let mut bench = Bench::new(dir.path());
+        let mut bench = Bench::new(dir.path()).owning("mnt");
         bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }).1.unwrap();
         bench.apply(&RootBind { source: root.clone(), api }).1.unwrap();
         body(&mut bench, &root);
@@ -157,7 +157,7 @@ fn a_volume_cannot_cover_what_the_runtime_writes_to() {
     }
 }
 
-fn null(bind: Option<&str>, api: Api) -> RootDevice {
+fn null(host: Option<&str>, api: Api) -> RootDevice {
     RootDevice {
         path: "/dev/null".into(),
         kind: DeviceType::C,
@@ -165,27 +165,22 @@ fn null(bind: Option<&str>, api: Api) -> RootDevice {
         minor: 3,
         mode: Mode(0o666),
         owner: (0, 0),
-        bind: bind.map(PathBuf::from),
+        host: host.map(PathBuf::from),
         api,
     }
 }
 
 #[test]
-fn devices_are_made_or_bound() {
+fn devices_and_links_are_made() {
     for api in BOTH {
-        for bind in [None, Some("/dev/null")] {
-            with_root(
-                api,
-                |_| {},
-                |bench, root| {
-                    bench.apply(&null(bind, api)).1.unwrap();
-                    assert!(fs::metadata(root.join("dev/null")).unwrap().file_type().is_char_device());
-                    fs::write(root.join("dev/null"), "swallowed").unwrap();
-                    bench.apply(&RootSymlink { path: "/dev/fd".into(), target: "/proc/self/fd".into() }).1.unwrap();
-                    assert_eq!(fs::read_link(root.join("dev/fd")).unwrap(), Path::new("/proc/self/fd"));
-                },
-            );
-        }
+        let body = |bench: &mut Bench, root: &Path| {
+            bench.apply(&null(Some("/dev/null"), api)).1.unwrap();
+            assert!(fs::metadata(root.join("dev/null")).unwrap().file_type().is_char_device());
+            fs::write(root.join("dev/null"), "swallowed").unwrap();
+            bench.apply(&RootSymlink { path: "/dev/fd".into(), target: "/proc/self/fd".into() }).1.unwrap();
+            assert_eq!(fs::read_link(root.join("dev/fd")).unwrap(), Path::new("/proc/self/fd"));
+        };
+        with_root(api, |_| {}, body);
     }
 }
 
@@ -203,6 +198,24 @@ fn a_device_of_the_images_own_is_refused() {
         let error = bench.apply(&MaskPath { path: "/etc/secret".into(), api: Api::Detached }).1.unwrap_err();
         assert!(error.what.contains("/dev/null"), "{error}");
         assert_eq!(fs::read_to_string(root.parent().unwrap().join("host/core_pattern")).unwrap(), "untouched");
+    });
+}
+
+#[test]
+fn a_container_without_a_mount_namespace_changes_nothing_of_the_hosts() {
+    let dir = tempfile::tempdir().unwrap();
+    in_mount_namespace(|| {
+        let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mut bench = Bench::new(dir.path());
+        let refused = [
+            bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }),
+            bench.apply(&RootBind { source: dir.path().to_owned(), api: Api::Detached }),
+            bench.apply(&overlay(dir.path(), Layout::Whole, false)),
+            bench.apply(&RootPivot {}),
+            bench.apply(&MaskPath { path: "/etc/passwd".into(), api: Api::Detached }),
+        ];
+        assert!(refused.iter().all(|(_, answer)| answer.is_err()), "{refused:?}");
+        assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
     });
 }
 
@@ -274,7 +287,7 @@ fn an_overlay_of_the_host_keeps_changes_in_memory() {
     let directories = vec![Entry::Overlay("etc".into()), Entry::Bind("usr".into()), Entry::Empty("tmp".into())];
     for layout in [Layout::Whole, Layout::Directories(directories), Layout::ReadOnly] {
         in_mount_namespace(|| {
-            let mut bench = Bench::new(dir.path());
+            let mut bench = Bench::new(dir.path()).owning("mnt");
             bench.apply(&overlay(dir.path(), layout.clone(), false)).1.unwrap();
             bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], Api::Detached)).1.unwrap();
             bench.apply(&RootPivot {}).1.unwrap();
@@ -303,10 +316,13 @@ fn what_works_as_root_and_in_a_user_namespace_is_found_out() {
         fs::write("/proc/self/gid_map", "0 0 1").unwrap();
         let layout = probe(Path::new("/tmp"), true);
         assert_ne!(layout, Layout::Whole);
-        let mut bench = Bench::new(Path::new("/tmp"));
+        let mut bench = Bench::new(Path::new("/tmp")).owning("mnt");
         bench.apply(&overlay(Path::new("/tmp"), layout.clone(), true)).1.unwrap();
         assert!(bench.fds.get(ROOT).is_some());
+        // A user namespace may not make device nodes: the host's are bound.
+        bench.apply(&null(Some("/dev/null"), Api::Detached)).1.unwrap();
         bench.apply(&RootPivot {}).1.unwrap();
+        fs::write("/dev/null", "swallowed").unwrap();
         assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
         if let Layout::Directories(entries) = &layout {
             assert!(entries.iter().any(|entry| matches!(entry, Entry::Overlay(name) if name == "etc")), "{layout:?}");

@@ -1,0 +1,90 @@
+//! `rootfs.overlay`: a throw-away copy of the host's own root.
+
+use lifecycle_engine::error::PlanError;
+use lifecycle_engine::step::{After, Example, Place, Planning, Step};
+use lifecycle_engine::types::{Mode, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::effects::inside::{Layout, RootOverlay, RootPropagation};
+use crate::mounts::Propagation;
+
+/// Gives the container the host's own files, to change as it likes: changes are kept in memory and gone with the container, and nothing is
+/// written to the host. Where the kernel refuses an overlay of `/`, there is one for each directory at the top; where it refuses that too, the
+/// files are read-only.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The most that the container may change.
+    #[serde(default = "some_memory")]
+    pub size: Size,
+    /// The container has a user namespace of its own. Null: it has if the caller is not root.
+    #[serde(default)]
+    pub user_namespace: Option<bool>,
+}
+
+fn some_memory() -> Size {
+    Size(1 << 30)
+}
+
+/// How it is made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Output {
+    /// Whether the container can change what it sees.
+    pub writable: bool,
+}
+
+/// The step.
+pub struct Overlay;
+
+impl Step for Overlay {
+    const KIND: &'static str = "rootfs.overlay";
+    const CHANGES: &'static str = "Mounts in the site's mount namespace. The run's directory is covered there while they are made; nothing is written.";
+    const REVERSED_BY: &'static str = "Goes with the namespace.";
+    const PLACE: Place = Place::Inside;
+    const AFTER: After = &[];
+    const EXAMPLES: &'static [Example] = &[Example {
+        about: "What is written in the container is not written on the host.",
+        plan: "plan: example/rootfs-overlay
+steps:
+  init: { uses: process.clone, with: { new: [mount], stdio: log } }
+  root: { uses: rootfs.overlay, site: \"${init}\", with: { size: 64M } }
+  pivot: { uses: rootfs.pivot, site: \"${init}\", needs: [root] }
+  exec: { uses: process.exec, site: \"${init}\", needs: [pivot], with: { args: [/bin/sh, -c, \"echo changed > /etc/motd && cat /etc/motd\"] } }
+  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+main: wait
+",
+        needs: &["root"],
+    }];
+
+    type Input = Input;
+    type Output = Output;
+
+    fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        let user_namespace = match input.user_namespace {
+            Some(given) => given,
+            None => cx.facts.get::<u32>("euid").is_some_and(|uid| uid != 0),
+        };
+        let fact = if user_namespace { "overlay.userns" } else { "overlay.host" };
+        let Some(layout) = cx.facts.get::<Layout>(fact) else {
+            return Err(PlanError::new("", "this host lets the caller make no view of its root, not even a read-only one")
+                .help("run as root, or allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)"));
+        };
+        cx.effect(RootPropagation { propagation: Propagation::Slave, recursive: true });
+        let writable = layout != Layout::ReadOnly;
+        cx.effect(RootOverlay { scratch: cx.run.dir(), layout, user_namespace, size: input.size, mode: Mode(0o755) });
+        Ok(Output { writable })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::refused_inside;
+    use serde_json::json;
+
+    #[test]
+    fn a_host_that_allows_nothing_is_an_error_before_anything_happens() {
+        assert!(refused_inside::<Overlay>(json!({})).message.contains("no view of its root"));
+    }
+}
