@@ -2,6 +2,8 @@
 //!
 //! `./dev bench graphs` prints a table; the marginal cost between 1,000 and 100,000 steps is what the last two columns say.
 
+mod sys;
+
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 use lifecycle_engine::compile::{self, Library};
 use lifecycle_engine::diag::{Diagnostics, FileId};
 use lifecycle_engine::error::PlanError;
-use lifecycle_engine::events::Silent;
+use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::facts::{Facts, Recorded};
 use lifecycle_engine::planning::{self, Given, Target};
 use lifecycle_engine::run::{RunOptions, run};
@@ -17,6 +19,9 @@ use lifecycle_engine::step::{Example, Planning, Registry, Step, StepKind};
 use lifecycle_steps::spawn::identity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+#[global_allocator]
+static ALLOCATOR: sys::Counting = sys::Counting;
 
 /// Does nothing.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -84,17 +89,22 @@ struct Cost {
     compile: Duration,
     plan: Duration,
     run: Duration,
-    /// Growth of the resident set while the graph, the program and the run's state are held, in KiB.
-    memory: u64,
+    /// What the graph and the program hold, in bytes.
+    graph: usize,
+    /// What the run's state adds to it while it runs, in bytes.
+    state: usize,
 }
 
 fn measure(text: &str, root: &std::path::Path) -> Cost {
     let registry = Registry::new([StepKind::of::<Noop>()], []);
-    let before = resident();
-    let start = Instant::now();
-    let parsed = lifecycle_engine::plan::parse(text, FileId(0), &mut Diagnostics::default());
-    let parse = start.elapsed();
-    drop(parsed);
+    // Twice: the first time pays for memory that the kernel gives for the first time.
+    let parse = [(), ()].map(|()| {
+        let start = Instant::now();
+        let parsed = lifecycle_engine::plan::parse(text, FileId(0), &mut Diagnostics::default());
+        assert!(parsed.is_some());
+        start.elapsed()
+    })[1];
+    let before = sys::held();
     let start = Instant::now();
     let graph = compile::text("bench.yaml", text, &registry, Library::default()).unwrap_or_else(|r| panic!("{r:?}"));
     let compile = start.elapsed().saturating_sub(parse);
@@ -104,22 +114,27 @@ fn measure(text: &str, root: &std::path::Path) -> Cost {
     let target = Target { root: root.to_owned(), id: "bench".into(), opened: serde_json::Value::Null };
     let program = planning::program(&graph, &bound, &mut facts, target).unwrap_or_else(|r| panic!("{r:?}"));
     let plan = start.elapsed();
-    let held = resident().saturating_sub(before);
+    let held = sys::held();
     let engine = identity::identify(rustix::process::getpid()).unwrap_or_else(|e| panic!("{e}"));
     let engine = lifecycle_engine::journal::Identity { pid: engine.pid, start: engine.start, boot: engine.boot };
     let options = RunOptions { engine, keep: false, fail_at: None, pause_at: None, cancel: None };
     let start = Instant::now();
-    let finished = run(Rc::new(program), &registry, options, &mut Silent).unwrap_or_else(|e| panic!("{e}"));
+    let mut most = Most(held);
+    let finished = run(Rc::new(program), &registry, options, &mut most).unwrap_or_else(|e| panic!("{e}"));
     let run = start.elapsed();
     assert!(finished.failure.is_none() && finished.stuck.is_empty(), "{finished:?}");
-    Cost { parse, compile, plan, run, memory: held }
+    Cost { parse, compile, plan, run, graph: held - before, state: most.0 - held }
 }
 
-/// The resident set in KiB (proc_pid_status(5)).
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+/// The most that was held when a step ended.
+struct Most(usize);
+
+impl Watch for Most {
+    fn event(&mut self, event: &Event) {
+        if matches!(event, Event::Done { .. }) {
+            self.0 = self.0.max(sys::held());
+        }
+    }
 }
 
 /// A child of its own for each measurement: an allocator that has grown once hides what the next graph needs.
@@ -128,7 +143,7 @@ fn main() {
     if let [shape, n] = args.as_slice() {
         return one(shape, n.parse().unwrap_or_else(|e| panic!("{n}: {e}")));
     }
-    println!("shape       steps   parse ms  compile ms  plan ms    run ms   KiB held");
+    println!("shape       steps   parse ms  compile ms  plan ms    run ms  graph B/step  state B/step");
     for shape in ["chain", "fan-out", "grid"] {
         let mut costs = Vec::new();
         for n in [10, 1_000, 100_000] {
@@ -141,16 +156,26 @@ fn main() {
                 best = Some(best.map_or(row.clone(), |b| b.iter().zip(&row).map(|(a, b)| a.min(*b)).collect()));
             }
             let row = best.unwrap_or_default();
-            println!("{shape:9} {n:7}  {:9.2}  {:10.2}  {:7.2}  {:8.2}  {:9.0}", row[0], row[1], row[2], row[3], row[4]);
+            let each = |i: usize| row[i] / f64::from(n);
+            println!(
+                "{shape:9} {n:7}  {:9.2}  {:10.2}  {:7.2}  {:8.2}  {:12.0}  {:12.0}",
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                each(4),
+                each(5)
+            );
             costs.push(row);
         }
         let per_step = |i: usize| (costs[2][i] - costs[1][i]) * 1000.0 / 99_000.0;
         println!(
-            "{shape:9} marginal cost per step: compile {:.2} µs (+ plan {:.2} µs), run {:.2} µs, memory {:.0} bytes",
+            "{shape:9} marginal cost per step: compile {:.2} µs (+ plan {:.2} µs), run {:.2} µs, memory {:.0} + {:.0} bytes",
             per_step(1),
             per_step(2),
             per_step(3),
-            (costs[2][4] - costs[1][4]) * 1024.0 / 99_000.0
+            per_step(4) / 1000.0,
+            per_step(5) / 1000.0
         );
     }
 }
@@ -165,5 +190,5 @@ fn one(shape: &str, n: usize) {
     let root = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|e| panic!("{e}"));
     let cost = measure(&text, root.path());
     let ms = |d: Duration| d.as_secs_f64() * 1000.0;
-    println!("{} {} {} {} {}", ms(cost.parse), ms(cost.compile), ms(cost.plan), ms(cost.run), cost.memory);
+    println!("{} {} {} {} {} {}", ms(cost.parse), ms(cost.compile), ms(cost.plan), ms(cost.run), cost.graph, cost.state);
 }

@@ -24,13 +24,9 @@ pub mod stage;
 pub mod sysctl;
 pub mod uts;
 pub mod wait;
-pub mod probe;
-pub mod route;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod uts;
-pub mod wait;
 
 pub use directory::Directory;
 pub use file::File;
