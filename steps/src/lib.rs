@@ -14,17 +14,13 @@ pub mod process;
 pub mod probe;
 mod registry;
 pub mod run;
-pub mod spawn;
-pub mod spec;
-pub mod sys;
-#[cfg(test)]
-pub(crate) mod testing;
-mod registry;
 pub mod seccomp;
 pub mod spawn;
 pub mod spec;
 pub mod sys;
 pub mod sysctl;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod uts;
 
 pub use registry::registry;
