@@ -118,7 +118,7 @@ steps:
   init:
     uses: process.clone
     with:
-      namespaces: [{ type: network, path: /proc/1/ns/net }, { type: pid }, { type: time }]
+      namespaces: [{ type: network, path: /proc/self/ns/net }, { type: pid }, { type: time }]
       time_offsets: { boottime: { secs: 86400 } }
       stdio: log
   exec: { uses: process.exec, site: \"${init}\", with: { args: [/bin/cat, /proc/uptime] } }

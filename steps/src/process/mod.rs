@@ -7,6 +7,10 @@ mod identity;
 pub mod kill;
 pub mod privileges;
 mod signal;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod wait;
 
 pub(crate) use handover::{CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of};

@@ -1,28 +1,30 @@
 //! Signal dispositions.
 
+use super::check;
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::process::Signal;
 use std::io;
-use std::mem::MaybeUninit;
+
+/// The kernel's struct sigaction is a handler, flags, a restorer and a mask.
+const WORDS_OF_SIGACTION: usize = 8;
+/// The kernel's sigset_t: 64 signals, 128 on MIPS.
+const SIZE_OF_SIGSET: usize = if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16 } else { 8 };
 
 /// Gives every signal its default disposition again and blocks none: what exec passes on is what a container's process starts with.
 ///
-/// `keep` stays as it is.
+/// `keep` stays as it is. Not by the C library, which refuses to touch the two signals that its threads use: a caller that ignores all signals has
+/// ignored them too.
 pub fn reset(keep: Option<Signal>) -> io::Result<()> {
     for signal in 1..=libc::SIGRTMAX() {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP || keep.is_some_and(|k| k.as_raw() == signal) {
             continue;
         }
-        // SAFETY: an all-zero sigaction is SIG_DFL with no flags and an empty mask.
-        let default: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-        // SAFETY: the structure outlives the call. The C library refuses the two signals that it uses itself (EINVAL); it has no threads here.
-        if unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) } != 0 {
-            let error = io::Error::last_os_error();
-            if error.raw_os_error() != Some(libc::EINVAL) {
-                return Err(error);
-            }
-        }
+        let default = [0u64; WORDS_OF_SIGACTION];
+        // SAFETY: all zeros are SIG_DFL, no flags and an empty mask, in more bytes than the kernel's structure has on any machine.
+        check(unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, std::ptr::null_mut::<u64>(), SIZE_OF_SIGSET)
+        })?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())

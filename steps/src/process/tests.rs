@@ -1,0 +1,229 @@
+//! Containers' processes on the real kernel, as root.
+
+use serde_json::{Value, json};
+
+use super::testing::{Came, came_of, host, inside, process_of};
+
+fn sh(script: &str) -> Value {
+    json!({ "args": ["/bin/sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] })
+}
+
+/// Runs a script in a process made so.
+fn ran(clone: Value, script: &str) -> Came {
+    ran_by(clone, 0, script)
+}
+
+fn ran_by(mut clone: Value, effect: u32, script: &str) -> Came {
+    clone["stdio"] = json!("log");
+    let came = came_of(&[
+        host("init", "process.clone", clone),
+        inside("exec", "process.exec", sh(script)),
+        host("wait", "process.wait", json!({ "process": process_of(effect) })),
+    ]);
+    nothing_is_left(&came);
+    came
+}
+
+fn nothing_is_left(came: &Came) {
+    assert_eq!((came.left.as_slice(), came.stuck, came.children), (&[] as &[String], 0, false), "{came:?}");
+}
+
+#[test]
+fn a_program_runs_in_its_own_namespaces_and_its_exit_code_is_the_runs() {
+    let new = json!({ "new": ["pid", "mount", "uts", "ipc", "network", "cgroup"] });
+    let came = ran(new, "echo pid $$; readlink /proc/1/ns/uts >/dev/null; ls /proc/self/fd | wc -l; exit 7");
+    assert_eq!(came.exit, Some(7), "{came:?}");
+    // `ls` itself has the directory open as the fourth.
+    assert_eq!(came.output, ["pid 1", "4"], "{came:?}");
+}
+
+#[test]
+fn the_program_starts_with_clean_signals_in_a_session_of_its_own() {
+    let came = ran(json!({}), "grep -E 'SigBlk|SigIgn' /proc/self/status; cut -d' ' -f6 /proc/$$/stat | grep -qx $$ && echo leader");
+    let clean: Vec<&str> = came.output.iter().map(|l| l.split_whitespace().last().unwrap_or("")).collect();
+    assert_eq!(clean, ["0000000000000000", "0000000000000000", "leader"], "{came:?}");
+}
+
+#[test]
+fn root_of_a_user_namespace_is_somebody_else_outside() {
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    let clone = json!({ "new": ["user", "pid", "mount"], "uid_mappings": map, "gid_mappings": map });
+    let came = ran(clone, "id -u; id -G; cat /proc/self/uid_map");
+    assert_eq!(came.output[..2], ["0".to_owned(), "0".to_owned()], "{came:?}");
+    assert_eq!(came.output[2].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+}
+
+#[test]
+fn joined_namespaces_and_a_clock_of_its_own_take_a_stage() {
+    let mut other = std::process::Command::new("/usr/bin/unshare").args(["--uts", "--ipc", "/bin/sleep", "60"]).spawn().expect("unshare");
+    let ns = |kind: &str| format!("/proc/{}/ns/{kind}", other.id());
+    let host_uts = std::fs::read_link("/proc/self/ns/uts").expect("link");
+    while std::fs::read_link(ns("uts")).is_ok_and(|uts| uts == host_uts) {
+        std::thread::yield_now();
+    }
+    let clone = json!({
+        "namespaces": [{ "type": "uts", "path": ns("uts") }, { "type": "ipc", "path": ns("ipc") }, { "type": "pid" }, { "type": "time" }],
+        "time_offsets": { "boottime": { "secs": 864_000_000 } },
+        "oom_score_adj": 321,
+    });
+    let want = std::fs::read_link(ns("uts")).expect("link").to_string_lossy().into_owned();
+    let came = ran_by(clone, 2, "readlink /proc/self/ns/uts; cat /proc/self/oom_score_adj; cut -d. -f1 /proc/uptime; echo $$");
+    other.kill().expect("kill");
+    other.wait().expect("wait");
+    assert_eq!(came.output[0], want, "{came:?}");
+    assert_eq!(came.output[1], "321");
+    assert!(came.output[2].parse::<u64>().expect("seconds") > 864_000_000, "{came:?}");
+    assert_eq!(came.output[3], "1");
+}
+
+#[test]
+fn a_user_namespace_and_a_joined_one_go_together() {
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 10 }]);
+    let clone = json!({
+        "namespaces": [{ "type": "network", "path": "/proc/self/ns/net" }, { "type": "user" }, { "type": "pid" }],
+        "uid_mappings": map, "gid_mappings": map,
+    });
+    let came = ran_by(clone, 2, "id -u; echo $$; readlink /proc/self/ns/net");
+    let net = std::fs::read_link("/proc/self/ns/net").expect("link").to_string_lossy().into_owned();
+    assert_eq!(came.output, ["0".to_owned(), "1".to_owned(), net], "{came:?}");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_127_and_one_that_cannot_be_executed_126() {
+    for (args, code) in [(json!(["/no/such"]), 127), (json!(["no-such"]), 127), (json!(["/etc/passwd"]), 126), (json!(["/tmp"]), 126)] {
+        let came = came_of(&[
+            host("init", "process.clone", json!({ "new": ["pid"], "stdio": "null" })),
+            inside("exec", "process.exec", json!({ "args": args })),
+        ]);
+        nothing_is_left(&came);
+        let (failure, exit) = came.failure.expect("fails");
+        assert_eq!(exit, Some(code), "{failure}");
+        assert!(failure.starts_with("exec: "), "{failure}");
+    }
+}
+
+#[test]
+fn privileges_are_what_was_asked_for_and_no_more() {
+    let came = came_of(&[
+        host("init", "process.clone", json!({ "new": ["pid"], "stdio": "log" })),
+        inside(
+            "privileges",
+            "process.privileges",
+            json!({
+                "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 64, "hard": 128 }],
+                "user": { "uid": 1234, "gid": 2345, "umask": 0o027, "additionalGids": [7, 8] },
+                "capabilities": { "bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_NO_SUCH"], "permitted": ["CAP_KILL"],
+                                  "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"] },
+                "no_new_privileges": true,
+            }),
+        ),
+        inside(
+            "exec",
+            "process.exec",
+            sh("id -u; id -g; id -G; umask; ulimit -n; ulimit -Hn; grep -E '^Cap|NoNewPrivs' /proc/self/status"),
+        ),
+        host("wait", "process.wait", json!({ "process": process_of(0) })),
+    ]);
+    nothing_is_left(&came);
+    // The warning comes by another way than the program's output, and so at any place among it.
+    let (warnings, lines): (Vec<_>, Vec<_>) = came.output.iter().partition(|l| l.starts_with("warning"));
+    assert_eq!(warnings, ["warning: there is no capability CAP_NO_SUCH; it is left out"]);
+    let lines: Vec<String> = lines.iter().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let kill = "0000000000000020";
+    let mut want: Vec<String> =
+        ["1234", "2345", "2345 7 8", "0027", "64", "128"].map(str::to_owned).to_vec();
+    want.extend([format!("CapInh: {kill}"), format!("CapPrm: {kill}"), format!("CapEff: {kill}")]);
+    want.extend(["CapBnd: 0000000000000021".to_owned(), format!("CapAmb: {kill}"), "NoNewPrivs: 1".to_owned()]);
+    assert_eq!(lines, want);
+}
+
+#[test]
+fn without_capabilities_in_the_config_there_are_none() {
+    let came = came_of(&[
+        host("init", "process.clone", json!({ "stdio": "log" })),
+        inside("privileges", "process.privileges", json!({})),
+        inside("exec", "process.exec", sh("grep -E '^Cap' /proc/self/status | cut -f2 | sort -u")),
+        host("wait", "process.wait", json!({ "process": process_of(0) })),
+    ]);
+    assert_eq!(came.output, ["0000000000000000"], "{came:?}");
+}
+
+#[test]
+fn a_name_or_parameter_of_a_shared_namespace_is_refused() {
+    for (kind, with) in [
+        ("uts.set", json!({ "hostname": "lifecycle-test" })),
+        ("uts.set", json!({ "domainname": "lifecycle-test" })),
+        ("sysctl.write", json!({ "sysctl": { "net.ipv4.ip_forward": "1" } })),
+        ("sysctl.write", json!({ "sysctl": { "kernel.shm_rmid_forced": "1" } })),
+    ] {
+        let came = came_of(&[host("init", "process.clone", json!({ "new": ["pid"], "stdio": "null" })), inside("set", kind, with)]);
+        nothing_is_left(&came);
+        assert!(came.failure.expect("refused").0.contains("the container shares the host's"));
+    }
+    assert_ne!(rustix::system::uname().nodename().to_bytes(), b"lifecycle-test");
+}
+
+#[test]
+fn names_and_parameters_of_own_namespaces_are_set() {
+    let came = came_of(&[
+        host("init", "process.clone", json!({ "new": ["uts", "network", "ipc"], "stdio": "log" })),
+        inside("names", "uts.set", json!({ "hostname": "box", "domainname": "example.org" })),
+        inside("sysctl", "sysctl.write", json!({ "sysctl": { "net.ipv4.ip_forward": "1", "kernel.shmmax": "12345" } })),
+        inside("exec", "process.exec", sh("uname -n; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax")),
+        host("wait", "process.wait", json!({ "process": process_of(0) })),
+    ]);
+    nothing_is_left(&came);
+    assert_eq!(came.output, ["box", "example.org", "1", "12345"], "{came:?}");
+}
+
+#[test]
+fn a_filter_refuses_what_the_profile_says() {
+    let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 30 }] });
+    let came = came_of(&[
+        host("init", "process.clone", json!({ "stdio": "log" })),
+        inside("privileges", "process.privileges", json!({ "no_new_privileges": true })),
+        inside("seccomp", "seccomp.load", json!({ "profile": profile })),
+        inside("exec", "process.exec", sh("mkdir /tmp/lifecycle-forbidden; grep Seccomp: /proc/self/status")),
+        host("wait", "process.wait", json!({ "process": process_of(0) })),
+    ]);
+    nothing_is_left(&came);
+    assert!(came.output.iter().any(|l| l.contains("Read-only file system")), "{came:?}");
+    assert!(came.output.iter().any(|l| l.ends_with('2')), "{came:?}");
+}
+
+#[test]
+fn a_created_container_waits_to_be_started_and_its_failure_is_the_starters() {
+    let fifo = json!({ "$handle": { "step": "fifo", "effect": 0, "field": "" } });
+    let create = |args: Value| {
+        [
+            host("fifo", "fifo.create", json!({})),
+            host("init", "process.clone", json!({ "new": ["pid", "mount"], "stdio": "log", "fifo": fifo })),
+            inside("privileges", "process.privileges", json!({ "user": { "uid": 1234, "gid": 1234 } })),
+            inside("ready", "fifo.wait", json!({})),
+            inside("exec", "process.exec", json!({ "args": args })),
+            host("start", "fifo.release", json!({ "process": process_of(0) })),
+            host("wait", "process.wait", json!({ "process": process_of(0) })),
+        ]
+    };
+    let came = came_of(&create(json!(["/bin/echo", "started"])));
+    nothing_is_left(&came);
+    assert_eq!((came.exit, came.output.as_slice()), (Some(0), &["started".to_owned()] as &[String]), "{came:?}");
+    let came = came_of(&create(json!(["/no/such"])));
+    nothing_is_left(&came);
+    let (failure, exit) = came.failure.expect("fails");
+    assert!(failure.starts_with("start: ") && failure.contains("/no/such"), "{failure}");
+    assert_eq!(exit, Some(127));
+}
+
+#[test]
+fn a_program_that_ignores_a_signal_is_killed_after_the_grace() {
+    for (script, grace) in [("trap '' TERM; while :; do sleep 1; done", "100ms"), ("sleep 60", "60s")] {
+        let came = came_of(&[
+            host("init", "process.clone", json!({ "stdio": "null" })),
+            inside("exec", "process.exec", sh(script)),
+            host("stop", "process.kill", json!({ "process": process_of(0), "grace": grace })),
+        ]);
+        nothing_is_left(&came);
+        assert_eq!(came.failure, None, "{came:?}");
+    }
+}
