@@ -1,34 +1,36 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
 
+pub mod address;
 pub mod cgroup;
 pub mod clone;
-pub mod exec;
-pub mod fifo;
-mod directory;
-mod file;
-pub mod idmap;
-pub mod address;
 pub mod command;
+mod directory;
+pub mod exec;
+mod expect;
+pub mod fifo;
+mod file;
 pub mod hook;
-pub mod link;
+pub mod idmap;
 pub mod inside;
+pub mod link;
 mod node;
 pub mod oom;
 mod placed;
 pub mod prelude;
 pub mod privileges;
-pub mod seccomp;
-pub mod stage;
-pub mod sysctl;
-pub mod uts;
-pub mod wait;
 pub mod probe;
 pub mod route;
+pub mod seccomp;
+pub mod stage;
 mod state;
+pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod uts;
+pub mod wait;
 
 pub use directory::Directory;
+pub use expect::ExpectStatus;
 pub use file::File;
 pub use node::{Device, Fifo, Symlink};
 pub use placed::{Existing, Identity};
@@ -47,8 +49,10 @@ fn owns(cx: &Cx, namespace: &str, what: &str) -> Result<(), EffectError> {
         return Ok(());
     }
     let name = if namespace == "net" { "network" } else { namespace };
-    Err(EffectError::new(format!("setting {what} would change it for the host: the container shares the host's {name} namespace"))
-        .help(format!("give the container a {name} namespace of its own, or take the setting out")))
+    Err(EffectError::new(format!(
+        "setting {what} would change it for the host: the container shares the host's {name} namespace"
+    ))
+    .help(format!("give the container a {name} namespace of its own, or take the setting out")))
 }
 
 /// A handle as the examples of effects have it: to a process that step `init` makes.

@@ -7,8 +7,9 @@ pub mod command;
 pub mod effects;
 pub mod facts;
 pub mod fifo;
-pub mod mounts;
 pub mod hooks;
+pub mod mounts;
+pub mod namespaces;
 pub mod net;
 pub mod outcomes;
 pub mod plans;
@@ -16,14 +17,14 @@ pub mod probe;
 pub mod process;
 mod registry;
 pub mod run;
+pub mod seccomp;
 pub mod spawn;
 pub mod spec;
 pub mod state;
 pub mod sys;
+pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod seccomp;
-pub mod sysctl;
 pub mod uts;
 
 pub use registry::registry;
