@@ -1,17 +1,20 @@
 //! The effects: each changes one thing on the machine and knows its inverse.
 
+pub mod address;
 pub mod cgroup;
 pub mod address;
 pub mod clone;
 pub mod command;
 mod directory;
 pub mod exec;
+mod expect;
 pub mod fifo;
 mod file;
 pub mod hook;
 pub mod idmap;
 pub mod link;
 pub mod inside;
+pub mod link;
 mod node;
 pub mod oom;
 mod placed;
@@ -25,10 +28,14 @@ pub mod sysctl;
 pub mod uts;
 pub mod wait;
 mod state;
+pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod uts;
+pub mod wait;
 
 pub use directory::Directory;
+pub use expect::ExpectStatus;
 pub use file::File;
 pub use node::{Device, Fifo, Symlink};
 pub use placed::{Existing, Identity};
@@ -51,6 +58,7 @@ fn owns(cx: &Cx, namespace: &str, what: &str) -> Result<(), EffectError> {
         "mnt" => "mount",
         other => other,
     };
+    let name = if namespace == "net" { "network" } else { namespace };
     Err(EffectError::new(format!(
         "setting {what} would change it for the host: the container shares the host's {name} namespace"
     ))

@@ -70,18 +70,27 @@ pub fn registry() -> Registry {
     ];
     Registry::new(steps, effects)
 use crate::{command, effects, fifo, hooks, probe, process, seccomp, sysctl, uts};
+use crate::{
+    cgroup, command, effects, fifo, hooks, namespaces, net, probe, process, run, seccomp, spec, state, sysctl, uts,
+};
 
 /// Every kind of step and effect that this program knows. Journals of older versions name effects by kind: a kind's name is never reused.
 pub fn registry() -> Registry {
     Registry::new(
         [
             // Steps: StepKind::of::<subject::Step>(), sorted by kind.
+            StepKind::of::<cgroup::Create>(),
             StepKind::of::<command::Run>(),
             StepKind::of::<fifo::create::Create>(),
             StepKind::of::<fifo::release::Release>(),
             StepKind::of::<fifo::wait::Wait>(),
             StepKind::of::<hooks::Poststart>(),
             StepKind::of::<hooks::Run>(),
+            StepKind::of::<namespaces::Choose>(),
+            StepKind::of::<net::Bridge>(),
+            StepKind::of::<net::Interface>(),
+            StepKind::of::<net::Loopback>(),
+            StepKind::of::<net::Veth>(),
             StepKind::of::<probe::Command>(),
             StepKind::of::<probe::Http>(),
             StepKind::of::<probe::Tcp>(),
@@ -91,11 +100,23 @@ pub fn registry() -> Registry {
             StepKind::of::<process::privileges::Privileges>(),
             StepKind::of::<process::wait::Wait>(),
             StepKind::of::<seccomp::load::Load>(),
+            StepKind::of::<run::Undo>(),
+            StepKind::of::<seccomp::load::Load>(),
+            StepKind::of::<spec::Load>(),
+            StepKind::of::<state::Expect>(),
+            StepKind::of::<state::Publish>(),
             StepKind::of::<sysctl::write::Write>(),
             StepKind::of::<uts::set::Set>(),
         ],
         [
             // Effects: EffectKind::of::<effects::subject::Effect>(), sorted by kind.
+            EffectKind::of::<effects::ExpectStatus>(),
+            EffectKind::of::<effects::State>(),
+            EffectKind::of::<effects::address::AddressAdd>(),
+            EffectKind::of::<effects::cgroup::DeviceFilter>(),
+            EffectKind::of::<effects::cgroup::EnableControllers>(),
+            EffectKind::of::<effects::cgroup::MakeCgroup>(),
+            EffectKind::of::<effects::cgroup::WriteLimit>(),
             EffectKind::of::<effects::clone::CloneInit>(),
             EffectKind::of::<effects::command::RunCommand>(),
             EffectKind::of::<effects::exec::Exec>(),
@@ -105,6 +126,12 @@ pub fn registry() -> Registry {
             EffectKind::of::<effects::idmap::MapIds>(),
             EffectKind::of::<effects::hook::Counterpart>(),
             EffectKind::of::<effects::hook::RunHook>(),
+            EffectKind::of::<effects::hook::Counterpart>(),
+            EffectKind::of::<effects::hook::RunHook>(),
+            EffectKind::of::<effects::idmap::MapIds>(),
+            EffectKind::of::<effects::link::LinkAdd>(),
+            EffectKind::of::<effects::link::LinkSet>(),
+            EffectKind::of::<effects::link::LinkWait>(),
             EffectKind::of::<effects::oom::OomScoreAdj>(),
             EffectKind::of::<effects::prelude::BecomeRoot>(),
             EffectKind::of::<effects::prelude::Conceal>(),
@@ -119,6 +146,15 @@ pub fn registry() -> Registry {
             EffectKind::of::<effects::privileges::NoNewPrivileges>(),
             EffectKind::of::<effects::privileges::SetCapabilities>(),
             EffectKind::of::<effects::privileges::SetRlimit>(),
+            EffectKind::of::<effects::privileges::BecomeUser>(),
+            EffectKind::of::<effects::privileges::BoundCapabilities>(),
+            EffectKind::of::<effects::privileges::NoNewPrivileges>(),
+            EffectKind::of::<effects::privileges::SetCapabilities>(),
+            EffectKind::of::<effects::privileges::SetRlimit>(),
+            EffectKind::of::<effects::probe::ProbeCommand>(),
+            EffectKind::of::<effects::probe::ProbeHttp>(),
+            EffectKind::of::<effects::probe::ProbeTcp>(),
+            EffectKind::of::<effects::route::RouteAdd>(),
             EffectKind::of::<effects::seccomp::LoadFilter>(),
             EffectKind::of::<effects::stage::Stage>(),
             EffectKind::of::<effects::sysctl::WriteSysctl>(),
@@ -126,6 +162,7 @@ pub fn registry() -> Registry {
             EffectKind::of::<effects::uts::SetHostname>(),
             EffectKind::of::<effects::wait::AwaitEnd>(),
             EffectKind::of::<effects::wait::EndProcess>(),
+            EffectKind::of::<run::UndoRun>(),
         ],
     )
 }

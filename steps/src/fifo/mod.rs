@@ -5,7 +5,7 @@ pub mod release;
 pub mod wait;
 
 /// Its name in the run's directory.
-const NAME: &str = "exec.fifo";
+pub(crate) const NAME: &str = "exec.fifo";
 
 /// A container that is created, started and waited for by one plan.
 const EXAMPLE: lifecycle_engine::step::Example = lifecycle_engine::step::Example {

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Device, Hooks, IdMapping, Mount, Namespace, Process, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset,
-    unperformed, validate,
+    Device, Hooks, IdMapping, Mount, Namespace, NamespaceType, Process, Resources, Root, RootfsPropagation, Seccomp,
+    Spec, TimeOffset, unperformed, validate,
 };
 
 /// Reads a bundle's `config.json` (the runtime-spec's config.md) and checks it.
@@ -46,6 +46,8 @@ pub struct Output {
     pub annotations: BTreeMap<String, String>,
     /// Namespaces to make or to join.
     pub namespaces: Vec<Namespace>,
+    /// Which of them are made for the container, and not joined or shared.
+    pub makes: Makes,
     /// User ids of the user namespace.
     pub uid_mappings: Vec<IdMapping>,
     /// Group ids of the user namespace.
@@ -68,6 +70,44 @@ pub struct Output {
     pub masked_paths: Vec<PathBuf>,
     /// Paths in the container that cannot be written.
     pub readonly_paths: Vec<PathBuf>,
+}
+
+/// Namespaces by type: whether the container gets a new one.
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub struct Makes {
+    /// Process ids.
+    pub pid: bool,
+    /// Network devices, addresses, ports.
+    pub network: bool,
+    /// Mount points.
+    pub mount: bool,
+    /// System V IPC and POSIX message queues.
+    pub ipc: bool,
+    /// Host name and domain name.
+    pub uts: bool,
+    /// User and group ids, capabilities.
+    pub user: bool,
+    /// The view of cgroups.
+    pub cgroup: bool,
+    /// The monotonic and boot-time clocks.
+    pub time: bool,
+}
+
+impl Makes {
+    fn of(namespaces: &[Namespace]) -> Self {
+        let new = |kind| namespaces.iter().any(|namespace| namespace.kind == kind && namespace.path.is_none());
+        Self {
+            pid: new(NamespaceType::Pid),
+            network: new(NamespaceType::Network),
+            mount: new(NamespaceType::Mount),
+            ipc: new(NamespaceType::Ipc),
+            uts: new(NamespaceType::Uts),
+            user: new(NamespaceType::User),
+            cgroup: new(NamespaceType::Cgroup),
+            time: new(NamespaceType::Time),
+        }
+    }
 }
 
 /// See [`Input`].
@@ -164,6 +204,7 @@ impl Output {
             domainname,
             hooks,
             annotations,
+            makes: Makes::of(&linux.namespaces),
             namespaces: linux.namespaces,
             uid_mappings: linux.uid_mappings,
             gid_mappings: linux.gid_mappings,
@@ -217,6 +258,14 @@ mod tests {
         assert_eq!(spec.root.path, Path::new("/home/me/box/rootfs"));
         assert_eq!(spec.mounts[0].source.as_deref(), Some(Path::new("/home/me/box/data")));
         assert_eq!(spec.mounts[1].source.as_deref(), Some(Path::new("proc")));
+    }
+
+    #[test]
+    fn a_namespace_that_is_joined_is_not_made() {
+        let mut config = config();
+        config["linux"] = json!({ "namespaces": [{ "type": "pid" }, { "type": "network", "path": "/run/netns/a" }] });
+        let makes = load(config).unwrap().makes;
+        assert!(makes.pid && !makes.network && !makes.uts);
     }
 
     #[test]

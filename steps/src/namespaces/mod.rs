@@ -1,0 +1,5 @@
+//! Which namespaces a container gets.
+
+mod choose;
+
+pub use choose::Choose;
