@@ -251,7 +251,8 @@ impl Page<'_> {
         }
         for effect in &step.effects {
             let (sign, _) = if step.nature == Nature::Waits { WAITS } else { mark(effect.class) };
-            let _ = write!(text, "\n{sign} {}", escape(&effect.does));
+            let does: Vec<String> = effect.does.lines().map(escape).collect();
+            let _ = write!(text, "\n{sign} {}", does.join("\n    "));
         }
         text
     }

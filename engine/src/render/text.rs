@@ -331,7 +331,12 @@ impl Page<'_> {
         let lead = format!("{sign} ");
         let text = format!("{}{note}", effect.does);
         let rest = format!("{inner}    ");
-        self.wrapped(&[(inner, Style::Dim), (&lead, style)], &[(&rest, Style::Dim)], &text, Style::Plain);
+        // A description of several lines has one of its own for each part; only the first is marked.
+        for (i, part) in text.lines().enumerate() {
+            let first: [Piece; 2] =
+                if i == 0 { [(inner, Style::Dim), (&lead, style)] } else { [(&rest, Style::Dim), ("", style)] };
+            self.wrapped(&first, &[(&rest, Style::Dim)], part, Style::Plain);
+        }
     }
 
     fn inside(&mut self, step: &Step, inner: &str) {
