@@ -2,7 +2,6 @@
 
 pub mod address;
 pub mod cgroup;
-pub mod address;
 pub mod clone;
 pub mod command;
 mod directory;
@@ -14,7 +13,6 @@ pub mod hook;
 pub mod idmap;
 pub mod link;
 pub mod inside;
-pub mod link;
 mod node;
 pub mod oom;
 mod placed;
@@ -28,11 +26,8 @@ pub mod sysctl;
 pub mod uts;
 pub mod wait;
 mod state;
-pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod uts;
-pub mod wait;
 
 pub use directory::Directory;
 pub use expect::ExpectStatus;

@@ -10,8 +10,6 @@ pub mod fifo;
 pub mod fs;
 pub mod hooks;
 pub mod mounts;
-pub mod hooks;
-pub mod mounts;
 pub mod namespaces;
 pub mod net;
 pub mod outcomes;
