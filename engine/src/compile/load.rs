@@ -156,10 +156,11 @@ impl<'a> Loader<'a> {
             let names = || self.library.plans.iter().map(|(name, _)| *name);
             let near = did_you_mean(name, names()).map(|near| format!("did you mean `{near}`?"));
             let file = is_yaml(name).then(|| format!("for a file write its path: `{PREFIX}./{name}`"));
-            let known = format!(
-                "built in are {}; a file is named by its path, such as `{PREFIX}./{name}.yaml`",
-                listed(names())
-            );
+            let path = format!("a file is named by its path, such as `{PREFIX}./{name}.yaml`");
+            let known = match names().next() {
+                Some(_) => format!("built in are {}; {path}", listed(names())),
+                None => path,
+            };
             self.found.push(
                 Diagnostic::new("unknown-plan", place, format!("no plan `{name}` is built in"))
                     .help(near.or(file).unwrap_or(known)),

@@ -93,7 +93,7 @@ impl Reader<'_> {
                 }
                 "about" => plan.about = self.text(node, "about"),
                 "params" => {
-                    plan.params = self.each(node, "params", |reader, name, node| Some(reader.param(name, node)))
+                    plan.params = self.each(node, "params", |reader, name, node| Some(reader.param(name, node)));
                 }
                 "steps" => {
                     stepped = true;

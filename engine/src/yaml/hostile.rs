@@ -42,7 +42,7 @@ fn ten_thousand_levels_are_refused() {
     for text in ["[".repeat(10_000), "{a: ".repeat(10_000), "- ".repeat(10_000)] {
         assert!(refused(&text).contains("nested deeper than"), "{}: {}", &text[..4], refused(&text));
     }
-    let block: String = (0..10_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    let block = (0..10_000).fold(String::new(), |text, level| text + &" ".repeat(level) + "a:\n");
     assert!(refused(&block).contains("nested deeper than"));
 }
 
