@@ -235,6 +235,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&self, schema: &Value) -> Type {
         let Some(object) = schema.as_object() else { return Type::Any };
+        // A mark may stand beside the reference to what it is a mark of.
+        if object.contains_key(MARK) {
+            return self.named("", schema);
+        }
         if let Some(name) = object.get("$ref").and_then(Value::as_str) {
             let name = name.rsplit('/').next().unwrap_or(name);
             return self.definitions.get(name).map_or(Type::Any, |s| self.named(name, s));
