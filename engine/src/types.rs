@@ -3,7 +3,6 @@
 //! Steps are written as plain Rust structs; [`Type::of`] reads their JSON Schema, so a field, its default and its
 //! documentation are written once, in the struct.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,8 +51,8 @@ pub enum Type {
     Struct(Arc<Struct>),
     /// A value that only the kernel can tell: the typed outcome of another step's effect.
     Handle(Arc<str>),
-    /// A value of the type, or a handle to one.
-    Later(Arc<Type>),
+    /// A value of the type, or a handle to one; the name is the handle's.
+    Later(Arc<Type>, Arc<str>),
     /// A value of the type that is never shown and never journaled.
     Sensitive(Arc<Type>),
     /// A value of the type, or null.
@@ -126,7 +125,7 @@ impl Type {
     /// Whether a handle, or a structure that holds one, may be a value of this type.
     pub fn may_hold_handle(&self) -> bool {
         match self {
-            Self::Handle(_) | Self::Later(_) | Self::Text | Self::Any => true,
+            Self::Handle(_) | Self::Later(..) | Self::Text | Self::Any => true,
             Self::List(t) | Self::Map(t) | Self::Sensitive(t) | Self::Nullable(t) => t.may_hold_handle(),
             Self::Struct(s) => s.fields.iter().any(|f| f.ty.may_hold_handle()),
             _ => false,
@@ -141,9 +140,9 @@ impl Type {
             (Self::Nullable(want), Self::Nullable(have)) => want.accepts(have),
             (Self::Nullable(want), have) => want.accepts(have),
             (_, Self::Nullable(_)) => false,
-            (Self::Later(want), Self::Handle(have)) => want.name() == have.as_ref(),
-            (Self::Later(want), Self::Later(have)) => want.accepts(have),
-            (Self::Later(want), have) => want.accepts(have),
+            (Self::Later(_, want), Self::Handle(have)) => want == have,
+            (Self::Later(want, _), Self::Later(have, _)) => want.accepts(have),
+            (Self::Later(want, _), have) => want.accepts(have),
             (Self::Handle(want), Self::Handle(have)) => want == have,
             (Self::Sensitive(want), Self::Sensitive(have)) => want.accepts(have),
             (Self::Sensitive(want), have) => want.accepts(have),
@@ -169,14 +168,6 @@ impl Type {
     /// A single value that text can hold (used where an expression is written inside a string).
     pub fn is_scalar(&self) -> bool {
         self.is_text() || matches!(self, Self::Int | Self::Float | Self::Bool | Self::Size | Self::Duration)
-    }
-
-    fn name(&self) -> Cow<'_, str> {
-        match self {
-            Self::Struct(s) => Cow::Borrowed(&s.name),
-            Self::Handle(name) => Cow::Borrowed(name),
-            other => Cow::Owned(other.to_string()),
-        }
     }
 }
 
@@ -210,7 +201,7 @@ impl fmt::Display for Type {
             Self::Map(t) => write!(f, "map({t})"),
             Self::Struct(s) => f.write_str(&s.name),
             Self::Handle(name) => write!(f, "handle({name})"),
-            Self::Later(t) => write!(f, "{t} or handle"),
+            Self::Later(t, _) => write!(f, "{t} or handle"),
             Self::Sensitive(t) => write!(f, "sensitive {t}"),
             Self::Nullable(t) => write!(f, "{t} or null"),
         }
@@ -326,6 +317,7 @@ impl Reader<'_> {
     }
 
     fn marked(&self, mark: &str, object: &Map<String, Value>) -> Type {
+        let handle = || object.get("x-handle").and_then(Value::as_str).unwrap_or("value").into();
         let inner = || Arc::new(object.get("x-of").map_or(Type::Any, |s| self.read(s)));
         match mark {
             "text" => Type::Text,
@@ -334,9 +326,9 @@ impl Reader<'_> {
             "size" => Type::Size,
             "duration" => Type::Duration,
             "mode" => Type::Mode,
-            "later" => Type::Later(inner()),
+            "later" => Type::Later(inner(), handle()),
             "sensitive" => Type::Sensitive(inner()),
-            "handle" => Type::Handle(object.get("x-handle").and_then(Value::as_str).unwrap_or("value").into()),
+            "handle" => Type::Handle(handle()),
             _ => Type::Any,
         }
     }

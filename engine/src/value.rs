@@ -169,6 +169,7 @@ impl<T: JsonSchema + Outcome> JsonSchema for Later<T> {
         let mut schema = of.clone();
         if let Some(map) = schema.as_object_mut() {
             map.insert("x-of".into(), of);
+            map.insert("x-handle".into(), json!(T::NAME));
         }
         marked("later", schema)
     }

@@ -114,7 +114,7 @@ impl Checker<'_, '_> {
 /// A type without what does not matter to a comparison.
 fn bare(ty: &Type) -> &Type {
     match ty {
-        Type::Nullable(inner) | Type::Sensitive(inner) | Type::Later(inner) => bare(inner),
+        Type::Nullable(inner) | Type::Sensitive(inner) | Type::Later(inner, _) => bare(inner),
         other => other,
     }
 }

@@ -209,7 +209,7 @@ impl Names<'_> {
                         format!("`{before}` is a list, and has no fields"),
                         "an entry is picked by its index, such as `[0]`",
                     ),
-                    (Type::Handle(_) | Type::Later(_), _) => (
+                    (Type::Handle(_) | Type::Later(..), _) => (
                         format!("`{before}` is known only once its step has run, so nothing can be picked from it"),
                         "use it whole",
                     ),

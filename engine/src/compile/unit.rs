@@ -267,7 +267,7 @@ impl<'r> Checks<'_, '_, 'r> {
 
     fn entry(&self, written: &expr::Reference, ty: &Type, found: &mut Diagnostics) -> Type {
         let place = self.names.place(written.span);
-        if matches!(ty.required(), Type::Handle(_) | Type::Later(_)) {
+        if matches!(ty.required(), Type::Handle(_) | Type::Later(..)) {
             found.push(
                 Diagnostic::new("for-each-later", place, format!("`{written}` is known only once its step has run"))
                     .help("`for_each` needs to know its entries while planning"),

@@ -21,7 +21,7 @@ pub(super) struct Checker<'c, 'p> {
 /// Whether a value of the type may be known only once a step has run.
 pub(super) fn holds_handle(ty: &Type) -> bool {
     match ty {
-        Type::Handle(_) | Type::Later(_) => true,
+        Type::Handle(_) | Type::Later(..) => true,
         Type::List(inner) | Type::Map(inner) | Type::Sensitive(inner) | Type::Nullable(inner) => holds_handle(inner),
         Type::Struct(structure) => structure.fields.iter().any(|field| holds_handle(&field.ty)),
         _ => false,
@@ -32,7 +32,7 @@ pub(super) fn holds_handle(ty: &Type) -> bool {
 fn takes_text(want: &Type) -> bool {
     match want {
         Type::Any | Type::Text => true,
-        Type::Nullable(inner) | Type::Sensitive(inner) | Type::Later(inner) => takes_text(inner),
+        Type::Nullable(inner) | Type::Sensitive(inner) | Type::Later(inner, _) => takes_text(inner),
         _ => false,
     }
 }
@@ -43,7 +43,7 @@ impl Checker<'_, '_> {
         match (&arg.kind, want) {
             (ArgKind::Text(Template::Reference(reference)), _) => self.reference(reference, want, what),
             (ArgKind::Text(Template::Parts(parts)), _) => self.parts(parts, arg.span, want, what),
-            (_, Type::Nullable(inner) | Type::Later(inner) | Type::Sensitive(inner)) => {
+            (_, Type::Nullable(inner) | Type::Later(inner, _) | Type::Sensitive(inner)) => {
                 if matches!(arg.kind, ArgKind::Null) && want.accepts_null() {
                     Input::Value(Value::Null)
                 } else {
@@ -257,7 +257,7 @@ impl Checker<'_, '_> {
             return false;
         }
         let inner = match have {
-            Type::Sensitive(inner) | Type::Later(inner) => inner,
+            Type::Sensitive(inner) | Type::Later(inner, _) => inner,
             other => other,
         };
         if inner.is_scalar() || matches!(inner, Type::Any | Type::Handle(_)) {
@@ -364,7 +364,7 @@ fn int(number: i64, want: &Type) -> Result<Value, Wrong> {
 fn handle_help(want: &Type) -> Option<String> {
     match want {
         Type::Handle(name) => Some(format!("a {name} comes from another step: write `${{STEP}}` or `${{STEP.FIELD}}`")),
-        Type::Nullable(inner) | Type::Later(inner) => handle_help(inner),
+        Type::Nullable(inner) | Type::Later(inner, _) => handle_help(inner),
         _ => None,
     }
 }

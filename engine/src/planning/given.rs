@@ -160,7 +160,7 @@ fn pass_on(param: &Param, place: Place, inner: &Diagnostics, found: &mut Diagnos
 /// Text is taken as it is where text is wanted; anything else is read as YAML.
 fn word_or_yaml(param: &Param, text: &str, file: FileId, span: Span, found: &mut Diagnostics) -> Option<Arg> {
     let mut ty = &param.ty;
-    while let Type::Nullable(inner) | Type::Sensitive(inner) | Type::Later(inner) = ty {
+    while let Type::Nullable(inner) | Type::Sensitive(inner) | Type::Later(inner, _) = ty {
         ty = inner;
     }
     let is_text = matches!(

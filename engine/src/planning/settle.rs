@@ -28,7 +28,7 @@ pub(super) fn settle(value: &mut Value, ty: &Type, facts: &mut Facts) -> Result<
     }
     match ty {
         Type::Nullable(inner) if !value.is_null() => settle(value, inner, facts),
-        Type::Later(inner) | Type::Sensitive(inner) => settle(value, inner, facts),
+        Type::Later(inner, _) | Type::Sensitive(inner) => settle(value, inner, facts),
         Type::List(item) => match value {
             Value::Array(items) => items
                 .iter_mut()

@@ -209,7 +209,7 @@ fn table(rows: Vec<(&str, String)>, look: Look) -> String {
 fn structure(ty: &Type) -> Option<&Struct> {
     match ty {
         Type::Struct(s) => Some(s),
-        Type::List(t) | Type::Map(t) | Type::Nullable(t) | Type::Sensitive(t) | Type::Later(t) => structure(t),
+        Type::List(t) | Type::Map(t) | Type::Nullable(t) | Type::Sensitive(t) | Type::Later(t, _) => structure(t),
         _ => None,
     }
 }
