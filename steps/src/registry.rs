@@ -2,7 +2,10 @@
 
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
-use crate::{cgroup, command, effects, fifo, hooks, namespaces, net, probe, process, run, seccomp, spec, state, sysctl, uts};
+use crate::{
+    cgroup, command, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec, state,
+    sysctl, uts,
+};
 
 /// Evaluated by the compiler: a step without an example does not build.
 macro_rules! steps {
@@ -21,6 +24,8 @@ pub fn registry() -> Registry {
         fifo::create::Create,
         fifo::release::Release,
         fifo::wait::Wait,
+        fs::directory::MakeDirectory,
+        fs::file::WriteFile,
         hooks::Poststart,
         hooks::Run,
         namespaces::Choose,
@@ -36,6 +41,10 @@ pub fn registry() -> Registry {
         process::kill::Kill,
         process::privileges::Privileges,
         process::wait::Wait,
+        rootfs::mount::MountRoot,
+        rootfs::overlay::Overlay,
+        rootfs::pivot::Pivot,
+        rootfs::protect::Protect,
         run::Undo,
         seccomp::load::Load,
         spec::Load,
@@ -50,6 +59,7 @@ pub fn registry() -> Registry {
         effects::ExpectStatus,
         effects::Fifo,
         effects::File,
+        effects::Mount,
         effects::State,
         effects::Symlink,
         effects::address::AddressAdd,
