@@ -132,7 +132,8 @@ fn planned(lines: &[Line], names: &RunNames) -> Program {
         let effects = cx.effects;
         // A step waits for those of its own place; a first one in a site for the site.
         let same = |n: &Node| n.site == site;
-        let after: Vec<NodeId> = (0..).zip(&nodes).filter(|(i, n)| same(n) || Some(*i) == site).map(|(i, _)| i).collect();
+        let after: Vec<NodeId> =
+            (0..).zip(&nodes).filter(|(i, n)| same(n) || Some(*i) == site).map(|(i, _)| i).collect();
         let after = if kind.nature == Nature::Waits { site_makers(&nodes) } else { after };
         nodes.push(Node {
             address,

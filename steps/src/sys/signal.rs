@@ -23,7 +23,13 @@ pub fn reset(keep: Option<Signal>) -> io::Result<()> {
         let default = [0u64; WORDS_OF_SIGACTION];
         // SAFETY: all zeros are SIG_DFL, no flags and an empty mask, in more bytes than the kernel's structure has on any machine.
         check(unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, std::ptr::null_mut::<u64>(), SIZE_OF_SIGSET)
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                std::ptr::null_mut::<u64>(),
+                SIZE_OF_SIGSET,
+            )
         })?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;

@@ -1,0 +1,214 @@
+//! A mount on the host.
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use crate::facts::boot_id;
+use crate::mounts::table::{self, MountId};
+use crate::mounts::{Options, api};
+
+/// Mounts a file system, or binds a path, on a directory or file of the host that is there. It is made attached nowhere, recorded, and then
+/// attached, so undo unmounts this mount and no other. Needs Linux 5.12.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where. Absolute; a symlink at its end is followed.
+    pub target: PathBuf,
+    /// The file system's type; absent for a bind mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// A device's name, or for a bind mount an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<PathBuf>,
+    /// Options, as the runtime-spec writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+/// What tells the mount from others: the kernel's numbers begin anew with every boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    mount: MountId,
+    boot: String,
+}
+
+impl EffectDef for Mount {
+    const KIND: &'static str = "mount";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let options = |list: &[&str]| list.iter().map(|option| (*option).to_owned()).collect();
+        vec![
+            Self {
+                target: scratch.to_owned(),
+                kind: Some("tmpfs".into()),
+                source: Some("tmpfs".into()),
+                options: options(&["nosuid", "mode=700", "private"]),
+            },
+            Self {
+                target: scratch.to_owned(),
+                kind: None,
+                source: Some("/etc".into()),
+                options: options(&["bind", "ro", "private"]),
+            },
+        ]
+    }
+
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+
+    fn describe(&self) -> String {
+        let options = if self.options.is_empty() { String::new() } else { format!(" ({})", self.options.join(",")) };
+        let source = self.source.as_deref().unwrap_or(Path::new("nothing")).display();
+        match &self.kind {
+            None => format!("bind {source} on {}{options}", self.target.display()),
+            Some(kind) => format!("mount {kind} on {}{options}", self.target.display()),
+        }
+    }
+
+    fn apply(&self, _before: &Value, _cx: &mut Cx) -> Result<Applied, EffectError> {
+        let options = Options::parse(&self.options).map_err(EffectError::new)?;
+        let target = self.open_target()?.ok_or_else(|| {
+            EffectError::call(format!("open(\"{}\")", self.target.display()), Errno::NOENT)
+                .help("the mountpoint must exist; make it with a step `fs.directory` before")
+        })?;
+        let mount = match (&self.kind, options.bind) {
+            (_, Some(bind)) => {
+                let source = self.source.as_deref().ok_or_else(|| EffectError::new("a bind mount needs a source"))?;
+                api::clone_tree(api::open_source(source)?, source, bind)?
+            }
+            (Some(kind), None) => {
+                let source = self.source.as_ref().map(|source| source.to_string_lossy());
+                api::new_file_system(kind, source.as_deref(), &options)?
+            }
+            (None, None) => return Err(EffectError::new("a mount needs a type, or the option `bind` or `rbind`")),
+        };
+        api::configure(&mount, &options, None)?;
+        let identity = Identity { mount: table::mount_id(&mount)?, boot: boot_id().to_owned() };
+        Ok(Applied::Pending(Box::new(Attaching { mount, target, path: self.target.clone(), identity })))
+    }
+
+    fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        // What was not recorded was not attached, and what is attached nowhere goes with its maker.
+        let Some(ours) = record.outcome::<Identity>().filter(|ours| ours.boot == boot_id()) else {
+            return Ok(Undone::Done);
+        };
+        let Some(top) = self.open_target()? else { return Ok(Undone::Done) };
+        if table::mount_id(&top)? == ours.mount {
+            unmount(api::magic_link(&top), UnmountFlags::DETACH).map_err(|errno| {
+                EffectError::call(format!("umount2(\"{}\", MNT_DETACH)", self.target.display()), errno)
+                    .help("unmounting needs CAP_SYS_ADMIN; undo again as the user who mounted it")
+            })?;
+            return Ok(Undone::Done);
+        }
+        if is_covered(&self.target)? {
+            return Err(EffectError::new(format!("something else was mounted over {}", self.target.display()))
+                .help("unmount that first, then undo again"));
+        }
+        Ok(Undone::Done)
+    }
+}
+
+impl Mount {
+    /// What is at the target, which may be a mount's root; `None` if the path has gone.
+    fn open_target(&self) -> Result<Option<OwnedFd>, EffectError> {
+        match openat(CWD, &self.target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(EffectError::call(format!("open(\"{}\")", self.target.display()), errno)),
+        }
+    }
+}
+
+/// Whether more than one mount lies on the path, so that ours may be under another one.
+fn is_covered(target: &Path) -> Result<bool, EffectError> {
+    // The path as the kernel lists it.
+    let real = std::fs::canonicalize(target)
+        .map_err(|error| EffectError::call(format!("realpath(\"{}\")", target.display()), error))?;
+    Ok(table::read()?.iter().filter(|mount| mount.target == real).count() > 1)
+}
+
+/// Made and recorded, and not yet attached.
+struct Attaching {
+    mount: OwnedFd,
+    target: OwnedFd,
+    path: PathBuf,
+    identity: Identity,
+}
+
+impl Pending for Attaching {
+    fn started(&self) -> Value {
+        json!(self.identity)
+    }
+
+    fn release(&mut self, _cx: &mut Cx) -> Result<(), EffectError> {
+        api::attach(&self.mount, &self.target, &self.path)
+    }
+
+    fn interest(&self, _wants: &mut Vec<Interest>) {}
+
+    fn advance(&mut self, _cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        Ok(Some(json!(self.identity)))
+    }
+
+    fn cancel(&mut self, _cx: &mut Cx) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::testing::{Bench, in_mount_namespace};
+
+    fn lines() -> Vec<String> {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_mount_is_taken_back_from_every_moment_and_no_other_is() {
+        let dir = tempfile::tempdir().unwrap();
+        in_mount_namespace(|| {
+            let before = lines();
+            for effect in Mount::examples(dir.path()) {
+                let mut bench = Bench::new(dir.path());
+                for recorded in [false, true] {
+                    let record = bench.cut(&effect, recorded);
+                    bench.undo(&effect, &record).unwrap();
+                    assert_eq!(lines(), before);
+                }
+                let (record, outcome) = bench.apply(&effect);
+                outcome.unwrap();
+                assert_eq!(lines().len(), before.len() + 1);
+                bench.undo(&effect, &record).unwrap();
+                assert_eq!(lines(), before);
+                // Somebody else's, in the same place.
+                let (_, theirs) = bench.apply(&effect);
+                theirs.unwrap();
+                bench.undo(&effect, &record).unwrap();
+                assert_eq!(lines().len(), before.len() + 1);
+                unmount(dir.path(), UnmountFlags::DETACH).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_mount_under_somebody_elses_is_stuck() {
+        let dir = tempfile::tempdir().unwrap();
+        in_mount_namespace(|| {
+            let mut effects = Mount::examples(dir.path());
+            let effect = effects.remove(0);
+            let mut bench = Bench::new(dir.path());
+            let (record, _) = bench.apply(&effect);
+            rustix::mount::mount("tmpfs", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+            assert!(bench.undo(&effect, &record).unwrap_err().what.contains("mounted over"));
+            unmount(dir.path(), UnmountFlags::DETACH).unwrap();
+            bench.undo(&effect, &record).unwrap();
+        });
+    }
+}
