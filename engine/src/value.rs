@@ -34,7 +34,8 @@ pub struct HandleRef {
 
 impl fmt::Display for HandleRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "‹{}.{}›", self.step, self.field)
+        let dot = if self.field.is_empty() { "" } else { "." };
+        write!(f, "‹{}{dot}{}›", self.step, self.field)
     }
 }
 
