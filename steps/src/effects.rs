@@ -4,6 +4,7 @@ pub mod address;
 pub mod cgroup;
 pub mod clone;
 pub mod command;
+pub mod console;
 mod directory;
 pub mod exec;
 mod expect;
@@ -20,6 +21,7 @@ mod placed;
 pub mod prelude;
 pub mod privileges;
 pub mod probe;
+pub mod relay;
 pub mod route;
 pub mod seccomp;
 pub mod stage;
@@ -55,7 +57,6 @@ fn owns(cx: &Cx, namespace: &str, what: &str) -> Result<(), EffectError> {
         "mnt" => "mount",
         other => other,
     };
-    let name = if namespace == "net" { "network" } else { namespace };
     Err(EffectError::new(format!(
         "setting {what} would change it for the host: the container shares the host's {name} namespace"
     ))

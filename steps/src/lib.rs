@@ -4,6 +4,7 @@
 
 pub mod cgroup;
 pub mod command;
+pub mod console;
 pub mod effects;
 pub mod facts;
 pub mod fifo;

@@ -2,7 +2,10 @@
 
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
-use crate::{cgroup, command, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec, state, sysctl, uts};
+use crate::{
+    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec,
+    state, sysctl, uts,
+};
 
 /// Evaluated by the compiler: a step without an example does not build.
 macro_rules! steps {
@@ -18,6 +21,8 @@ pub fn registry() -> Registry {
     let steps = steps![
         cgroup::Create,
         command::Run,
+        console::open::Open,
+        console::relay::Relay,
         fifo::create::Create,
         fifo::release::Release,
         fifo::wait::Wait,
@@ -67,6 +72,7 @@ pub fn registry() -> Registry {
         effects::clone::CloneInit,
         effects::command::RunCommand,
         effects::exec::Exec,
+        effects::console::OpenConsole,
         effects::fifo::AwaitStart,
         effects::fifo::MakeFifo,
         effects::fifo::Release,
@@ -104,6 +110,7 @@ pub fn registry() -> Registry {
         effects::probe::ProbeHttp,
         effects::probe::ProbeTcp,
         effects::route::RouteAdd,
+        effects::relay::RelayConsole,
         effects::seccomp::LoadFilter,
         effects::stage::Stage,
         effects::sysctl::WriteSysctl,

@@ -1,6 +1,6 @@
 //! Small programs of real steps, run by the real engine, in a process of their own: the engine clones, and has one thread.
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub(crate) struct Came {
     pub output: Vec<String>,
     /// What is left in the state root.
     pub left: Vec<String>,
+    /// What the engine's own stdout got.
+    pub printed: String,
     /// Children of the engine that it has not reaped.
     pub children: bool,
 }
@@ -72,7 +74,10 @@ impl Watch for Lines {
 pub(crate) fn came_of(lines: &[Line]) -> Came {
     let root = tempfile::tempdir().expect("directory");
     let (mut ours, mut theirs) = UnixStream::pair().expect("socketpair");
+    let mut printed = tempfile::tempfile().expect("file");
     let child = fork(|| {
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null").expect("open")).expect("dup2");
+        rustix::stdio::dup2_stdout(&printed).expect("dup2");
         // What the test harness captures of a message is in memory that goes with this process.
         let came = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| in_this_process(lines, root.path())));
         let came = came.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default());
@@ -86,7 +91,9 @@ pub(crate) fn came_of(lines: &[Line]) -> Came {
     let mut text = String::new();
     ours.read_to_string(&mut text).expect("read");
     let came: Result<Came, String> = serde_json::from_str(&text).expect("json");
-    came.unwrap_or_else(|message| panic!("the engine's process: {message}"))
+    let mut came = came.unwrap_or_else(|message| panic!("the engine's process: {message}"));
+    printed.rewind().and_then(|()| printed.read_to_string(&mut came.printed)).expect("read");
+    came
 }
 
 fn in_this_process(lines: &[Line], root: &std::path::Path) -> Came {
@@ -114,6 +121,7 @@ fn in_this_process(lines: &[Line], root: &std::path::Path) -> Came {
         stuck: finished.stuck.len(),
         output: watch.0,
         left: left.collect(),
+        printed: String::new(),
         children: waitpid(None, WaitOptions::NOHANG).is_ok(),
     }
 }
