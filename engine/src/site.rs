@@ -38,8 +38,6 @@ pub struct SiteStep {
     pub node: NodeId,
     /// It waits for the engine's word: a step on the host comes first.
     pub gated: bool,
-    /// It waits for another run to release the process: for the engine it is done when it begins.
-    pub arms: bool,
     /// Fault injection, decided by the engine beforehand.
     pub inject: Option<Inject>,
 }
@@ -161,9 +159,6 @@ impl SiteProgram {
             process.report(&Report::Began { node: step.node, at: now() });
             if step.inject == Some(Inject::Before) {
                 return Err(Some((step.node, 0, Inject::Before.error())));
-            }
-            if step.arms {
-                process.report(&Report::Done { node: step.node, at: now(), outcomes: Vec::new() });
             }
             let outcomes = self.apply_all(step.node, false, process).map_err(|(k, e)| Some((step.node, k, e)))?;
             if step.inject == Some(Inject::After) {

@@ -78,7 +78,6 @@ impl Execution<'_> {
             self.program.site_of(maker).filter(|n| !self.program.nodes[*n as usize].skipped).map(|n| SiteStep {
                 node: n,
                 gated: gated(n),
-                arms: self.registry.step(self.program.nodes[n as usize].kind).is_some_and(|kind| kind.arms),
                 inject: self.options.fail_at.filter(|(at, _)| *at == n).map(|(_, inject)| inject),
             });
         SiteProgram::new(self.program.clone(), maker, steps.collect(), names.clone())

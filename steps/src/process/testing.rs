@@ -80,7 +80,7 @@ pub(crate) fn came_of(lines: &[Line]) -> Came {
         rustix::stdio::dup2_stdout(&printed).expect("dup2");
         // What the test harness captures of a message is in memory that goes with this process.
         let came = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| in_this_process(lines, root.path())));
-        let came = came.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default());
+        let came = came.map_err(|panic| message_of(&*panic));
         theirs.write_all(&serde_json::to_vec(&came).expect("json")).expect("write");
         0
     })
@@ -94,6 +94,11 @@ pub(crate) fn came_of(lines: &[Line]) -> Came {
     let mut came = came.unwrap_or_else(|message| panic!("the engine's process: {message}"));
     printed.rewind().and_then(|()| printed.read_to_string(&mut came.printed)).expect("read");
     came
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default()
 }
 
 fn in_this_process(lines: &[Line], root: &std::path::Path) -> Came {

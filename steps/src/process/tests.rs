@@ -243,11 +243,21 @@ fn a_program_that_ignores_a_signal_is_killed_after_the_grace() {
     }
 }
 
+fn with_terminals() -> Value {
+    json!({ "mounts": [
+        { "destination": "/proc", "type": "proc", "source": "proc" },
+        { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
+        { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+          "options": ["newinstance", "ptmxmode=0666", "mode=0620"] },
+    ] })
+}
+
 #[test]
 fn a_terminal_is_the_containers_own_and_what_it_shows_is_the_callers() {
     let came = came_of(&[
         host("init", "process.clone", json!({ "new": ["pid", "mount", "uts", "ipc"], "terminal": true })),
         inside("rootfs", "rootfs.overlay", json!({})),
+        inside("mounts", "rootfs.mount", with_terminals()),
         inside("pivot", "rootfs.pivot", json!({})),
         inside("console", "console.open", json!({ "size": { "width": 123, "height": 45 } })),
         inside(
@@ -292,6 +302,7 @@ fn a_terminal_goes_to_whoever_listens_for_it() {
     let came = came_of(&[
         host("init", "process.clone", json!({ "new": ["pid", "mount"], "terminal": true, "console_socket": path })),
         inside("rootfs", "rootfs.overlay", json!({})),
+        inside("mounts", "rootfs.mount", with_terminals()),
         inside("pivot", "rootfs.pivot", json!({})),
         inside("console", "console.open", json!({})),
         inside("exec", "process.exec", sh("echo shown")),
