@@ -181,6 +181,10 @@ impl<'a> Execution<'a> {
     fn start(&mut self, n: NodeId) -> Result<(), JournalError> {
         let program = self.program.clone();
         let node = &program.nodes[n as usize];
+        // A process inside a site goes on by itself where nothing on the host comes in between, and may be further than the engine has heard.
+        if self.progress[n as usize] == Progress::Over {
+            return Ok(());
+        }
         if node.skipped || node.when.as_ref().is_some_and(|when| !when.holds(&self.outcomes)) {
             self.log.note(&Entry::Skipped {
                 n: self.base + n,
