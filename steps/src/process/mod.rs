@@ -6,6 +6,7 @@ mod handover;
 mod identity;
 pub mod kill;
 pub mod privileges;
+pub mod sealed;
 mod signal;
 #[cfg(test)]
 pub(crate) mod testing;

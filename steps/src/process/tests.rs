@@ -312,3 +312,69 @@ fn a_terminal_goes_to_whoever_listens_for_it() {
     assert_eq!(came.failure, None);
     assert_eq!(took.join().expect("thread"), (b"/dev/ptmx".to_vec(), b"shown\r\n".to_vec()));
 }
+
+/// Makes init and stops before its first line, as an engine that dies there; the identity is written for the test to look for.
+fn made_by_an_engine_that_dies(effect: &crate::effects::clone::CloneInit) -> crate::outcomes::Process {
+    use lifecycle_engine::effect::{Applied, EffectDef};
+    let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("socketpair");
+    let engine = crate::sys::clone::fork(|| {
+        let run = lifecycle_engine::effect::RunNames { root: "/nonexistent".into(), id: "test".into() };
+        let (mut fds, outcomes) = (Default::default(), Default::default());
+        let mut cx = lifecycle_engine::effect::Cx {
+            run: &run,
+            step: &"init".into(),
+            effect: 0,
+            outcomes: &outcomes,
+            fds: &mut fds,
+            site: None,
+            output: &mut |_| {},
+        };
+        let Ok(Applied::Site { outcome, .. }) = effect.apply(&Value::Null, &mut cx) else { return 1 };
+        i32::from(std::io::Write::write_all(&mut theirs, outcome.to_string().as_bytes()).is_err())
+    });
+    let (_, status) = rustix::process::waitpid(Some(engine.expect("fork")), rustix::process::WaitOptions::empty())
+        .expect("wait")
+        .expect("status");
+    assert_eq!(status.exit_status(), Some(0));
+    drop(theirs);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut ours, &mut text).expect("read");
+    serde_json::from_str(&text).expect("identity")
+}
+
+#[test]
+fn init_goes_with_an_engine_that_dies_before_its_first_line() {
+    use lifecycle_engine::effect::EffectDef;
+    for effect in crate::effects::clone::CloneInit::examples(std::path::Path::new("/nonexistent")) {
+        let init = made_by_an_engine_that_dies(&effect);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        // PID 1 of this machine reaps in its own time; a zombie has gone.
+        while init.watch().expect("watch").is_some_and(|w| !w.is_dead().expect("poll")) {
+            assert!(std::time::Instant::now() < until, "{init} lives on");
+            std::thread::yield_now();
+        }
+        let record = lifecycle_engine::effect::Record {
+            outcome: Some(serde_json::to_value(&init).expect("json")),
+            ..Default::default()
+        };
+        let mut bench = crate::effects::testing::Bench::new(std::path::Path::new("/nonexistent"));
+        bench.undo(&effect, &record).expect("undone");
+        bench.undo(&effect, &record).expect("undone twice");
+    }
+}
+
+#[test]
+fn init_is_in_its_cgroups_before_anything_else() {
+    let dir = format!("/sys/fs/cgroup/pids/lifecycle-test-{}", std::process::id());
+    if std::fs::create_dir(&dir).is_err() {
+        eprintln!("skipped: this host has no v1 hierarchy of pids, or the caller is not root");
+        return;
+    }
+    let came =
+        ran(json!({ "new": ["pid", "cgroup", "mount"], "cgroup": { "v1": [dir] } }), "grep pids /proc/self/cgroup");
+    let host = ran(json!({ "new": ["pid"], "cgroup": { "v1": [dir] } }), "grep pids /proc/self/cgroup");
+    std::fs::remove_dir(&dir).expect("the cgroup is empty again");
+    let path = |came: &Came| came.output[0].rsplit(':').next().map(str::to_owned);
+    assert_eq!(path(&came).as_deref(), Some("/"), "{came:?}");
+    assert_eq!(path(&host).as_deref(), dir.strip_prefix("/sys/fs/cgroup/pids"), "{host:?}");
+}
