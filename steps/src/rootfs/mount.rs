@@ -70,7 +70,7 @@ impl Step for MountRoot {
     const PLACE: Place = Place::Inside;
     const AFTER: After = &["rootfs.overlay"];
     const EXAMPLES: &'static [Example] = &[Example {
-        about: "The host's files with a /proc, /dev and /tmp of the container's own.",
+        about: "Mounts and a file of the container's own, over the host's files.",
         plan: "plan: example/rootfs-mount
 steps:
   init: { uses: process.clone, with: { new: [pid, mount], stdio: log } }
@@ -81,12 +81,12 @@ steps:
     needs: [root]
     with:
       mounts:
-        - { destination: /proc, type: proc, source: proc }
-        - { destination: /dev, type: tmpfs, source: tmpfs, options: [nosuid, mode=755] }
-        - { destination: /tmp, type: tmpfs, source: tmpfs, options: [nosuid, nodev, mode=1777] }
+        - { destination: /srv, type: tmpfs, source: tmpfs, options: [nosuid, nodev, mode=700] }
+        - { destination: /mnt, type: bind, source: /etc, options: [rbind, ro] }
+      default_devices: false
       files: { /etc/motd: \"Nothing here outlives the container.\\n\" }
   pivot: { uses: rootfs.pivot, site: \"${init}\", needs: [mounts] }
-  exec: { uses: process.exec, site: \"${init}\", needs: [pivot], with: { args: [/bin/cat, /etc/motd, /proc/mounts] } }
+  exec: { uses: process.exec, site: \"${init}\", needs: [pivot], with: { args: [/bin/cat, /etc/motd, /proc/self/mounts] } }
   wait: { uses: process.wait, with: { process: \"${init.process}\" } }
 main: wait
 ",
@@ -143,7 +143,7 @@ fn is_bind(mount: &Mount) -> bool {
     mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|option| option == "bind" || option == "rbind")
 }
 
-fn plan_mount(
+pub(super) fn plan_mount(
     mount: &Mount,
     index: usize,
     base: &Path,
@@ -222,7 +222,7 @@ fn plan_cgroup(mount: &Mount, namespaces: &[Namespace], api: Api, cx: &mut Plann
 }
 
 /// config-linux.md, "Default Devices", and the links of runtime-linux.md, "Dev symbolic links".
-fn default_devices(api: Api, cx: &mut Planning) {
+pub(super) fn default_devices(api: Api, cx: &mut Planning) {
     for (name, major, minor) in
         [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
     {

@@ -1,17 +1,21 @@
 //! `rootfs.overlay`: a throw-away copy of the host's own root.
 
+use std::path::Path;
+
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{After, Example, Place, Planning, Step};
 use lifecycle_engine::types::{Mode, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::effects::inside::{Layout, RootOverlay, RootPropagation};
-use crate::mounts::Propagation;
+use super::mount::{default_devices, plan_mount};
+use crate::effects::inside::{Layout, RootOverlay, RootPropagation, clean};
+use crate::mounts::{Api, Propagation};
+use crate::spec::Mount;
 
 /// Gives the container the host's own files, to change as it likes: changes are kept in memory and gone with the container, and nothing is
 /// written to the host. Where the kernel refuses an overlay of `/`, there is one for each directory at the top; where it refuses that too, the
-/// files are read-only.
+/// files are read-only. Other file systems of the host's that are mounted below are not part of an overlay.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
@@ -21,6 +25,29 @@ pub struct Input {
     /// The container has a user namespace of its own. Null: it has if the caller is not root.
     #[serde(default)]
     pub user_namespace: Option<bool>,
+    /// What is mounted over the host's files, as in config.json. By default what every program expects: `/proc`, `/sys` read-only, a `/dev` with
+    /// the default devices, and an empty `/run` and `/tmp`.
+    #[serde(default = "essentials")]
+    pub mounts: Vec<Mount>,
+}
+
+fn essentials() -> Vec<Mount> {
+    let mount = |destination: &str, kind: &str, options: &[&str]| Mount {
+        destination: destination.into(),
+        kind: Some(kind.into()),
+        source: Some(kind.into()),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+        ..Mount::default()
+    };
+    vec![
+        mount("/proc", "proc", &["nosuid", "nodev", "noexec"]),
+        mount("/sys", "sysfs", &["nosuid", "nodev", "noexec", "ro"]),
+        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=64k"]),
+        mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+        mount("/dev/shm", "tmpfs", &["nosuid", "nodev", "noexec", "mode=1777"]),
+        mount("/run", "tmpfs", &["nosuid", "nodev", "mode=755"]),
+        mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]),
+    ]
 }
 
 fn some_memory() -> Size {
@@ -73,6 +100,13 @@ main: wait
         cx.effect(RootPropagation { propagation: Propagation::Slave, recursive: true });
         let writable = layout != Layout::ReadOnly;
         cx.effect(RootOverlay { scratch: cx.run.dir(), layout, user_namespace, size: input.size, mode: Mode(0o755) });
+        let api = Api::choose(cx.facts);
+        for (index, mount) in input.mounts.iter().enumerate() {
+            plan_mount(mount, index, Path::new("/"), &[], api, cx)?;
+        }
+        if input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev")) {
+            default_devices(api, cx);
+        }
         Ok(Output { writable })
     }
 }

@@ -50,12 +50,7 @@ impl Step for Protect {
 steps:
   init: { uses: process.clone, with: { new: [mount], stdio: log } }
   root: { uses: rootfs.overlay, site: \"${init}\" }
-  mounts:
-    uses: rootfs.mount
-    site: \"${init}\"
-    needs: [root]
-    with: { mounts: [{ destination: /dev, type: tmpfs, source: tmpfs }] }
-  pivot: { uses: rootfs.pivot, site: \"${init}\", needs: [mounts] }
+  pivot: { uses: rootfs.pivot, site: \"${init}\", needs: [root] }
   protect:
     uses: rootfs.protect
     site: \"${init}\"

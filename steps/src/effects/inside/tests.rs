@@ -89,6 +89,24 @@ fn read_only_binds_can_be_recursive() {
 }
 
 #[test]
+fn an_id_mapped_bind_shows_other_owners() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let body = |bench: &mut Bench, root: &Path| {
+        let host = root.parent().unwrap().join("host");
+        fs::write(host.join("file"), "").unwrap();
+        chown(host.join("file"), Some(1), Some(2)).unwrap();
+        let map = |host_id| vec![crate::spec::IdMapping { container_id: 0, host_id, size: 10 }];
+        let mut effect = mount("/mapped", None, Some(&host), &["bind"], Api::Detached);
+        (effect.uid_mappings, effect.gid_mappings) = (map(1000), map(2000));
+        effect.normalise();
+        bench.apply(&effect).1.unwrap();
+        let shown = fs::metadata(root.join("mapped/file")).unwrap();
+        assert_eq!((shown.uid(), shown.gid()), (1001, 2002));
+    };
+    with_root(Api::Detached, |_| {}, body);
+}
+
+#[test]
 fn a_symlink_in_the_image_does_not_lead_to_the_host() {
     for api in BOTH {
         let prepare = |root: &Path| {
