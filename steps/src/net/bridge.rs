@@ -78,17 +78,14 @@ mod tests {
     fn a_bridge_has_a_name_of_ours_until_it_is_known_and_no_address_unless_asked() {
         let plain = plan::<Bridge>(json!({}));
         let name = plain.output["name"].as_str().unwrap();
-        assert_eq!(
-            plain.effects,
-            [format!("make bridge {name}"), "set link ‹step.›: no address of its own, up".into()]
-        );
+        assert_eq!(plain.effects, [format!("make bridge {name}"), "set link ‹step›: no address of its own, up".into()]);
         let named = plan::<Bridge>(json!({ "name": "br0", "address": "10.88.0.1/16", "mtu": 1400 }));
         assert_eq!(
             named.effects,
             [
                 &format!("make bridge {name}, mtu 1400"),
-                "set link ‹step.›: called br0, no address of its own, up",
-                "add address 10.88.0.1/16 to link ‹step.›",
+                "set link ‹step›: called br0, no address of its own, up",
+                "add address 10.88.0.1/16 to link ‹step›",
             ]
         );
         assert_eq!(named.output["name"], json!("br0"));

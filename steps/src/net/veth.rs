@@ -95,8 +95,8 @@ mod tests {
         assert_eq!(
             planned.effects,
             [
-                format!("make veth pair {host} and eth0 in the network of ‹init.›, mac 02:00:00:00:00:01"),
-                "set link ‹step.›: in bridge ‹bridge.›, no address of its own, up".into(),
+                format!("make veth pair {host} and eth0 in the network of ‹init›, mac 02:00:00:00:00:01"),
+                "set link ‹step›: in bridge ‹bridge›, no address of its own, up".into(),
             ]
         );
         assert_eq!(planned.data[0]["alias"], json!("lifecycle:web:step"));

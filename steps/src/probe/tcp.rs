@@ -70,7 +70,7 @@ mod tests {
         let planned = plan::<Tcp>(json!({ "address": "10.0.0.2", "port": 80, "netns": process(), "within": "5s" }));
         assert_eq!(
             planned.effects,
-            ["wait until 10.0.0.2:80 accepts a connection from the network of ‹init.›, within 5s"]
+            ["wait until 10.0.0.2:80 accepts a connection from the network of ‹init›, within 5s"]
         );
         assert_eq!(
             plan::<Tcp>(json!({ "address": "::1", "port": 80 })).data[0]["pace"],

@@ -66,7 +66,7 @@ impl Pending for After {
     }
 
     fn release(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
-        self.drop_ended()?;
+        // What has died meanwhile stays in `gone` until `advance` sees it: without it there would be nothing to poll.
         match &mut self.then {
             Some(then) if self.gone.is_empty() => then.release(cx),
             _ => Ok(()),
