@@ -2,12 +2,7 @@
 
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
-use crate::{
-    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec,
-    state, sysctl, uts,
-    cgroup, command, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec, state,
-    sysctl, uts,
-};
+use crate::{cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec, state, sysctl, uts};
 
 /// Evaluated by the compiler: a step without an example does not build.
 macro_rules! steps {
@@ -73,8 +68,8 @@ pub fn registry() -> Registry {
         effects::cgroup::WriteLimit,
         effects::clone::CloneInit,
         effects::command::RunCommand,
-        effects::exec::Exec,
         effects::console::OpenConsole,
+        effects::exec::Exec,
         effects::fifo::AwaitStart,
         effects::fifo::MakeFifo,
         effects::fifo::Release,
@@ -111,8 +106,8 @@ pub fn registry() -> Registry {
         effects::probe::ProbeCommand,
         effects::probe::ProbeHttp,
         effects::probe::ProbeTcp,
-        effects::route::RouteAdd,
         effects::relay::RelayConsole,
+        effects::route::RouteAdd,
         effects::seccomp::LoadFilter,
         effects::stage::Stage,
         effects::sysctl::WriteSysctl,
