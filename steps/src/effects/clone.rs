@@ -91,8 +91,8 @@ impl CloneInit {
 
     fn by_stage(&self, stage: &Handle<Process>, cx: &mut Cx) -> Result<Applied, EffectError> {
         let mut talk = Talk::kept(stage, cx)?;
-        let channel = talk.channel(cx)?;
-        let output = talk.output(cx);
+        let channel = Talk::channel(cx)?;
+        let output = Talk::output(cx);
         let pid = talk.clone_init(self)?;
         let watched = Process::of(pid).and_then(|p| p.watch());
         match watched {
@@ -120,21 +120,17 @@ fn identified(pid: Pid, init: Watched, channel: OwnedFd, output: Vec<OwnedFd>) -
 impl Handover {
     /// What a dry run says of it, after the clone.
     pub(crate) fn describe(&self) -> String {
-        let mut text = String::new();
-        match (&self.console, self.stdio) {
-            (Some(Console::Engine), _) => text.push_str("; terminal relayed"),
-            (Some(Console::Socket(path)), _) => text.push_str(&format!("; terminal sent to {path}")),
-            (None, Stdio::Inherit) => {}
-            (None, Stdio::Log) => text.push_str("; output logged"),
-            (None, Stdio::Null) => text.push_str("; stdio /dev/null"),
-        }
-        if let (Some(dir), true) = (self.cgroup.as_ref().and_then(|c| c.v2.as_ref()), self.into_cgroup) {
-            text.push_str(&format!("; in cgroup {}", dir.display()));
-        }
-        if self.preserve_fds > 0 {
-            text.push_str(&format!("; {} descriptors kept", self.preserve_fds));
-        }
-        text
+        let stdio = match (&self.console, self.stdio) {
+            (Some(Console::Engine), _) => Some("terminal relayed".to_owned()),
+            (Some(Console::Socket(path)), _) => Some(format!("terminal sent to {path}")),
+            (None, Stdio::Inherit) => None,
+            (None, Stdio::Log) => Some("output logged".to_owned()),
+            (None, Stdio::Null) => Some("stdio /dev/null".to_owned()),
+        };
+        let dir = self.cgroup.as_ref().and_then(|c| c.v2.as_ref()).filter(|_| self.into_cgroup);
+        let cgroup = dir.map(|dir| format!("in cgroup {}", dir.display()));
+        let kept = (self.preserve_fds > 0).then(|| format!("{} descriptors kept", self.preserve_fds));
+        stdio.into_iter().chain(cgroup).chain(kept).map(|part| format!("; {part}")).collect::<Vec<_>>().concat()
     }
 }
 

@@ -46,12 +46,11 @@ impl EffectDef for LoadFilter {
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
         let compiled;
-        let program = match self.program.get() {
-            Some(program) => program,
-            None => {
-                compiled = compile(&self.profile).map_err(|e| EffectError::new(e.to_string()))?;
-                &compiled
-            }
+        let program = if let Some(program) = self.program.get() {
+            program
+        } else {
+            compiled = compile(&self.profile).map_err(|e| EffectError::new(e.to_string()))?;
+            &compiled
         };
         set_filter(program, flags(&self.profile.flags)).map_err(|e| {
             let errno = e.raw_os_error();

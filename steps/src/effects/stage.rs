@@ -169,7 +169,7 @@ impl Work<'_> {
         self.tell(&Told::Ready, 0);
         let mut flags = String::new();
         // End of file: the engine is gone.
-        let Ok(1..) = (&mut BufReader::new(&self.talk).take(64)).read_line(&mut flags) else { return 1 };
+        let Ok(1..) = BufReader::new(&self.talk).take(64).read_line(&mut flags) else { return 1 };
         let Ok(namespaces) = flags.trim_end().parse() else { return 1 };
         if let Err(error) = self.second_half() {
             return self.tell(&Told::Failed(error), 1);
@@ -224,7 +224,8 @@ impl Work<'_> {
         if offsets.is_empty() {
             return Ok(());
         }
-        let lines: String = offsets.iter().map(|(c, o)| format!("{c} {} {}\n", o.secs, o.nanosecs)).collect();
+        let lines =
+            offsets.iter().map(|(c, o)| format!("{c} {} {}\n", o.secs, o.nanosecs)).collect::<Vec<_>>().concat();
         openat(&self.init.proc, "self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|fd| rustix::io::write(fd, lines.as_bytes()))
             .map(drop)
@@ -310,12 +311,12 @@ impl Talk {
     }
 
     /// The engine's end of init's channel.
-    pub(crate) fn channel(&mut self, cx: &mut Cx) -> Result<OwnedFd, EffectError> {
+    pub(crate) fn channel(cx: &mut Cx) -> Result<OwnedFd, EffectError> {
         cx.fds.take(&Self::name("channel", cx)).ok_or_else(lost)
     }
 
     /// The read ends of init's output.
-    pub(crate) fn output(&mut self, cx: &mut Cx) -> Vec<OwnedFd> {
+    pub(crate) fn output(cx: &mut Cx) -> Vec<OwnedFd> {
         ["output0", "output1"].iter().filter_map(|what| cx.fds.take(&Self::name(what, cx))).collect()
     }
 

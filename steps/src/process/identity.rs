@@ -223,6 +223,7 @@ mod tests {
         assert!(matches!(process.kill(), Ok(Undone::Done)));
     }
 
+    #[expect(clippy::zombie_processes, reason = "what is tested is what reaps it")]
     #[test]
     fn a_killed_child_is_waited_for_and_reaped() {
         let child = sleeper();
@@ -232,6 +233,7 @@ mod tests {
         assert!(process.directory().expect("read").is_none(), "a zombie is left");
     }
 
+    #[expect(clippy::zombie_processes, reason = "what is tested is what reaps it")]
     #[test]
     fn an_exit_code_is_the_code_or_128_and_the_signal() {
         for (script, want) in [("exit 3", 3), ("kill -9 $$", 137)] {

@@ -12,7 +12,8 @@ use lifecycle_engine::journal::Identity;
 use lifecycle_engine::program::{Node, NodeId, Origin, Program, Scope};
 use lifecycle_engine::run::{RunOptions, run};
 use lifecycle_engine::step::{Nature, Planning};
-use rustix::process::{WaitOptions, getpid, waitpid};
+use rustix::process::{DumpableBehavior, WaitOptions, getpid, set_dumpable_behavior, waitpid};
+use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -72,14 +73,30 @@ impl Watch for Lines {
 
 /// Plans and runs the steps, the last one the main one. Each waits for those before it, but for what a site's own process does in its own time.
 pub(crate) fn came_of(lines: &[Line]) -> Came {
+    came_of_as(0, lines)
+}
+
+/// The same by another user than root.
+pub(crate) fn came_of_as(uid: u32, lines: &[Line]) -> Came {
     let root = tempfile::tempdir().expect("directory");
+    std::os::unix::fs::chown(root.path(), Some(uid), Some(uid)).expect("chown");
+    // The state root goes with the last run, from a directory that its owner may write to.
+    let state = root.path().join("state");
     let (mut ours, mut theirs) = UnixStream::pair().expect("socketpair");
     let mut printed = tempfile::tempfile().expect("file");
     let child = fork(|| {
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null").expect("open")).expect("dup2");
         rustix::stdio::dup2_stdout(&printed).expect("dup2");
+        if uid != 0 {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
+            set_thread_groups(&[]).expect("setgroups");
+            set_thread_res_gid(gid, gid, gid).expect("setresgid");
+            set_thread_res_uid(uid, uid, uid).expect("setresuid");
+            // A change of ids takes it away, and with it the right to look into one's own /proc.
+            set_dumpable_behavior(DumpableBehavior::Dumpable).expect("prctl");
+        }
         // What the test harness captures of a message is in memory that goes with this process.
-        let came = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| in_this_process(lines, root.path())));
+        let came = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| in_this_process(lines, &state)));
         let came = came.map_err(|panic| message_of(&*panic));
         theirs.write_all(&serde_json::to_vec(&came).expect("json")).expect("write");
         0
@@ -147,7 +164,7 @@ fn planned(lines: &[Line], names: &RunNames) -> Program {
         let same = |n: &Node| n.site == site;
         let after: Vec<NodeId> =
             (0..).zip(&nodes).filter(|(i, n)| same(n) || Some(*i) == site).map(|(i, _)| i).collect();
-        let after = if kind.nature == Nature::Waits { site_makers(&nodes) } else { after };
+        let after = if kind.nature == Nature::Waits { waited_for(&nodes) } else { after };
         nodes.push(Node {
             address,
             kind: kind.kind,
@@ -182,6 +199,8 @@ fn planned(lines: &[Line], names: &RunNames) -> Program {
     }
 }
 
-fn site_makers(nodes: &[Node]) -> Vec<NodeId> {
-    (0..).zip(nodes).filter(|(_, n)| n.makes_site).map(|(i, _)| i).collect()
+/// What a step that waits has to see first: the process, and its start.
+fn waited_for(nodes: &[Node]) -> Vec<NodeId> {
+    let first = |n: &Node| n.makes_site || (n.nature == Nature::Commit && n.site.is_none());
+    (0..).zip(nodes).filter(|(_, n)| first(n)).map(|(i, _)| i).collect()
 }

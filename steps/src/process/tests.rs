@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::testing::{Came, came_of, host, inside, process_of};
+use super::testing::{Came, came_of, came_of_as, host, inside, process_of};
 
 fn sh(script: &str) -> Value {
     json!({ "args": ["/bin/sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] })
@@ -319,7 +319,8 @@ fn made_by_an_engine_that_dies(effect: &crate::effects::clone::CloneInit) -> cra
     let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("socketpair");
     let engine = crate::sys::clone::fork(|| {
         let run = lifecycle_engine::effect::RunNames { root: "/nonexistent".into(), id: "test".into() };
-        let (mut fds, outcomes) = (Default::default(), Default::default());
+        let (mut fds, outcomes) =
+            (lifecycle_engine::effect::Fds::default(), lifecycle_engine::effect::Outcomes::default());
         let mut cx = lifecycle_engine::effect::Cx {
             run: &run,
             step: &"init".into(),
@@ -377,4 +378,30 @@ fn init_is_in_its_cgroups_before_anything_else() {
     let path = |came: &Came| came.output[0].rsplit(':').next().map(str::to_owned);
     assert_eq!(path(&came).as_deref(), Some("/"), "{came:?}");
     assert_eq!(path(&host).as_deref(), dir.strip_prefix("/sys/fs/cgroup/pids"), "{host:?}");
+}
+
+#[test]
+fn an_ordinary_user_is_root_of_its_own_user_namespace() {
+    if !std::fs::read_to_string("/proc/sys/user/max_user_namespaces").is_ok_and(|n| n.trim() != "0") {
+        eprintln!("skipped: this host makes no user namespaces");
+        return;
+    }
+    let nobody = 65534;
+    let came = came_of_as(
+        nobody,
+        &[
+            host(
+                "init",
+                "process.clone",
+                json!({ "new": ["user", "pid", "mount", "uts", "network", "ipc"], "stdio": "log" }),
+            ),
+            inside("names", "uts.set", json!({ "hostname": "box" })),
+            inside("privileges", "process.privileges", json!({ "no_new_privileges": true })),
+            inside("exec", "process.exec", sh("id -u; uname -n; cat /proc/self/uid_map /proc/self/setgroups; echo $$")),
+            host("wait", "process.wait", json!({ "process": process_of(0) })),
+        ],
+    );
+    nothing_is_left(&came);
+    let lines: Vec<String> = came.output.iter().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(lines, ["0", "box", "0 65534 1", "deny", "1"], "{came:?}");
 }

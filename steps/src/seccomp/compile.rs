@@ -174,7 +174,7 @@ mod tests {
             || {
                 let host = rustix::system::sethostname(b"x") == Err(rustix::io::Errno::NOTTY);
                 let domain = rustix::system::setdomainname(b"x") == Err(rustix::io::Errno::PERM);
-                if host && domain && rustix::process::getpid().as_raw_nonzero().get() > 0 { 0 } else { 1 }
+                i32::from(!(host && domain && rustix::process::getpid().as_raw_nonzero().get() > 0))
             },
         );
     }
@@ -190,7 +190,7 @@ mod tests {
             || {
                 let mask = |m| nix::errno::Errno::result(sys_umask(m)) == Err(nix::errno::Errno::ENOTTY);
                 let dup = |fd| nix::errno::Errno::result(sys_dup(fd)) == Err(nix::errno::Errno::ENOTTY);
-                if mask(18) && mask(23) && !mask(7) && dup(65536) && !dup(0) { 0 } else { 1 }
+                i32::from(!(mask(18) && mask(23) && !mask(7) && dup(65536) && !dup(0)))
             },
         );
     }
