@@ -90,7 +90,7 @@ steps:
             return without(&layout, &limits, input.path.is_some());
         }
         let devices = device_rules(&resources, &layout, cx)?;
-        let place = Place::of(input.path.as_deref(), cx.run, cx.facts)?;
+        let place = Place::of(input.path.as_deref(), cx.run, &cx.step, cx.facts)?;
         let version_2 = layout.mode == CgroupMode::V2
             || limits.iter().any(|limit| limit.version == Version::V2)
             || matches!(devices, Some((Version::V2, _)));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::error::PlanError;
-use lifecycle_engine::facts::Facts;
+use lifecycle_engine::facts::{Facts, sha256};
 
 use crate::effects::cgroup::{TOP, Version};
 
@@ -21,8 +21,8 @@ pub(super) enum Place {
 impl Place {
     /// config-linux.md, "Cgroups Path": absolute is below the hierarchy's top, relative is ours to place. Without a path the name derives
     /// from the run, so that a container whose journal is lost can still be told whose it is.
-    pub(super) fn of(path: Option<&str>, run: &RunNames, facts: &mut Facts) -> Result<Self, PlanError> {
-        let Some(given) = path else { return Ok(Self::Below(format!("{TOP}/{}.{}", run.id, run.tag()))) };
+    pub(super) fn of(path: Option<&str>, run: &RunNames, step: &str, facts: &mut Facts) -> Result<Self, PlanError> {
+        let Some(given) = path else { return Ok(Self::Below(format!("{TOP}/{}", own_name(run, step)))) };
         let clean = plain_names(given);
         if clean.is_empty() {
             return Err(PlanError::new("path", format!("`{given}` is the top of the hierarchy"))
@@ -51,6 +51,19 @@ impl Place {
     }
 }
 
+/// A name that derives from the run and the step, since a run may have several cgroups. One that would be too long for a directory has the
+/// digest of the step's address in its place.
+fn own_name(run: &RunNames, step: &str) -> String {
+    // NAME_MAX
+    const LONGEST: usize = 255;
+    let plain =
+        |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_string() } else { format!("-{:x}", c as u32) };
+    let step_name: String =
+        step.split('/').map(|id| id.chars().map(plain).collect::<String>()).collect::<Vec<_>>().join("-");
+    let name = |step: &str| format!("{}.{}.{step}", run.id, run.tag());
+    Some(name(&step_name)).filter(|name| name.len() <= LONGEST).unwrap_or_else(|| name(&sha256(step.as_bytes())))
+}
+
 /// The path with `.` and `..` taken out as text, never leading above the top.
 fn plain_names(path: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
@@ -74,7 +87,7 @@ mod tests {
         let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
         let mut given = Recorded::default();
         given.host.insert("cgroup.own".into(), json!({ "/sys/fs/cgroup": "/user/session", "/cg/pids": "/box" }));
-        Place::of(path, &run, &mut Facts::fixed(given))
+        Place::of(path, &run, "cgroup", &mut Facts::fixed(given))
     }
 
     #[test]
@@ -96,6 +109,10 @@ mod tests {
     fn without_a_path_the_run_names_it() {
         let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
         let below = place(None).expect("a place").below(Path::new("/cg"), Version::V1);
-        assert_eq!(below, format!("lifecycle/web.{}", run.tag()));
+        assert_eq!(below, format!("lifecycle/web.{}.cgroup", run.tag()));
+        assert_eq!(own_name(&run, "server/cgroup"), format!("web.{}.server-cgroup", run.tag()));
+        assert_ne!(own_name(&run, "a[\"b\"]"), own_name(&run, "a[\"c\"]"));
+        let long = RunNames { id: "x".repeat(128), ..run };
+        assert!(own_name(&long, &"deep/".repeat(60)).len() <= 255);
     }
 }
