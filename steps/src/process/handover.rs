@@ -135,6 +135,10 @@ impl Handover {
             Stdio::Null => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
             Stdio::Log => {
                 let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
+                // The engine reads them beside everything else; the program's ends block as any output does.
+                for fd in [&out, &err] {
+                    rustix::io::ioctl_fionbio(fd, true).map_err(|e| EffectError::call("ioctl(FIONBIO)", e))?;
+                }
                 ([Some(null()?), Some(out_end), Some(err_end)], vec![out, err])
             }
         })
