@@ -85,7 +85,11 @@ main: wait
         if input.no_new_privileges {
             cx.effect(NoNewPrivileges {});
         }
-        let sets = input.capabilities.unwrap_or_default();
+        let mut sets = input.capabilities.unwrap_or_default();
+        // The kernel takes as ambient only what is permitted and inheritable too. Configs ask for more ever since CVE-2022-29162 emptied their
+        // inheritable sets, and every runtime leaves it out.
+        let Capabilities { permitted, inheritable, ambient, .. } = &mut sets;
+        ambient.retain(|name| permitted.contains(name) && inheritable.contains(name));
         cx.effect(BoundCapabilities { keep: sets.bounding.clone() });
         cx.effect(BecomeUser { user: input.user });
         cx.effect(SetCapabilities { sets });
