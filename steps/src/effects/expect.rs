@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Status;
+use super::wait::resolve;
 use crate::outcomes::Process;
 
 /// Fails unless the container has one of these statuses. Changes nothing.
@@ -60,10 +61,7 @@ impl EffectDef for ExpectStatus {
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let process = match &self.process {
-            Later::Now(process) => process.clone(),
-            Later::Handle(handle) => cx.resolve(handle)?,
-        };
+        let process = resolve(&self.process, cx)?;
         let now = self.now(&process)?;
         if self.status.contains(&now) {
             return Ok(Applied::done());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
-use lifecycle_engine::value::Handle;
+use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ pub struct Container {
     pub id: String,
     /// Its first process. Without it the hook is told of the process that runs it, which in a site is the container's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<Handle<Process>>,
+    pub process: Option<Later<Process>>,
     /// The bundle's directory. Absolute.
     pub bundle: PathBuf,
     /// The configuration's annotations.
@@ -87,7 +87,7 @@ impl Container {
         let mut state = json!({ "ociVersion": OCI_VERSION, "id": self.id, "status": stage.status() });
         if stage != Stage::Poststop {
             state["pid"] = match &self.process {
-                Some(process) => json!(cx.resolve(process)?.pid),
+                Some(process) => json!(super::wait::resolve(process, cx)?.pid),
                 None => json!(rustix::process::getpid().as_raw_nonzero().get()),
             };
         }
@@ -243,7 +243,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut bench = Bench::new();
         let mut effect = hook(Stage::CreateRuntime, "cat; echo; pwd; env | grep -v ^_= | sort", dir.path());
-        effect.container.process = Some(bench.handle("init", &Process { pid: 4711, start: 1, boot: "b".into() }));
+        let process = bench.handle("init", &Process { pid: 4711, start: 1, boot: "b".into() });
+        effect.container.process = Some(Later::Handle(process));
         effect.container.annotations.insert("a".into(), "b".into());
         bench.apply(&effect).1.unwrap();
         let state: Value = serde_json::from_str(&bench.lines[0]).unwrap();

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::wait::resolve;
 use crate::outcomes::Process;
 
 /// Where a container is in its life: runtime.md, "State".
@@ -136,10 +137,7 @@ impl EffectDef for State {
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let process = match &self.process {
-            Later::Now(process) => process.clone(),
-            Later::Handle(handle) => cx.resolve(handle)?,
-        };
+        let process = resolve(&self.process, cx)?;
         self.write(&self.document(&cx.run.id, &process).to_string())?;
         Ok(Applied::done())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Nature, Planning, Step};
 use lifecycle_engine::types::{HostPath, Name};
-use lifecycle_engine::value::Handle;
+use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,7 +27,7 @@ pub struct Input {
     #[serde(default)]
     pub hooks: Vec<Hook>,
     /// The container's first process.
-    pub process: Handle<Process>,
+    pub process: Later<Process>,
     /// The container's id; the run's if not given.
     #[serde(default)]
     pub id: Option<Name>,

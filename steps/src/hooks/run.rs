@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Place, Planning, Step};
 use lifecycle_engine::types::{HostPath, Name};
-use lifecycle_engine::value::Handle;
+use lifecycle_engine::value::{Handle, Later};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -122,7 +122,7 @@ impl Step for Run {
         placed(stage, &input, cx)?;
         let container = Container {
             id: input.id.map_or_else(|| cx.run.id.clone(), |id| id.to_string()),
-            process: input.process.filter(|_| !stage.is_inside()),
+            process: input.process.filter(|_| !stage.is_inside()).map(Later::Handle),
             bundle: absolute(Some(&input.bundle), cx),
             annotations: input.annotations,
         };
