@@ -258,6 +258,33 @@ fn an_empty_cgroup_that_was_there_before_gets_its_limits_back() {
 }
 
 #[test]
+fn a_controller_is_enabled_as_long_as_a_run_needs_it() {
+    let layout: CgroupLayout = Facts::live(Box::new(Machine)).get("cgroup.layout").unwrap();
+    let limits = [
+        ("pids", json!({ "pids": { "limit": 16 } })),
+        ("hugetlb", json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 0 }] })),
+    ];
+    let available = |name: &str| layout.v2_of(name).is_some() && layout.v1_of(name).is_none();
+    let Some((name, limit)) = limits.into_iter().find(|(name, _)| available(name)) else { return };
+    let path = format!("/lifecycle-test-{}-enable", std::process::id());
+    let input = |leaf: &str| json!({ "path": format!("{path}/{leaf}"), "resources": limit });
+    let Some(mut first) = plan("enable-1", input("a")) else { return };
+    let mut second = plan("enable-2", input("b")).unwrap();
+    let theirs = layout.v2.unwrap().mount.join(&path[1..]);
+    make(std::slice::from_ref(&theirs));
+    let enabled = || std::fs::read_to_string(theirs.join("cgroup.subtree_control")).unwrap().contains(name);
+    let before = enabled();
+    first.apply(usize::MAX).unwrap();
+    second.apply(usize::MAX).unwrap();
+    first.undo().unwrap();
+    let meanwhile = enabled();
+    second.undo().unwrap();
+    let after = enabled();
+    remove(&[theirs]);
+    assert_eq!((before, meanwhile, after), (false, true, false));
+}
+
+#[test]
 fn a_cgroup_in_use_is_refused_and_left_alone() {
     let path = format!("/lifecycle-test-{}-used", std::process::id());
     let Some(mut first) = plan("user", json!({ "path": path })) else { return };
