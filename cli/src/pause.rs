@@ -1,5 +1,6 @@
 //! `--pause-at`: a breakpoint, with how to look inside.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, Write};
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -22,13 +23,14 @@ impl Watch for Pause<'_> {
         let mut text = format!("\npaused before `{}`\n", paused.step);
         for (node, outcomes) in &paused.steps {
             for pid in outcomes.iter().filter_map(|o| pid(o)) {
-                text += &format!(
+                let _ = write!(
+                    text,
                     "  process of `{}`: pid {pid}\n    namespaces  ls -l /proc/{pid}/ns\n    inside      nsenter -t {pid} -a sh    (its root: /proc/{pid}/root)\n    mounts      cat /proc/{pid}/mountinfo\n    cgroups     cat /proc/{pid}/cgroup\n",
                     node.step
                 );
             }
         }
-        text += &format!("  the run     lifecycle show {}\nEnter goes on, Ctrl-C takes everything back\n", self.id);
+        let _ = writeln!(text, "  the run     lifecycle show {}\nEnter goes on, Ctrl-C takes everything back", self.id);
         // A terminal that has gone answers with end of file below.
         let _ = std::io::stderr().write_all(text.as_bytes());
         wait(self.cancel);

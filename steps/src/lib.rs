@@ -2,6 +2,7 @@
 //!
 //! A step is one file below the folder of its subject; an effect is one file in [`effects`]. Both are listed in [`registry()`].
 
+pub mod audit;
 pub mod cgroup;
 pub mod command;
 pub mod console;

@@ -1,11 +1,39 @@
 //! `lifecycle audit`.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 
-use crate::args::{Audit, Global};
-use crate::print::{Failure, refused};
+use lifecycle_steps::audit::{Finding, Owner, audit};
 
-/// Executes the command.
-pub fn run(_: &Global, args: &Audit) -> Result<ExitCode, Failure> {
-    Err(refused(format!("{args:?}: the engine is not linked yet"), "wait for it"))
+use crate::args::{Audit, Global, Output};
+use crate::place;
+use crate::print::{self, Failure, failed};
+
+/// Executes the command. The exit code is 1 if there is residue.
+pub fn run(global: &Global, args: &Audit) -> Result<ExitCode, Failure> {
+    let root = place::root(global)?;
+    let found = audit(&root).map_err(|e| failed("cannot look at the machine", &e))?;
+    match args.format {
+        Output::Json => print::text(&format!("{:#}\n", serde_json::json!(found)))?,
+        Output::Text => print::text(&table(&found))?,
+    };
+    let residue = found.iter().any(|f| f.owner == Owner::Nobody);
+    Ok(if residue { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn table(found: &[Finding]) -> String {
+    if found.is_empty() {
+        return "nothing on this machine carries our names\n".into();
+    }
+    let wide = found.iter().map(|f| f.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for f in found {
+        let owner = match &f.owner {
+            Owner::Run(id) => format!("run {id}"),
+            Owner::Elsewhere => "a run of another state root".into(),
+            Owner::Nobody => "NOBODY: `lifecycle recover` sweeps the state root, the rest is removed by hand".into(),
+        };
+        let _ = writeln!(text, "{:9}  {:wide$}  {owner}", f.kind.to_string(), f.name);
+    }
+    text
 }
