@@ -10,7 +10,7 @@ use lifecycle_engine::error::EffectError;
 use lifecycle_engine::site::SiteProgram;
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Handle;
-use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat, statat};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open, openat, statat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
@@ -128,17 +128,12 @@ impl Handover {
 
     fn stdio(&self) -> Result<([Option<OwnedFd>; 3], Vec<OwnedFd>), EffectError> {
         let null = || open_at_path("/dev/null", OFlags::RDWR);
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| EffectError::call("pipe2(O_CLOEXEC)", e));
         Ok(match self.stdio {
             _ if self.console.is_some() => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
             Stdio::Inherit => ([None, None, None], Vec::new()),
             Stdio::Null => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
             Stdio::Log => {
-                let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
-                // The engine reads them beside everything else; the program's ends block as any output does.
-                for fd in [&out, &err] {
-                    rustix::io::ioctl_fionbio(fd, true).map_err(|e| EffectError::call("ioctl(FIONBIO)", e))?;
-                }
+                let ((out, out_end), (err, err_end)) = (output_pipe()?, output_pipe()?);
                 ([Some(null()?), Some(out_end), Some(err_end)], vec![out, err])
             }
         })
@@ -195,6 +190,13 @@ fn namespace_id(proc: &OwnedFd, name: &str) -> Result<(u64, u64), EffectError> {
     let path = format!("self/ns/{name}");
     let stat = statat(proc, &path, rustix::fs::AtFlags::empty());
     stat.map(|s| (s.st_dev, s.st_ino)).map_err(|e| EffectError::call(format!("stat(/proc/{path})"), e))
+}
+
+/// A pipe whose read end does not block: the engine has other things to do. The write end does, as programs expect.
+fn output_pipe() -> Result<(OwnedFd, OwnedFd), EffectError> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| EffectError::call("pipe2(O_CLOEXEC)", e))?;
+    fcntl_setfl(&read, OFlags::NONBLOCK).map_err(|e| EffectError::call("fcntl(F_SETFL, O_NONBLOCK)", e))?;
+    Ok((read, write))
 }
 
 fn channel() -> Result<(OwnedFd, OwnedFd), EffectError> {

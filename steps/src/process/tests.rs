@@ -405,3 +405,15 @@ fn an_ordinary_user_is_root_of_its_own_user_namespace() {
     let lines: Vec<String> = came.output.iter().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(lines, ["0", "box", "0 65534 1", "deny", "1"], "{came:?}");
 }
+
+#[test]
+fn an_engine_that_shows_output_is_not_held_up_by_a_program_that_prints_nothing() {
+    let silent = "exec sleep 60";
+    let came = came_of(&[
+        host("init", "process.clone", json!({ "new": ["pid"], "stdio": "log" })),
+        inside("exec", "process.exec", sh(silent)),
+        host("stop", "process.kill", json!({ "process": process_of(0), "signal": "KILL" })),
+    ]);
+    nothing_is_left(&came);
+    assert_eq!(came.failure, None, "{came:?}");
+}
