@@ -150,9 +150,13 @@ fn main() {
             let exe = std::env::current_exe().unwrap_or_else(|e| panic!("{e}"));
             let mut best: Option<Vec<f64>> = None;
             for _ in 0..5 {
-                let out = std::process::Command::new(&exe).args([shape, &n.to_string()]).output().unwrap_or_else(|e| panic!("{e}"));
+                let out = std::process::Command::new(&exe)
+                    .args([shape, &n.to_string()])
+                    .output()
+                    .unwrap_or_else(|e| panic!("{e}"));
                 assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-                let row: Vec<f64> = String::from_utf8_lossy(&out.stdout).split_whitespace().filter_map(|w| w.parse().ok()).collect();
+                let row: Vec<f64> =
+                    String::from_utf8_lossy(&out.stdout).split_whitespace().filter_map(|w| w.parse().ok()).collect();
                 best = Some(best.map_or(row.clone(), |b| b.iter().zip(&row).map(|(a, b)| a.min(*b)).collect()));
             }
             let row = best.unwrap_or_default();
@@ -190,5 +194,13 @@ fn one(shape: &str, n: usize) {
     let root = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|e| panic!("{e}"));
     let cost = measure(&text, root.path());
     let ms = |d: Duration| d.as_secs_f64() * 1000.0;
-    println!("{} {} {} {} {} {}", ms(cost.parse), ms(cost.compile), ms(cost.plan), ms(cost.run), cost.graph, cost.state);
+    println!(
+        "{} {} {} {} {} {}",
+        ms(cost.parse),
+        ms(cost.compile),
+        ms(cost.plan),
+        ms(cost.run),
+        cost.graph,
+        cost.state
+    );
 }

@@ -23,12 +23,17 @@ impl Follow {
     pub fn new(names: &RunNames) -> Result<Self, Failure> {
         let watch = || -> nix::Result<Inotify> {
             let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            let what = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
+            let what = AddWatchFlags::IN_MODIFY
+                | AddWatchFlags::IN_CREATE
+                | AddWatchFlags::IN_MOVE_SELF
+                | AddWatchFlags::IN_DELETE_SELF;
             changes.add_watch(&names.dir(), what)?;
             Ok(changes)
         };
         let changes = watch().map_err(|e| failed(format!("cannot watch {}", names.dir().display()), &e))?;
-        let engine = place::working_engine(names).and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let engine = place::working_engine(names)
+            .and_then(Pid::from_raw)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         Ok(Self { names: names.clone(), changes, engine })
     }
 

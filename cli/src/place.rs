@@ -14,7 +14,8 @@ use crate::print::{Failure, failed, refused};
 /// The state root: what the caller names, `/run/lifecycle` for root, `$XDG_RUNTIME_DIR/lifecycle` for others.
 pub fn root(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(root) = &global.root {
-        return std::path::absolute(root).map_err(|e| failed(format!("cannot use {} as the state root", root.display()), &e));
+        return std::path::absolute(root)
+            .map_err(|e| failed(format!("cannot use {} as the state root", root.display()), &e));
     }
     if rustix::process::geteuid().is_root() {
         return Ok("/run/lifecycle".into());
@@ -27,7 +28,8 @@ pub fn root(global: &Global) -> Result<PathBuf, Failure> {
 
 /// The names of a run that the caller gave by id.
 pub fn run(global: &Global, id: &str) -> Result<RunNames, Failure> {
-    let name = Name::parse(id).map_err(|why| refused(format!("`{id}` is not a run's id: {why}"), "`lifecycle runs` lists the runs"))?;
+    let name = Name::parse(id)
+        .map_err(|why| refused(format!("`{id}` is not a run's id: {why}"), "`lifecycle runs` lists the runs"))?;
     Ok(RunNames { root: root(global)?, id: name.as_str().to_owned() })
 }
 
@@ -84,7 +86,10 @@ fn exists(other: &journal::RunState) -> String {
         |s| match (s.settled.is_some(), is_alive(&s.engine)) {
             (true, _) => format!("plan {} made it, and it was kept", s.plan),
             (false, true) => format!("plan {} made it, and its engine (pid {}) is running", s.plan, s.engine.pid),
-            (false, false) => format!("plan {} made it, and its engine (pid {}) has died; `lifecycle recover` takes it back", s.plan, s.engine.pid),
+            (false, false) => format!(
+                "plan {} made it, and its engine (pid {}) has died; `lifecycle recover` takes it back",
+                s.plan, s.engine.pid
+            ),
         },
     );
     format!("{by}. `lifecycle show {id}` shows it, `lifecycle undo {id}` takes it back; another id makes another run")

@@ -9,6 +9,7 @@ use crate::print::{Failure, failed};
 pub fn cancel() -> Result<SignalFd, Failure> {
     let mut set = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
-    let blocked = set.thread_block().and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
+    let blocked =
+        set.thread_block().and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
     blocked.map_err(|e| failed("cannot take signals", &e))
 }

@@ -235,7 +235,9 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn a_saved_plan_runs_as_it_was_shown() {
     let (dir, elsewhere) = (scratch(), tempfile::tempdir().expect("scratch"));
     let (plan, _) = PLAN.split_once("  ready:").expect("a probe");
-    let plan = plan.replace("  port: { type: int, default: 8080 }\n", "").replace("[/bin/echo, hello,", "[/usr/bin/touch, made,");
+    let plan = plan
+        .replace("  port: { type: int, default: 8080 }\n", "")
+        .replace("[/bin/echo, hello,", "[/usr/bin/touch, made,");
     write(dir.path(), "demo.yaml", &plan.replace("uses: command.run", "uses: command.run\n    timeout: 5s"));
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (root, saved) = (path("state"), path("saved"));

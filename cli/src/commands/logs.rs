@@ -16,9 +16,14 @@ use crate::watch::{LOG, LogLine};
 pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
     let names = place::run(global, &args.run)?;
     let state = lifecycle_engine::journal::read(&names).map_err(lifecycle_engine::run::RunError::from)?;
-    if let Some(step) = &args.step && !state.begun().any(|(_, n)| &*n.step == step.as_str()) {
+    if let Some(step) = &args.step
+        && !state.begun().any(|(_, n)| &*n.step == step.as_str())
+    {
         let known: Vec<&str> = state.begun().map(|(_, n)| &*n.step).collect();
-        return Err(print::refused(format!("run `{}` has no step `{step}`", args.run), format!("its steps are {}", known.join(", "))));
+        return Err(print::refused(
+            format!("run `{}` has no step `{step}`", args.run),
+            format!("its steps are {}", known.join(", ")),
+        ));
     }
     let mut logs = Sources::open(&names.dir());
     logs.print(args)?;
@@ -55,8 +60,11 @@ impl Sources {
         }
         let mut text = Vec::new();
         if let Some(log) = &mut self.log {
-            while log.read_line(&mut self.partial).map_err(|e| failed("cannot read the log", &e))? > 0 && self.partial.ends_with('\n') {
-                let line: LogLine = serde_json::from_str(&self.partial).map_err(|e| failed("the log holds a line that is not ours", &e))?;
+            while log.read_line(&mut self.partial).map_err(|e| failed("cannot read the log", &e))? > 0
+                && self.partial.ends_with('\n')
+            {
+                let line: LogLine = serde_json::from_str(&self.partial)
+                    .map_err(|e| failed("the log holds a line that is not ours", &e))?;
                 self.partial.clear();
                 match &args.step {
                     None => text.extend(format!("{} | {}\n", line.step, line.line).bytes()),

@@ -23,7 +23,9 @@ pub fn run(global: &Global, args: &Recover) -> Result<ExitCode, Failure> {
         let _ = match recovered {
             Recovered::Left => continue,
             Recovered::Undone => writeln!(text, "{id}: taken back"),
-            Recovered::Settled => writeln!(text, "{id}: kept; its engine had passed the point of no return, or is rolled back to it"),
+            Recovered::Settled => {
+                writeln!(text, "{id}: kept; its engine had passed the point of no return, or is rolled back to it")
+            }
             Recovered::Failed(why) => {
                 failed = true;
                 writeln!(text, "{id}: left as it is: {why}")

@@ -24,7 +24,8 @@ use crate::{place, signals};
 /// Executes the command.
 pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     let registry = lifecycle_steps::registry();
-    let wanted = Wanted { source: &args.plan, params: &args.params, command: &args.command, mask: &args.mask, facts: None };
+    let wanted =
+        Wanted { source: &args.plan, params: &args.params, command: &args.command, mask: &args.mask, facts: None };
     let program = load::program(global, &registry, &wanted)?;
     let fault = args.fail_at.as_ref().map(|f| step(&program, &f.step).map(|n| (n, f.inject))).transpose()?;
     let breakpoint = args.pause_at.as_ref().map(|address| step(&program, address)).transpose()?;
@@ -61,7 +62,8 @@ fn step(program: &Program, address: &str) -> Result<NodeId, Failure> {
     program.node(address).ok_or_else(|| {
         let known: Vec<&str> = program.nodes.iter().map(|n| &*n.address).collect();
         let near = lifecycle_engine::diag::did_you_mean(address, known.iter().copied());
-        let help = near.map_or_else(|| format!("its steps are {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+        let help = near
+            .map_or_else(|| format!("its steps are {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
         refused(format!("plan {} has no step `{address}`", program.plan), help)
     })
 }
@@ -79,8 +81,11 @@ impl Views {
     fn open(args: &Run, program: &Program, names: &RunNames) -> Result<Self, Failure> {
         let events = args.events.as_deref().map(EventFile::open).transpose()?;
         let live = std::io::stderr().is_terminal() && !args.detached;
-        let shown: Box<dyn Watch> =
-            if live { Box::new(Live::new(hand_over(program))) } else { Box::new(Lines { all: false, output: !args.detached }) };
+        let shown: Box<dyn Watch> = if live {
+            Box::new(Live::new(hand_over(program)))
+        } else {
+            Box::new(Lines { all: false, output: !args.detached })
+        };
         Ok(Self {
             moved: args.detached.then(|| Move::new(names.id.clone(), names.dir())),
             shown,
@@ -107,7 +112,8 @@ impl Views {
         }
         if let (Some(path), Some(record)) = (&args.trace, self.record) {
             let text = lifecycle_engine::render::trace::print(program, &record.0);
-            std::fs::write(path, text).map_err(|e| failed(format!("cannot write the trace to {}", path.display()), &e))?;
+            std::fs::write(path, text)
+                .map_err(|e| failed(format!("cannot write the trace to {}", path.display()), &e))?;
         }
         Ok(())
     }
@@ -134,7 +140,9 @@ fn tell(args: &Run, names: &RunNames, finished: &Finished) -> Result<ExitCode, F
     if finished.kept && !args.detached {
         eprintln!("kept as `{id}`: `lifecycle show {id}` shows it, `lifecycle undo {id}` takes it back", id = names.id);
     }
-    if let Some(outputs) = finished.outputs.as_object().filter(|o| !o.is_empty() && args.events.is_none() && finished.exit.is_none()) {
+    if let Some(outputs) =
+        finished.outputs.as_object().filter(|o| !o.is_empty() && args.events.is_none() && finished.exit.is_none())
+    {
         let shown = outputs.iter().map(|(name, value)| format!("{name} = {value}\n"));
         eprint!("{}", shown.collect::<String>());
     }

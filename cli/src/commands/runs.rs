@@ -19,12 +19,22 @@ pub fn run(global: &Global, args: &Runs) -> Result<ExitCode, Failure> {
     for names in place::runs(global)? {
         rows.push(match journal::read(&names) {
             Ok(state) => Row::of(&state),
-            Err(e) => Row { id: names.id, plan: String::new(), state: format!("unreadable: {e}"), steps: 0, age: String::new(), parent: None },
+            Err(e) => Row {
+                id: names.id,
+                plan: String::new(),
+                state: format!("unreadable: {e}"),
+                steps: 0,
+                age: String::new(),
+                parent: None,
+            },
         });
     }
     match args.format {
         Output::Json => {
-            let rows: Vec<_> = rows.iter().map(|r| json!({ "id": r.id, "plan": r.plan, "state": r.state, "steps": r.steps, "parent": r.parent })).collect();
+            let rows: Vec<_> = rows
+                .iter()
+                .map(|r| json!({ "id": r.id, "plan": r.plan, "state": r.state, "steps": r.steps, "parent": r.parent }))
+                .collect();
             print::text(&format!("{:#}\n", json!(rows)))
         }
         Output::Text => print::text(&table(&rows)),
@@ -57,7 +67,8 @@ fn table(rows: &[Row]) -> String {
         return "no runs\n".into();
     }
     let width = |f: fn(&Row) -> usize, title: &str| rows.iter().map(f).max().unwrap_or(0).max(title.len());
-    let (id, plan, state) = (width(|r| r.id.len(), "RUN"), width(|r| r.plan.len(), "PLAN"), width(|r| r.state.len(), "STATE"));
+    let (id, plan, state) =
+        (width(|r| r.id.len(), "RUN"), width(|r| r.plan.len(), "PLAN"), width(|r| r.state.len(), "STATE"));
     let mut text = format!("{:id$}  {:plan$}  {:state$}  STEPS  AGE\n", "RUN", "PLAN", "STATE");
     for r in rows {
         let within = r.parent.as_ref().map_or_else(String::new, |p| format!("  (in {p})"));

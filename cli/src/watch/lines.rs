@@ -25,7 +25,9 @@ impl Watch for Lines {
             }
             Event::Output { step, line } if self.output => format!("{step} | {line}"),
             Event::Failed(failure) => format!("{}: failed: {}", failure.step, failure.error),
-            Event::Retry { step, left, wait_ms } => format!("{step}: tried again in {wait_ms} ms, {left} more after that"),
+            Event::Retry { step, left, wait_ms } => {
+                format!("{step}: tried again in {wait_ms} ms, {left} more after that")
+            }
             Event::Undone { step, from, at } if self.all || at.saturating_sub(*from) >= NOTICEABLE => {
                 format!("{step}: taken back in {}", span(*from, *at))
             }

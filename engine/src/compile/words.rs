@@ -81,7 +81,11 @@ fn structs(registry: &Registry) -> BTreeMap<String, Type> {
 
 fn collect(ty: &Type, found: &mut BTreeMap<String, Type>) {
     match ty {
-        Type::List(inner) | Type::Map(inner) | Type::Later(inner, _) | Type::Sensitive(inner) | Type::Nullable(inner) => {
+        Type::List(inner)
+        | Type::Map(inner)
+        | Type::Later(inner, _)
+        | Type::Sensitive(inner)
+        | Type::Nullable(inner) => {
             collect(inner, found);
         }
         Type::Struct(structure) => {

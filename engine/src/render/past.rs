@@ -33,7 +33,8 @@ fn of_node(node: &NodeState, address: &dyn Fn(u32) -> Option<String>, alive: boo
         _ => None,
     });
     let undoing = node.effects.iter().any(|e| e.phase == Phase::Undoing);
-    let undone = node.effects.iter().any(|e| e.phase == Phase::Undone) && !node.effects.iter().any(EffectState::owes_undo);
+    let undone =
+        node.effects.iter().any(|e| e.phase == Phase::Undone) && !node.effects.iter().any(EffectState::owes_undo);
     let state = match &node.status {
         _ if stuck.is_some() => State::Stuck,
         Status::Failed(..) => State::Failed,

@@ -152,10 +152,15 @@ impl Execution<'_> {
         match report {
             Report::Began { node, at } => {
                 self.sites[index].at = Some((node, at, Instant::now()));
-                let (step, kind) = (self.program.nodes[node as usize].address.clone(), self.program.nodes[node as usize].kind);
+                let (step, kind) =
+                    (self.program.nodes[node as usize].address.clone(), self.program.nodes[node as usize].kind);
                 self.watch.event(&Event::Began { step, at });
                 // What arms the site waits for whoever releases it; for this run it is over once it waits.
-                if self.registry.step(kind).is_some_and(|kind| kind.arms) { self.done(node, Some((at, at))) } else { Ok(()) }
+                if self.registry.step(kind).is_some_and(|kind| kind.arms) {
+                    self.done(node, Some((at, at)))
+                } else {
+                    Ok(())
+                }
             }
             Report::Done { node, at, outcomes } => {
                 let from = self.sites[index].at.take().map_or(at, |(_, from, _)| from);
