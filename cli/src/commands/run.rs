@@ -11,6 +11,7 @@ use lifecycle_engine::events::{Failure as StepFailure, Watch};
 use lifecycle_engine::journal::Identity;
 use lifecycle_engine::program::{NodeId, Program};
 use lifecycle_engine::run::{Finished, RunOptions, run as run_program};
+use lifecycle_steps::process::sealed;
 use lifecycle_steps::spawn::identity;
 
 use crate::args::{Global, Run};
@@ -23,6 +24,8 @@ use crate::{place, signals};
 
 /// Executes the command.
 pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
+    // Before anything else: from here on no container can reach the file that this program was started from.
+    sealed::run_from_sealed().map_err(|e| failed("cannot run a container safely", &e))?;
     let registry = lifecycle_steps::registry();
     let wanted =
         Wanted { source: &args.plan, params: &args.params, command: &args.command, mask: &args.mask, facts: None };

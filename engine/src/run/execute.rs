@@ -285,7 +285,8 @@ impl<'a> Execution<'a> {
             Ok(Applied::Done(outcome)) => Ok(Ok(Some(outcome))),
             Ok(Applied::Pending(pending)) => self.pend(n, e, pending),
             Ok(Applied::Site { outcome, channel, output }) => {
-                self.sites.push(Site::new(n, channel, output));
+                let gated = self.gated(n);
+                self.sites.push(Site::new(n, channel, output, gated));
                 Ok(Ok(Some(outcome)))
             }
             Ok(Applied::UndoRun) => self.undo_earlier().map(Ok),

@@ -1,8 +1,5 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::time::Instant;
-
-use serde_json::Value;
 
 use super::execute::{Execution, Progress, timed_out};
 use super::work::earliest;
@@ -23,14 +20,14 @@ pub(super) struct Site {
     output: Vec<Lines>,
     /// The step that it is at, and since when.
     at: Option<(NodeId, u64, Instant)>,
-    /// Outcomes of the host that it has not been told.
-    untold: Vec<(Arc<str>, u32, Value)>,
+    /// The steps that wait for the engine's word. The others get none: a process that execs must leave nothing unread behind.
+    gated: Vec<NodeId>,
 }
 
 impl Site {
-    pub fn new(maker: NodeId, channel: OwnedFd, output: Vec<OwnedFd>) -> Self {
+    pub fn new(maker: NodeId, channel: OwnedFd, output: Vec<OwnedFd>, gated: Vec<NodeId>) -> Self {
         let output = output.into_iter().map(Lines::new).collect();
-        Self { maker, channel: Some(channel), partial: Vec::new(), output, at: None, untold: Vec::new() }
+        Self { maker, channel: Some(channel), partial: Vec::new(), output, at: None, gated }
     }
 
     pub fn poll_fds(&self, fds: &mut Vec<RawFd>) {
@@ -67,20 +64,26 @@ impl Site {
 impl Execution<'_> {
     /// The program for the process that a step makes: its steps in order, those that wait for the host marked.
     pub(super) fn site_program(&self, maker: NodeId, names: &RunNames) -> SiteProgram {
-        let gated = |n: NodeId| {
-            let node = &self.program.nodes[n as usize];
-            let on_host = |p: &&NodeId| **p != maker && self.program.nodes[**p as usize].site != Some(maker);
-            let waits = node.after.iter().filter(on_host).any(|p| self.progress[*p as usize] != Progress::Over);
-            let stops = self.options.pause_at == Some(n) || self.options.fail_at == Some((n, Inject::Crash));
-            waits || stops
-        };
         let steps =
             self.program.site_of(maker).filter(|n| !self.program.nodes[*n as usize].skipped).map(|n| SiteStep {
                 node: n,
-                gated: gated(n),
+                gated: self.is_gated(maker, n),
                 inject: self.options.fail_at.filter(|(at, _)| *at == n).map(|(_, inject)| inject),
             });
         SiteProgram::new(self.program.clone(), maker, steps.collect(), names.clone())
+    }
+
+    /// Whether a step inside a site has to wait for the engine's word: for a step on the host that is not over, or because it is to stop there.
+    fn is_gated(&self, maker: NodeId, n: NodeId) -> bool {
+        let on_host = |p: &&NodeId| **p != maker && self.program.nodes[**p as usize].site != Some(maker);
+        let waits_for = self.program.nodes[n as usize].after.iter().filter(on_host);
+        let stops = self.options.pause_at == Some(n) || self.options.fail_at == Some((n, Inject::Crash));
+        stops || waits_for.into_iter().any(|p| self.progress[*p as usize] != Progress::Over)
+    }
+
+    /// The steps of a site that wait for the engine's word.
+    pub(super) fn gated(&self, maker: NodeId) -> Vec<NodeId> {
+        self.program.site_of(maker).filter(|n| self.is_gated(maker, *n)).collect()
     }
 
     /// The process is recorded: its steps go into the journal, and it gets its first word.
@@ -118,6 +121,9 @@ impl Execution<'_> {
     /// A step inside a site has all that it waited for on the host.
     pub(super) fn admit(&mut self, n: NodeId) -> Result<(), JournalError> {
         let Some(maker) = self.program.nodes[n as usize].site else { return Ok(()) };
+        if !self.sites.iter().any(|s| s.maker == maker && s.gated.contains(&n)) {
+            return Ok(());
+        }
         let mut outcomes = Vec::new();
         for before in &*self.program.nodes[n as usize].after {
             let node = &self.program.nodes[*before as usize];
@@ -126,9 +132,6 @@ impl Execution<'_> {
                     .filter_map(|e| Some((node.address.clone(), e, self.outcomes.of(&node.address, e)?.clone())));
                 outcomes.extend(known);
             }
-        }
-        if let Some(site) = self.sites.iter_mut().find(|s| s.maker == maker) {
-            outcomes.append(&mut site.untold);
         }
         self.tell_site(maker, &Go { node: Some(n), outcomes })
     }
