@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::effects::inside::{
-    ALLOWED_IN_PROC, CgroupHierarchy, RootBind, RootCgroup, RootDevice, RootDirectory, RootFile, RootMount,
+    ALLOWED_IN_PROC, CgroupHierarchy, RootBind, RootCgroup, RootDevice, RootFile, RootMount,
     RootPropagation, RootSymlink, clean,
 };
 use crate::facts::CgroupLayout;
@@ -41,9 +41,6 @@ pub struct Input {
     /// Whether to make the default devices and links in `/dev`.
     #[serde(default = "yes")]
     pub default_devices: bool,
-    /// Directories to make where they are missing, such as the program's working directory. Like mountpoints, they stay in a root on a disk.
-    #[serde(default)]
-    pub directories: Vec<String>,
     /// Files to write, by their path in the container; their mode is 0644. Those that are there are replaced.
     #[serde(default)]
     pub files: BTreeMap<String, Text>,
@@ -124,9 +121,6 @@ main: wait
             cx.effect(
                 device_effect(device, api).map_err(|message| PlanError::new(format!("devices.{index}"), message))?,
             );
-        }
-        for path in input.directories {
-            cx.effect(RootDirectory { path: path.into(), mode: Mode(0o755) });
         }
         for (path, content) in input.files {
             cx.effect(RootFile { path: path.into(), content, mode: Mode(0o644) });
