@@ -8,7 +8,9 @@ use crate::print::{Failure, failed};
 /// Blocks the signals and makes them readable. Processes that the engine makes unblock them.
 pub fn cancel() -> Result<SignalFd, Failure> {
     let mut set = SigSet::empty();
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        set.add(signal);
+    }
     let blocked =
         set.thread_block().and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
     blocked.map_err(|e| failed("cannot take signals", &e))
