@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::effects::inside::{
-    ALLOWED_IN_PROC, CgroupHierarchy, RootBind, RootCgroup, RootDevice, RootFile, RootMount,
-    RootPropagation, RootSymlink, clean,
+    ALLOWED_IN_PROC, CgroupHierarchy, RootBind, RootCgroup, RootDevice, RootFile, RootMount, RootPropagation,
+    RootSymlink, clean,
 };
 use crate::facts::CgroupLayout;
 use crate::mounts::{Api, Options, Propagation};
