@@ -2,6 +2,8 @@
 //!
 //! One thread and one poll loop: everything that takes its time is a [`crate::effect::Pending`] with descriptors to poll.
 
+mod conclude;
+mod dependents;
 mod execute;
 mod log;
 mod recover;

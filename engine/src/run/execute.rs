@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::RunError;
+use super::dependents::Dependents;
 use super::log::Log;
 use super::sites::Site;
 use super::undo::Undo;
@@ -14,8 +15,8 @@ use super::work::{Waiting, earliest, wait_any};
 use crate::effect::{Applied, Cx, Fds, Outcomes, Pending};
 use crate::error::EffectError;
 use crate::events::{Event, Failure, Paused, Stuck, Watch};
-use crate::journal::{Entry, Identity, JournalError, PlannedData, Settlement};
-use crate::program::{Node, NodeId, Options, Program};
+use crate::journal::{Entry, Identity, JournalError, PlannedData};
+use crate::program::{NodeId, Options, Program};
 use crate::site::{Inject, now};
 use crate::step::Registry;
 
@@ -118,12 +119,12 @@ pub(super) struct Execution<'a> {
     dependents: Dependents,
     blocked: Vec<u32>,
     ready: BinaryHeap<Reverse<NodeId>>,
-    waiting: Vec<Waiting>,
+    pub waiting: Vec<Waiting>,
     retries: Vec<(Instant, NodeId)>,
     tries: std::collections::HashMap<NodeId, u32>,
     /// Steps that the run waits for.
     left: usize,
-    cancelled: Option<i32>,
+    pub cancelled: Option<i32>,
 }
 
 impl<'a> Execution<'a> {
@@ -388,7 +389,7 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    fn take_back(&mut self, nodes: &BTreeSet<u32>) -> Result<(), JournalError> {
+    pub(super) fn take_back(&mut self, nodes: &BTreeSet<u32>) -> Result<(), JournalError> {
         let Self { log, registry, outcomes, fds, watch, .. } = self;
         Undo { log, registry, outcomes, fds, watch: &mut **watch }.undo(nodes)
     }
@@ -485,55 +486,6 @@ impl<'a> Execution<'a> {
             Err(error) => self.fail(n, e, error),
         }
     }
-
-    /// Ends what is still going on, then settles the run or takes it back.
-    fn conclude(mut self) -> Result<Finished, RunError> {
-        let failed = self.failure.is_some() || self.cancelled.is_some();
-        for mut work in std::mem::take(&mut self.waiting) {
-            self.with_cx(work.n, work.e, |cx| work.pending.cancel(cx));
-        }
-        self.drain_sites();
-        let exit = self.program.main.filter(|_| !failed).and_then(|n| self.exit_code(n));
-        let mut outputs = if failed { Value::Null } else { self.outcomes.resolve(&self.program.outputs) };
-        crate::value::redact(&mut outputs);
-        let deleting = self.log.state().deleting;
-        let keep = !failed && !deleting && (self.options.keep || self.program.opens);
-        if !keep && !deleting {
-            // A process inside a site that still waits for our word exits when the channel goes.
-            self.sites.clear();
-            let mine = self.log.state().begun().map(|(n, _)| n).filter(|n| *n >= self.base).collect();
-            self.take_back(&mine)?;
-        }
-        let stuck = self.stuck();
-        if keep {
-            self.log.settle(Settlement::Kept, exit, outputs.clone())?;
-        } else if self.program.opens && !deleting {
-            let before = self.log.state().outputs().clone();
-            self.log.settle(Settlement::RolledBack, None, before)?;
-        } else if stuck.is_empty() {
-            self.log.remove()?;
-        } else {
-            self.log.flush()?;
-        }
-        Ok(Finished { exit, failure: self.failure, cancelled: self.cancelled, stuck, outputs, kept: keep })
-    }
-
-    fn stuck(&self) -> Vec<Stuck> {
-        let describe = |data: &PlannedData| {
-            let kind = self.registry.effect(&data.kind);
-            kind.and_then(|k| (k.decode)(&data.data).ok()).map_or_else(|| data.kind.clone(), |effect| effect.describe())
-        };
-        let stuck = self.log.state().stuck();
-        stuck
-            .map(|(n, e, error)| Stuck { step: n.step.clone(), effect: describe(&e.planned), error: error.clone() })
-            .collect()
-    }
-
-    fn exit_code(&self, n: NodeId) -> Option<i32> {
-        let node: &Node = &self.program.nodes[n as usize];
-        let outcomes = (0..node.effects.len() as u32).rev().filter_map(|e| self.outcomes.of(&node.address, e));
-        outcomes.filter_map(|o| o.get("exit")).find_map(Value::as_i64).map(|code| code as i32)
-    }
 }
 
 pub(super) fn timed_out(timeout: Duration) -> EffectError {
@@ -550,37 +502,5 @@ fn signal(fd: RawFd) -> i32 {
     match rustix::io::read(crate::sys::borrow(fd), &mut info) {
         Ok(n) if n >= 4 => i32::from_ne_bytes([info[0], info[1], info[2], info[3]]),
         _ => rustix::process::Signal::TERM.as_raw(),
-    }
-}
-
-/// Who waits for whom, in two flat arrays: a hundred thousand steps are nothing unusual.
-struct Dependents {
-    starts: Vec<u32>,
-    nodes: Vec<NodeId>,
-}
-
-impl Dependents {
-    fn of(program: &Program) -> Self {
-        let mut starts = vec![0u32; program.nodes.len() + 1];
-        for before in program.nodes.iter().flat_map(|n| n.after.iter()) {
-            starts[*before as usize + 1] += 1;
-        }
-        for i in 1..starts.len() {
-            starts[i] += starts[i - 1];
-        }
-        let mut next = starts.clone();
-        let mut nodes = vec![0; starts.last().copied().unwrap_or(0) as usize];
-        for (n, node) in (0..).zip(&program.nodes) {
-            for before in &node.after {
-                let slot = &mut next[*before as usize];
-                nodes[*slot as usize] = n;
-                *slot += 1;
-            }
-        }
-        Self { starts, nodes }
-    }
-
-    fn of_node(&self, n: NodeId) -> &[NodeId] {
-        &self.nodes[self.starts[n as usize] as usize..self.starts[n as usize + 1] as usize]
     }
 }
