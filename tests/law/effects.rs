@@ -14,6 +14,7 @@ use lifecycle_tests::machine::{Change, Part};
 use lifecycle_tests::rounds::{Case, Sample};
 use lifecycle_tests::{Result, While};
 
+use crate::around::{self, Standing};
 use crate::subject::{Act, Order, VARIABLE};
 
 /// How many kills in apply and how many in undo, where not all are asked for.
@@ -28,7 +29,7 @@ pub fn tests() -> Vec<Test> {
         for (index, effect) in (kind.examples)(Path::new("/nonexistent")).iter().enumerate() {
             let (name, class) = (kind.kind, effect.class());
             let test = Test::new(format!("effect::{name}::{index}"), move |lab| hold(lab, name, index, class));
-            tests.push(test.needs(&[Need::Root]).limit(Duration::from_secs(600)));
+            tests.push(test.needs(&[Need::Root]).needs(around::needs(name)).limit(Duration::from_secs(600)));
         }
     }
     tests
@@ -38,8 +39,11 @@ fn hold(lab: &Lab, kind: &str, index: usize, class: Class) -> TestResult {
     // The effect may name things outside (a cgroup, a link) after the last component, which no other test has.
     let scratch = lab.dir().join("scratch").join(lab.token());
     let journal = lab.dir().join("journal");
+    let registry = lifecycle_steps::registry();
     fs::create_dir_all(&scratch).when(|| format!("making {}", scratch.display()))?;
     fs::create_dir_all(lab.state_root().join(lab.token())).when(|| "making the run's directory".into())?;
+    let effect = registry.effect(kind).and_then(|kind| (kind.examples)(&scratch).into_iter().nth(index));
+    let _standing = Standing::make(kind, effect.ok_or("no such example")?.as_ref(), &scratch)?;
     let order = |act| Order {
         act,
         kind: kind.to_owned(),
@@ -63,8 +67,13 @@ fn hold(lab: &Lab, kind: &str, index: usize, class: Class) -> TestResult {
     };
     // What is kept on purpose is in the scratch directory, nowhere else.
     let in_scratch = scratch.display().to_string();
-    let kept =
-        |change: &Change| class == Class::Kept && change.part == Part::Files && change.name.starts_with(&in_scratch);
+    let keeps = |change: &Change| match (class, kind) {
+        (Class::Kept, _) => true,
+        // Mountpoints in a root on disk: to remove one could tear a mount out of another container.
+        (_, "root.mount" | "root.cgroup") => change.was.is_none() && change.is.as_deref() == Some("directory 0755 0:0"),
+        _ => false,
+    };
+    let kept = |change: &Change| change.part == Part::Files && change.name.starts_with(&in_scratch) && keeps(change);
     let case = Case {
         lab,
         apply: &|| command(Act::Apply),

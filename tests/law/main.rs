@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use lifecycle_tests::harness;
 
+mod around;
 mod effects;
 mod subject;
 

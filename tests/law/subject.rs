@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, Effect, Fds, Outcomes, Record, RunNames, Undone};
 use lifecycle_engine::site::block_on;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::around;
 use crate::effects::example;
 
 /// Holds the order, as JSON, in the process that is to carry it out.
@@ -68,10 +67,12 @@ pub fn obey(order: &str) -> ExitCode {
 
 fn apply(order: &Order, effect: &dyn Effect) -> Result<(), Failure> {
     let mut journal = OpenOptions::new().create(true).append(true).open(&order.journal)?;
-    if matches!(order.class, Class::Scoped | Class::Commit) {
-        leave_the_lab()?;
+    let (mut held, around) = around::enter(&order.kind, effect, &order.scratch)?;
+    for (step, outcome) in &around {
+        write(&mut journal, &json!({ "around": [&**step, outcome] }))?;
     }
-    with_cx(order, |cx| {
+    with_cx(order, &around, |cx| {
+        around::prepare(order, effect, &mut held, cx)?;
         let before = effect.before(cx)?;
         write(&mut journal, &json!({ "before": before }))?;
         let outcome = match effect.apply(&before, cx)? {
@@ -90,38 +91,39 @@ fn apply(order: &Order, effect: &dyn Effect) -> Result<(), Failure> {
 }
 
 fn undo(order: &Order, effect: &dyn Effect) -> Result<(), Failure> {
-    let Some(record) = read(order)? else {
+    let Some((record, around)) = read(order)? else {
         // Killed before its intent was written: nothing has happened.
-        return Ok(());
+        return around::leave(&order.kind, &order.scratch);
     };
     let mut journal = OpenOptions::new().append(true).open(&order.journal)?;
-    with_cx(order, |cx| {
+    with_cx(order, &around, |cx| {
         if let Undone::Pending(pending) = effect.undo(&record, cx)? {
             write(&mut journal, &json!({ "undoing": pending.started() }))?;
             block_on(pending, cx)?;
         }
         Ok(())
-    })
+    })?;
+    around::leave(&order.kind, &order.scratch)
 }
 
-/// What dies with a namespace is applied in namespaces that die with this process.
-fn leave_the_lab() -> Result<(), Failure> {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNET)?;
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
-    Ok(())
-}
-
-fn with_cx(order: &Order, act: impl FnOnce(&mut Cx) -> Result<(), Failure>) -> Result<(), Failure> {
+fn with_cx(
+    order: &Order,
+    around: &around::Outcomes,
+    act: impl FnOnce(&mut Cx) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let run = RunNames { root: order.root.clone(), id: order.id.clone() };
     let step: Arc<str> = "law".into();
     let mut fds = Fds::default();
+    let mut outcomes = Outcomes::default();
+    for (step, outcome) in around {
+        outcomes.put(step, 0, outcome.clone());
+    }
     let mut output = |line: &str| println!("{line}");
     act(&mut Cx {
         run: &run,
         step: &step,
         effect: 0,
-        outcomes: &Outcomes::default(),
+        outcomes: &outcomes,
         fds: &mut fds,
         site: None,
         output: &mut output,
@@ -135,17 +137,25 @@ fn write(journal: &mut File, line: &Value) -> Result<(), Failure> {
 }
 
 /// What the journal says; none if it says nothing.
-fn read(order: &Order) -> Result<Option<Record>, Failure> {
+fn read(order: &Order) -> Result<Option<(Record, around::Outcomes)>, Failure> {
     let text = match fs::read_to_string(&order.journal) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
     let mut record = Record::default();
+    let (mut around, mut intended) = (around::Outcomes::new(), false);
     for line in text.lines() {
         let Value::Object(line) = serde_json::from_str(line)? else { continue };
         for (key, value) in line {
             match key.as_str() {
-                "before" => record.before = value,
+                "around" => {
+                    let (step, outcome): (String, Value) = serde_json::from_value(value)?;
+                    around.push((step.into(), outcome));
+                }
+                "before" => {
+                    record.before = value;
+                    intended = true;
+                }
                 "started" => record.started = Some(value),
                 "outcome" => record.outcome = Some(value),
                 "undoing" => record.undoing = Some(value),
@@ -153,5 +163,5 @@ fn read(order: &Order) -> Result<Option<Record>, Failure> {
             }
         }
     }
-    Ok((!text.is_empty()).then_some(record))
+    Ok(intended.then_some((record, around)))
 }

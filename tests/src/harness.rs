@@ -27,6 +27,8 @@ pub enum Need {
     Program(&'static str),
     /// A file that only some kernels have, and in words what it stands for.
     Kernel(&'static str, &'static str),
+    /// Something else that was looked for: whether it is there, and in words what it is.
+    Other(bool, &'static str),
 }
 
 impl Need {
@@ -35,6 +37,7 @@ impl Need {
         match self {
             Self::Root => (!getuid().is_root()).then(|| "needs root".into()),
             Self::Program(name) => program::find(name).is_none().then(|| format!("needs the program {name}")),
+            Self::Other(there, what) => (!there).then(|| format!("needs {what}")),
             Self::Kernel(file, what) => (!Path::new(file).exists()).then(|| format!("needs a kernel with {what}")),
         }
     }

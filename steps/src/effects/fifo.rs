@@ -147,8 +147,7 @@ impl EffectDef for Release {
     const KIND: &'static str = "release";
 
     fn examples(scratch: &Path) -> Vec<Self> {
-        let process = Process { pid: i32::MAX, start: 0, boot: "00000000-0000-0000-0000-000000000000".into() };
-        vec![Self { path: scratch.join("exec.fifo"), process: Later::Now(process) }]
+        vec![Self { path: scratch.join("exec.fifo"), process: Later::Handle(super::example_process()) }]
     }
 
     fn class(&self) -> Class {

@@ -11,6 +11,7 @@ use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::cgroup::Version;
 use super::clone::refused;
 use crate::outcomes::CgroupJoin;
 use crate::process::CGROUP;
@@ -78,8 +79,13 @@ impl EffectDef for Conceal {
 impl EffectDef for EnterCgroup {
     const KIND: &'static str = "enter_cgroup";
 
-    fn examples(_: &Path) -> Vec<Self> {
-        vec![Self { cgroup: CgroupJoin { v1: vec!["/sys/fs/cgroup/pids/lifecycle/example".into()], v2: None } }]
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let (dir, version) = super::cgroup::example(scratch);
+        let cgroup = match version {
+            Version::V1 => CgroupJoin { v1: vec![dir], v2: None },
+            Version::V2 => CgroupJoin { v1: Vec::new(), v2: Some(dir) },
+        };
+        vec![Self { cgroup }]
     }
 
     fn describe(&self) -> String {

@@ -61,9 +61,8 @@ impl EnableControllers {
 impl EffectDef for EnableControllers {
     const KIND: &'static str = "cgroup.controllers";
 
-    fn examples(_scratch: &Path) -> Vec<Self> {
-        // Needs a cgroup that another effect makes: the step's examples show it at work. This one fails before it changes anything.
-        vec![Self { at: "/sys/fs/cgroup/lifecycle-examples/absent".into(), controllers: vec!["pids".into()] }]
+    fn examples(scratch: &Path) -> Vec<Self> {
+        vec![Self { at: super::example_v2(scratch), controllers: vec!["pids".into()] }]
     }
 
     fn class(&self) -> Class {

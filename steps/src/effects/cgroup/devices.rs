@@ -46,14 +46,9 @@ impl DeviceFilter {
 impl EffectDef for DeviceFilter {
     const KIND: &'static str = "cgroup.devices";
 
-    fn examples(_scratch: &Path) -> Vec<Self> {
-        // Needs a cgroup that another effect makes: the step's examples show it at work. This one fails before it changes anything.
-        let at = HandleRef { step: "cgroup".into(), effect: 0, field: "".into() };
-        vec![Self {
-            at: "/sys/fs/cgroup/lifecycle-examples/absent".into(),
-            cgroup: Handle::new(at),
-            rules: DeviceRules::default(),
-        }]
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let cgroup = HandleRef { step: "cgroup".into(), effect: 0, field: "".into() };
+        vec![Self { at: super::example_v2(scratch), cgroup: Handle::new(cgroup), rules: DeviceRules::default() }]
     }
 
     fn class(&self) -> Class {

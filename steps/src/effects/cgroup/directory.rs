@@ -216,18 +216,14 @@ impl EffectDef for MakeCgroup {
     const KIND: &'static str = "cgroup.directory";
 
     fn examples(scratch: &Path) -> Vec<Self> {
-        // Below the mounted hierarchies, since cgroups live nowhere else; the scratch directory's name makes the path the harness's own.
-        let unique = scratch.file_name().map_or_else(|| "example".into(), |name| name.to_string_lossy());
-        let layout: crate::facts::CgroupLayout = {
-            use lifecycle_engine::facts::Host;
-            serde_json::from_value(crate::facts::Machine.read("cgroup.layout")).unwrap_or_default()
-        };
+        // Below the mounted hierarchies, since cgroups live nowhere else.
+        let layout = super::machine();
         let v1 = layout.v1.into_iter().map(|h| (h.mount, Version::V1, h.controllers));
-        let v2 = layout.v2.into_iter().map(|u| (u.mount, Version::V2, Vec::new()));
+        let v2 = layout.v2.into_iter().map(|unified| (unified.mount, Version::V2, Vec::new()));
         v1.chain(v2)
             .map(|(mount, version, controllers)| Self {
                 mount,
-                path: format!("{TOP}-examples/{unique}/box"),
+                path: super::example_path(scratch),
                 version,
                 controllers,
             })

@@ -13,7 +13,7 @@ pub use directory::MakeCgroup;
 pub use write::{Alternative, WriteLimit};
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Outcome;
@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::boot_id;
+use crate::facts::{CgroupLayout, boot_id};
 
 /// The topmost directory of cgroups whose path the caller did not choose. The name is ours, so whoever finds it empty may remove it.
 pub const TOP: &str = "lifecycle";
@@ -112,4 +112,31 @@ fn refused(at: &Path, file: &str, value: &str, errno: Errno) -> EffectError {
         }
         _ => error,
     }
+}
+
+/// Where the machine has cgroups: the examples' effects are made from that, as a run's are from its facts.
+fn machine() -> CgroupLayout {
+    use lifecycle_engine::facts::Host;
+    serde_json::from_value(crate::facts::Machine.read("cgroup.layout")).unwrap_or_default()
+}
+
+/// The path of an example's cgroup below a hierarchy's mount. The scratch directory's name makes it the harness's own.
+fn example_path(scratch: &Path) -> String {
+    let unique = scratch.file_name().map_or_else(|| "example".into(), |name| name.to_string_lossy());
+    format!("{TOP}-examples/{unique}/box")
+}
+
+/// The directory of an example's cgroup that has the controller pids, and the version of its hierarchy.
+pub(crate) fn example(scratch: &Path) -> (PathBuf, Version) {
+    let v1 = machine().v1.into_iter().find(|h| h.controllers.iter().any(|name| name == "pids"));
+    match v1 {
+        Some(hierarchy) => (hierarchy.mount.join(example_path(scratch)), Version::V1),
+        None => (example_v2(scratch), Version::V2),
+    }
+}
+
+/// The directory of an example's cgroup in the hierarchy of version 2.
+fn example_v2(scratch: &Path) -> PathBuf {
+    let mount = machine().v2.map_or_else(|| "/sys/fs/cgroup".into(), |unified| unified.mount);
+    mount.join(example_path(scratch))
 }

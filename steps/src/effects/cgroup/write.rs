@@ -73,12 +73,11 @@ impl WriteLimit {
 impl EffectDef for WriteLimit {
     const KIND: &'static str = "cgroup.write";
 
-    fn examples(_scratch: &Path) -> Vec<Self> {
-        // Needs a cgroup that another effect makes: the step's examples show it at work. This one fails before it changes anything.
-        let at = HandleRef { step: "cgroup".into(), effect: 0, field: "".into() };
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let cgroup = HandleRef { step: "cgroup".into(), effect: 0, field: "".into() };
         vec![Self {
-            at: "/sys/fs/cgroup/pids/lifecycle-examples/absent".into(),
-            cgroup: Handle::new(at),
+            at: super::example(scratch).0,
+            cgroup: Handle::new(cgroup),
             file: "pids.max".into(),
             value: "16".into(),
             otherwise: None,

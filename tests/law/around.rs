@@ -1,0 +1,298 @@
+//! What an effect finds around it in a run, made by the effects before it: namespaces of its own, a root, a process, a cgroup.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use lifecycle_engine::effect::{Applied, Class, Cx, Effect};
+use lifecycle_engine::site::block_on;
+use lifecycle_steps::outcomes::Process;
+use lifecycle_tests::harness::Need;
+use lifecycle_tests::machine::{hierarchies, remove_cgroup};
+use lifecycle_tests::{Result, While};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+use rustix::process::Pid;
+use serde_json::{Value, json};
+
+use crate::subject::Order;
+
+/// The step of which every example takes its process.
+const INIT: &str = "init";
+/// The step of which every example takes its cgroup.
+const CGROUP: &str = "cgroup";
+/// Which controllers a cgroup's children have.
+const CONTROLLERS: &str = "cgroup.subtree_control";
+
+type Failure = Box<dyn std::error::Error>;
+
+/// What an effect needs of the machine that nobody can make around it.
+pub fn needs(kind: &str) -> &'static [Need] {
+    static NEEDS: LazyLock<[Need; 1]> = LazyLock::new(|| {
+        // To enable it at the top is to change the machine's own cgroup.
+        let hierarchies = hierarchies().unwrap_or_default();
+        let mut enabled = hierarchies
+            .iter()
+            .filter(|hierarchy| hierarchy.unified)
+            .map(|hierarchy| fs::read_to_string(hierarchy.mount.join(CONTROLLERS)).unwrap_or_default());
+        let there = enabled.any(|enabled| enabled.split_whitespace().any(|name| name == "pids"));
+        [Need::Other(there, "a hierarchy of version 2 whose top lets its children use pids")]
+    });
+    if kind == "cgroup.controllers" { &*NEEDS } else { &[] }
+}
+
+/// Gives every cgroup on the way to `cgroup` what the machine gives its topmost ones.
+fn enable_above(cgroup: &Path) -> Result<()> {
+    let mut above: Vec<&Path> = cgroup.ancestors().skip(1).take(2).collect();
+    above.reverse();
+    for dir in above {
+        let file = dir.join(CONTROLLERS);
+        fs::write(&file, "+pids").when(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// What stands for the whole of a test, and was there before: a cgroup that somebody else made, a server, files to cover.
+pub struct Standing {
+    cgroup: Option<PathBuf>,
+}
+
+impl Standing {
+    /// For one example.
+    pub fn make(kind: &str, effect: &dyn Effect, scratch: &Path) -> Result<Self> {
+        let cgroup = cgroup_of(kind, effect);
+        if let Some(cgroup) = &cgroup {
+            fs::create_dir_all(cgroup).when(|| format!("making {}", cgroup.display()))?;
+        }
+        let dirs: &[&str] = match kind {
+            "root.mask" => &["masked"],
+            "root.readonly_path" => &["readonly"],
+            _ => &[],
+        };
+        for dir in dirs {
+            fs::create_dir(scratch.join(dir)).when(|| format!("making {dir}"))?;
+        }
+        match kind {
+            "cgroup.controllers" => cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?,
+            "probe.http" => serve_nothing()?,
+            "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
+            _ => {}
+        }
+        Ok(Self { cgroup })
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        // What cannot be removed is found by the harness, by its name.
+        for cgroup in self.cgroup.iter().flat_map(|dir| dir.ancestors().take(2)) {
+            let _ = remove_cgroup(cgroup);
+        }
+    }
+}
+
+/// The cgroup that the example works in.
+fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
+    let data = effect.data();
+    let at = match kind {
+        "cgroup.write" | "cgroup.devices" | "cgroup.controllers" => data.get("at"),
+        "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
+        _ => None,
+    };
+    at.and_then(Value::as_str).map(PathBuf::from)
+}
+
+/// Answers every request on port 9 with 204, as the example of `probe.http` expects.
+fn serve_nothing() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:9").when(|| "listening on port 9".into())?;
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            // A client that was killed is nobody to answer.
+            let Ok(mut client) = client else { continue };
+            let head =
+                BufReader::new(&client).lines().map_while(std::io::Result::ok).take_while(|line| !line.is_empty());
+            head.for_each(drop);
+            let _ = client.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+        }
+    });
+    Ok(())
+}
+
+/// What the applying process holds until it ends.
+#[derive(Default)]
+pub struct Held {
+    process: Option<Child>,
+    fifo: Option<OwnedFd>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            // It ends when its standard input does; one that the effect has ended and reaped already is what we want.
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Whether it happens inside a container's process, so that a process with namespaces of its own has to stand for that.
+fn is_inside(kind: &str, class: Class) -> bool {
+    matches!(class, Class::Scoped | Class::Commit) || kind.starts_with("root.")
+}
+
+/// Makes what the effect needs, in the process that is to apply it, and puts what it is told into `outcomes`.
+pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Result<(Held, Outcomes), Failure> {
+    let mut held = Held::default();
+    let mut outcomes = Outcomes::new();
+    match kind {
+        "await_end" => held.process = Some(child(&["true"], None)?),
+        "end_process" | "oom_score_adj" | "relay_console" => held.process = Some(child(&["cat"], Some("cat"))?),
+        "id_maps" => held.process = Some(child(&["unshare", "--user", "cat"], Some("cat"))?),
+        "release" => {
+            make_fifo(scratch)?;
+            // It opens the FIFO and closes it, as an init whose exec succeeds does, and must not wait there for ever when nobody comes.
+            let script = r#"(: > "$0") & cat; kill $! 2>/dev/null"#;
+            held.process = Some(child(&["sh", "-c", script, &fifo(scratch).to_string_lossy()], None)?);
+        }
+        _ => {}
+    }
+    if let Some(child) = &held.process {
+        let pid = Pid::from_child(child);
+        outcomes.push((INIT.into(), json!(Process::of(pid)?)));
+    }
+    if let Some(dir) = cgroup_of(kind, effect).filter(|_| kind != "enter_cgroup") {
+        let found = fs::metadata(dir)?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        outcomes.push((
+            CGROUP.into(),
+            json!({ "made": false, "dev": found.dev(), "ino": found.ino(), "boot": boot.trim() }),
+        ));
+    }
+    Ok((held, outcomes))
+}
+
+/// By step.
+pub type Outcomes = Vec<(Arc<str>, Value)>;
+
+/// Applies what stands before the effect in every run, and gives it the descriptors that it takes over.
+pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx) -> std::result::Result<(), Failure> {
+    let (kind, scratch) = (order.kind.as_str(), order.scratch.as_path());
+    if is_inside(kind, order.class) {
+        leave_the_lab()?;
+        for namespace in ["mnt", "uts", "ipc", "net"] {
+            cx.fds.put(format!("own:{namespace}"), File::open(format!("/proc/self/ns/{namespace}"))?.into());
+        }
+    }
+    let before: &[&str] = match kind {
+        "root.bind" | "root.overlay" => &["root.propagation"],
+        "root.propagation" => &[],
+        kind if kind.starts_with("root.") => &["root.propagation", "root.bind"],
+        _ => &[],
+    };
+    let registry = lifecycle_steps::registry();
+    for kind in before {
+        let kind = registry.effect(kind).ok_or("no such effect")?;
+        let first = (kind.examples)(scratch).into_iter().next().ok_or("no example")?;
+        let saw = first.before(cx)?;
+        if let Applied::Pending(pending) = first.apply(&saw, cx)? {
+            block_on(pending, cx)?;
+        }
+    }
+    match kind {
+        "await_start" => {
+            // A reader that is there already, as `start` is.
+            let (path, read) = (fifo(scratch), OFlags::RDONLY | OFlags::NONBLOCK);
+            held.fifo = Some(open(&path, read, Mode::empty())?);
+            cx.fds.put("fifo", open(&path, OFlags::PATH, Mode::empty())?);
+            cx.fds.put("self-fd", File::open("/proc/self/fd")?.into());
+        }
+        "console" => {
+            furnish_dev()?;
+            let (engine, init) = UnixStream::pair()?;
+            cx.fds.put("console", init.into());
+            // To the very end of this process: its terminal hangs up, and with it its session, when the master is closed.
+            std::mem::forget(engine);
+        }
+        // Whose other end is closed: the container has ended before it opened a terminal.
+        "relay_console" => cx.fds.put("engine:console:init", UnixStream::pair()?.0.into()),
+        "enter_cgroup" => {
+            let dir = cgroup_of(kind, effect).ok_or("the example has no cgroup")?;
+            let file = [dir.join("tasks"), dir.join("cgroup.procs")].into_iter().find(|file| file.exists());
+            let file = File::options().write(true).open(file.ok_or("no file to join by")?)?;
+            cx.fds.put("cgroup:0", file.into());
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What dies with a namespace is applied in namespaces that die with this process.
+fn leave_the_lab() -> std::result::Result<(), Failure> {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNET)?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
+    Ok(())
+}
+
+/// A /dev as a container has it, so that nothing is made in the machine's.
+fn furnish_dev() -> std::result::Result<(), Failure> {
+    let none: Option<&str> = None;
+    mount(Some("tmpfs"), "/dev", Some("tmpfs"), MsFlags::empty(), none)?;
+    fs::create_dir("/dev/pts")?;
+    mount(Some("devpts"), "/dev/pts", Some("devpts"), MsFlags::empty(), Some("newinstance,ptmxmode=0666"))?;
+    Ok(())
+}
+
+fn fifo(scratch: &Path) -> PathBuf {
+    scratch.join("exec.fifo")
+}
+
+fn make_fifo(scratch: &Path) -> rustix::io::Result<()> {
+    mknodat(CWD, fifo(scratch), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+}
+
+/// Takes back what [`enter`] made for one round, as the steps before the effect's would.
+pub fn leave(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
+    if kind != "release" {
+        return Ok(());
+    }
+    match fs::remove_file(fifo(scratch)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Another program, which ends by itself when this process does: its standard input is ours to close.
+fn child(words: &[&str], last: Option<&str>) -> std::result::Result<Child, Failure> {
+    let (program, arguments) = words.split_first().ok_or("no program")?;
+    let mut child = Command::new(program).args(arguments).stdin(Stdio::piped()).spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    // It is in its namespaces when it has become its last program.
+    while last.is_some() && comm(&child)?.as_deref() != last {
+        // Killed on the way there: the effect has to cope with that.
+        if child.try_wait()?.is_some() {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{} does not start", words.join(" ")).into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(child)
+}
+
+fn comm(child: &Child) -> std::result::Result<Option<String>, Failure> {
+    match fs::read_to_string(format!("/proc/{}/comm", child.id())) {
+        Ok(comm) => Ok(Some(comm.trim().to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
