@@ -47,15 +47,16 @@ fn arguments<'a>(dir: &str, more: &[&'a str]) -> Vec<String> {
 
 /// Starts the plan with a last step that takes long, and waits until it has come there.
 fn started(scene: &Scene, dir: &std::path::Path, more: &[&str]) -> lifecycle_tests::Result<Started> {
-    let run = scene.start(&arguments(&dir.to_string_lossy(), &[more, &["-p", "last=[sleep, '30']"]].concat()))?;
+    // It can begin only when it is in the journal, which then says no more.
+    let last = format!("last=[sh, -c, 'touch {}/waiting; exec sleep 30']", dir.display());
+    let run = scene.start(&arguments(&dir.to_string_lossy(), &[more, &["-p", &last]].concat()))?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !dir.join("made").exists() {
+    while !dir.join("waiting").exists() {
         if Instant::now() > deadline {
             return Err(lifecycle_tests::Error::new("waiting for the plan's last step", format!("{:?}", run.end()?)));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    // Until the last step is in the journal, too.
     Ok(run)
 }
 
@@ -175,7 +176,10 @@ pub fn the_second_run_of_an_id_is_refused_at_once_and_names_the_first(lab: &Lab)
     assert!(begun.elapsed() < Duration::from_secs(2));
     told.says(&["`work`", "plan work made it", &format!("pid {}", run.pid()), "is running", "lifecycle undo work"]);
     assert!(!other.exists());
-    assert_eq!(std::fs::read(lab.state_root().join("work/journal"))?, journal);
+    assert!(
+        std::fs::read(lab.state_root().join("work/journal"))? == journal,
+        "the second run wrote into the first's journal"
+    );
     // Another id is another run.
     scene.told(&arguments(&other.to_string_lossy(), &["-p", "id=other"])).ended(0);
     run.signal(Signal::TERM)?;
@@ -187,7 +191,7 @@ pub fn a_step_that_fails_says_what_where_why_and_what_was_undone(lab: &Lab) -> T
     let (scene, dir) = work(lab)?;
     let last = "last=[sh, -c, 'echo first; echo the reason >&2; exit 9']";
     scene.told(&arguments(&dir.to_string_lossy(), &["-p", last])).ended(125).says(&[
-        "work.yaml:19: step `last` (command.run) failed",
+        "work.yaml:17: step `last` (command.run) failed",
         "the reason",
         "status 9",
         "everything was taken back",
