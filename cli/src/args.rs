@@ -1,5 +1,6 @@
 //! The command line of `lifecycle`, and nothing else: what each command does is in `commands/`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -333,6 +334,22 @@ pub struct Man {
     pub dir: Option<PathBuf>,
 }
 
+/// The command's name and how many arguments come before it: only options that every command takes can.
+pub fn command(mut arguments: impl Iterator<Item = OsString>) -> Option<(usize, OsString)> {
+    let mut before = 0;
+    while let Some(argument) = arguments.next() {
+        if argument == "--root" || argument == "--color" {
+            arguments.next()?;
+            before += 2;
+        } else if argument.as_encoded_bytes().starts_with(b"-") {
+            before += 1;
+        } else {
+            return Some((before, argument));
+        }
+    }
+    None
+}
+
 fn key_value(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the parameter's name is missing before `=`".into()),
@@ -384,6 +401,14 @@ mod tests {
         assert_eq!(key_value("env=A=b"), Ok("env=A=b".into()));
         assert!(key_value("=x").is_err());
         assert!(key_value("x").is_err());
+    }
+
+    #[test]
+    fn the_command_is_found_behind_the_options_of_all_commands() {
+        let find = |words: &[&str]| command(words.iter().map(OsString::from)).map(|(n, c)| (n, c.into_string()));
+        assert_eq!(find(&["run", "--detach"]), Some((0, Ok("run".into()))));
+        assert_eq!(find(&["--root", "run", "--color=never", "plan", "run"]), Some((3, Ok("plan".into()))));
+        assert_eq!(find(&["--help"]), None);
     }
 
     #[test]

@@ -15,10 +15,12 @@ pub const OUTPUT: &str = "output";
 
 /// Starts the engine in the background and prints the run's id once the run exists.
 pub fn launch() -> Result<ExitCode, Failure> {
-    let mut args = std::env::args_os().skip(1);
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    // The flag belongs to the command, so it comes right after it: behind a `--` everything is the container's.
+    let flag = crate::args::command(args.iter().cloned()).map_or(0, |(before, _)| before + 1);
+    let (command, rest) = args.split_at(flag);
     let mut engine = Command::new("/proc/self/exe");
-    // The flag has to come before `--`, behind which everything is the container's.
-    engine.args(args.next()).arg("--detached").args(args);
+    engine.args(command).arg("--detached").args(rest);
     let mut engine = engine
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 /// Also `--help` and `--version`. `run` must not answer with a code that could be the container's own.
 fn wrong_usage(usage: &clap::Error) -> ExitCode {
-    let running = std::env::args_os().nth(1).is_some_and(|command| command == "run");
+    let running = args::command(std::env::args_os().skip(1)).is_some_and(|(_, command)| command == "run");
     // Nothing can be said where neither stdout nor stderr can be written to.
     let _ = usage.print();
     match usage.exit_code() {

@@ -5,7 +5,12 @@ use std::process::ExitCode;
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
+mod catalogue;
+mod faults;
 mod plans;
+mod running;
+mod runs;
+mod saved;
 mod scene;
 
 fn main() -> ExitCode {
@@ -23,5 +28,101 @@ fn main() -> ExitCode {
         plans::the_facts_name_every_fact,
         #[needs(Root)]
         plans::the_same_for_another_user_in_another_directory,
+        #[needs(Root)]
+        running::hello_shows_the_container_from_inside_and_leaves_nothing,
+        #[needs(Root)]
+        running::the_exit_code_is_the_containers,
+        #[needs(Root)]
+        running::a_container_that_is_killed_is_137,
+        #[needs(Root)]
+        running::stdin_and_stdout_are_the_containers_own,
+        #[needs(Root)]
+        running::what_follows_two_dashes_is_the_command_word_by_word,
+        #[needs(Root)]
+        running::parameters_come_from_a_file_and_the_command_line,
+        #[needs(Root)]
+        running::wrong_input_is_125_and_changes_nothing,
+        #[needs(Root)]
+        running::every_event_is_a_line_of_json,
+        #[needs(Root)]
+        running::a_trace_has_a_lane_for_the_host_and_one_for_init,
+        #[needs(Root)]
+        running::hello_runs_without_each_of_the_newer_calls,
+        #[needs(Root)]
+        running::a_stopped_engine_does_not_wait_for_its_container,
+        #[needs(Root)]
+        faults::a_fault_before_or_after_each_step_is_taken_back,
+        #[needs(Root)]
+        faults::a_crash_at_each_step_is_made_good_by_recover,
+        #[needs(Root)]
+        faults::every_step_of_hello_can_fail_and_leaves_nothing,
+        #[needs(Root)]
+        faults::a_signal_cancels_and_rolls_back_and_another_does_no_harm,
+        #[needs(Root)]
+        faults::a_killed_engine_is_made_good_by_recover,
+        #[needs(Root)]
+        faults::a_killed_engine_is_made_good_by_undo_too,
+        #[needs(Root)]
+        faults::recover_leaves_a_run_alone_that_is_going_on,
+        #[needs(Root)]
+        faults::undo_cancels_a_run_that_is_going_on,
+        #[needs(Root)]
+        faults::the_second_run_of_an_id_is_refused_at_once_and_names_the_first,
+        #[needs(Root)]
+        faults::a_step_that_fails_says_what_where_why_and_what_was_undone,
+        #[needs(Root)]
+        faults::an_undo_that_fails_is_stuck_and_can_be_tried_again,
+        #[needs(Root)]
+        faults::a_pause_tells_how_to_look_inside_and_goes_on_at_enter,
+        #[needs(Root)]
+        faults::an_interrupt_while_paused_takes_everything_back,
+        #[needs(Root)]
+        runs::a_kept_run_stays_until_it_is_undone,
+        #[needs(Root)]
+        runs::undo_and_show_and_logs_of_no_run_say_so,
+        #[needs(Root)]
+        runs::a_run_shows_its_steps_with_times_and_outcomes,
+        #[needs(Root)]
+        runs::logs_are_told_by_step,
+        #[needs(Root)]
+        runs::a_secret_is_nowhere,
+        #[needs(Root)]
+        runs::a_detached_run_goes_on_and_is_reached_by_its_id,
+        #[needs(Root)]
+        runs::a_detached_run_that_cannot_begin_says_why_at_once,
+        #[needs(Root)]
+        runs::a_detached_containers_output_is_in_its_logs,
+        #[needs(Root)]
+        runs::audit_knows_whose_everything_is,
+        #[needs(Root)]
+        runs::a_damaged_journal_is_named_and_left_alone,
+        #[needs(Root)]
+        runs::at_a_terminal_the_container_has_it_and_an_error_stays,
+        #[needs(Root)]
+        saved::a_saved_plan_runs_exactly_as_shown,
+        #[needs(Root)]
+        saved::a_saved_plan_is_refused_once_the_config_has_changed,
+        #[needs(Root)]
+        saved::a_saved_plan_is_refused_where_the_facts_are_others,
+        #[needs(Root)]
+        saved::two_bundles_and_two_hosts_are_compared_effect_by_effect,
+        #[needs(Root)]
+        saved::ten_mistakes_get_ten_good_messages,
+        #[needs(Root)]
+        saved::check_has_nothing_to_say_of_the_built_in_plans,
+        #[needs(Root)]
+        saved::a_dry_run_needs_no_root_and_touches_nothing,
+        #[needs(Root)]
+        saved::a_snapshot_in_ci_fails_readably_and_is_accepted_on_purpose,
+        #[needs(Root)]
+        catalogue::every_kind_is_documented_and_its_examples_are_plans,
+        #[needs(Root)]
+        catalogue::the_built_in_plans_fit_the_schema_and_wrong_ones_do_not,
+        #[needs(Root)]
+        catalogue::facts_are_found_whole_and_masked,
+        #[needs(Root)]
+        catalogue::completions_are_scripts_that_their_shells_take,
+        #[needs(Root)]
+        catalogue::the_manual_has_a_page_for_every_command_that_renders,
     ])
 }

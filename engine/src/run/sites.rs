@@ -201,6 +201,11 @@ impl Execution<'_> {
                     .help("something killed it: a memory limit, a seccomp filter of an earlier step, or a signal from outside");
                 return self.fail(n, 0, error);
             }
+            // The process is another program by now: only from here can the fault come after its last effect.
+            if self.options.fail_at == Some((n, Inject::After)) {
+                let last = node.effects.len().saturating_sub(1) as u32;
+                return self.fail(n, last, Inject::After.error());
+            }
             let from = self.sites[index].at.take().map_or(at, |(_, from, _)| from);
             self.done(n, Some((from, at)))?;
         }

@@ -1,0 +1,254 @@
+//! Runs that stay: kept, detached, looked at, taken back.
+
+use std::process::Command;
+use std::time::Duration;
+
+use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::machine::cgroup_directories;
+use serde_json::Value;
+
+use crate::scene::{self, Scene, Started};
+
+/// Makes something, prints something, and waits.
+const JOB: &str = r#"
+plan: job
+params:
+  id: { type: name, default: job }
+  dir: { type: path }
+  wait: { type: string, default: "0" }
+  secret: { type: string, sensitive: true, default: none }
+run: "${params.id}"
+steps:
+  made: { uses: fs.directory, with: { path: "${params.dir}" } }
+  talks:
+    uses: command.run
+    needs: [made]
+    with: { args: [sh, -c, 'echo one; echo two >&2; test -n "$SECRET"'], env: { SECRET: "${params.secret}" } }
+  waits:
+    uses: command.run
+    needs: [talks]
+    with: { args: [sh, -c, 'echo waiting; exec sleep "$0"', "${params.wait}"] }
+"#;
+
+fn job(lab: &Lab) -> lifecycle_tests::Result<(Scene<'_>, Vec<String>)> {
+    let mut scene = Scene::new(lab)?;
+    scene.write("job.yaml", JOB)?;
+    scene.begins_here()?;
+    let dir = format!("dir={}", lab.dir().join("made").display());
+    Ok((scene, ["run", "job.yaml", "-p", &dir].map(String::from).into()))
+}
+
+fn with<'a>(arguments: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+pub fn a_kept_run_stays_until_it_is_undone(lab: &Lab) -> TestResult {
+    let (scene, run) = job(lab)?;
+    scene.told(&with(&run, &["--keep"])).ended(0).says(&["kept as `job`", "lifecycle undo job"]);
+    assert!(lab.dir().join("made").is_dir());
+    assert_eq!(scene.state_of("job")?.as_deref(), Some("kept"));
+    scene.told(&["runs"]).ended(0).prints(&["RUN", "PLAN", "STATE", "job", "kept"]);
+    scene.told(&["recover"]).ended(0).prints(&["nothing to recover\n"]);
+    assert!(lab.dir().join("made").is_dir(), "recover took back what was kept on purpose");
+    scene.told(&with(&run, &[])).ended(125).says(&["`job`", "it was kept", "lifecycle undo job"]);
+    scene.told(&["undo", "job"]).ended(0);
+    scene.told(&["runs"]).ended(0).prints(&["no runs\n"]);
+    Ok(scene.nothing_left()?)
+}
+
+pub fn undo_and_show_and_logs_of_no_run_say_so(lab: &Lab) -> TestResult {
+    let (scene, run) = job(lab)?;
+    for command in ["undo", "show", "logs"] {
+        scene.told(&[command, "job"]).ended(1).says(&["job", "lifecycle runs"]);
+        scene.told(&[command, "../job"]).ended(1).says(&["`../job` is not a run's id"]);
+        scene.told(&[command]).ended(2).says(&["<RUN>"]);
+    }
+    scene.told(&with(&run, &["--keep"])).ended(0);
+    scene.told(&["undo", "job"]).ended(0);
+    scene.told(&["undo", "job"]).ended(1).says(&["job"]);
+    Ok(scene.nothing_left()?)
+}
+
+pub fn a_run_shows_its_steps_with_times_and_outcomes(lab: &Lab) -> TestResult {
+    let (scene, run) = job(lab)?;
+    scene.told(&with(&run, &["--keep", "-p", "wait=0.1"])).ended(0);
+    let shown = scene.told(&["show", "job"]).ended(0).prints(&["job", "made", "talks", "waits", "critical path", "%"]);
+    assert!(shown.out.lines().all(|line| line.chars().count() <= 80), "{}", shown.out);
+    let json: Value = serde_json::from_str(&scene.told(&["show", "job", "--format", "json"]).ended(0).out)?;
+    let steps: Vec<&str> = json["steps"].as_array().into_iter().flatten().filter_map(|s| s["step"].as_str()).collect();
+    assert_eq!(steps, ["made", "talks", "waits"], "{json:#}");
+    scene.told(&["show", "-f", "job"]).ended(0).prints(&["waits"]);
+    scene.told(&["undo", "job"]).ended(0);
+    Ok(scene.nothing_left()?)
+}
+
+pub fn logs_are_told_by_step(lab: &Lab) -> TestResult {
+    let (scene, run) = job(lab)?;
+    scene.told(&with(&run, &["--keep"])).ended(0);
+    let all = scene.told(&["logs", "job"]).ended(0).out;
+    let mut lines: Vec<&str> = all.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["talks | one", "talks | two", "waits | waiting"]);
+    assert_eq!(scene.told(&["logs", "job", "--step", "waits"]).ended(0).out, "waiting\n");
+    assert_eq!(scene.told(&["logs", "job", "--step", "made"]).ended(0).out, "");
+    scene.told(&["logs", "job", "--step", "wait"]).ended(1).says(&["has no step `wait`", "waits"]);
+    scene.told(&["undo", "job"]).ended(0);
+    Ok(scene.nothing_left()?)
+}
+
+pub fn a_secret_is_nowhere(lab: &Lab) -> TestResult {
+    const SECRET: &str = "geheim-4711";
+    let (scene, run) = job(lab)?;
+    let secret = format!("secret={SECRET}");
+    let told = scene.told(&with(&run, &["--keep", "-p", &secret, "--events", "events", "--trace", "trace"])).ended(0);
+    let shown = scene.told(&["show", "job", "--format", "json"]).ended(0);
+    for text in [told.out, told.err, shown.out] {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    for file in ["events", "trace", "state/job/journal", "state/job/log"] {
+        let path = lab.dir().join(file);
+        assert!(!std::fs::read_to_string(&path)?.contains(SECRET), "{file} holds the secret");
+    }
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(std::fs::metadata(lab.dir().join("state/job/journal"))?.mode() & 0o7777, 0o600);
+    scene.told(&["undo", "job"]).ended(0);
+    for file in ["events", "trace"] {
+        std::fs::remove_file(lab.dir().join(file))?;
+    }
+    Ok(scene.nothing_left()?)
+}
+
+pub fn a_detached_run_goes_on_and_is_reached_by_its_id(lab: &Lab) -> TestResult {
+    let (scene, run) = job(lab)?;
+    let told = scene.told(&with(&run, &["--detach", "-p", "wait=30"])).ended(0);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("job\n", ""));
+    let mut logs = scene.start(&["logs", "-f", "job"])?;
+    logs.wait_for("waits | waiting\n")?;
+    let mut show = scene.start(&["show", "-f", "job"])?;
+    show.wait_for("waits")?;
+    assert_eq!(scene.state_of("job")?.as_deref(), Some("running"));
+    // The terminal that it was started from may go: it is the leader of a session of its own.
+    let journal = std::fs::read_to_string(lab.state_root().join("job/journal"))?;
+    let segment: Value = serde_json::from_str(journal.lines().nth(1).unwrap_or_default())?;
+    let engine = segment["segment"]["engine"]["pid"].to_string();
+    let stat = std::fs::read_to_string(format!("/proc/{engine}/stat"))?;
+    let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)).map(str::to_owned);
+    assert_eq!(session, Some(engine));
+    scene.told(&["undo", "job"]).ended(0);
+    logs.end()?.ended(0);
+    show.end()?.ended(0).prints(&["has ended and was taken back"]);
+    assert!(scene.state_of("job")?.is_none());
+    Ok(scene.nothing_left()?)
+}
+
+pub fn a_detached_run_that_cannot_begin_says_why_at_once(lab: &Lab) -> TestResult {
+    let (scene, run) = job(lab)?;
+    scene.told(&with(&run, &["--keep"])).ended(0);
+    let told = scene.told(&with(&run, &["--detach"])).ended(125).says(&["`job`", "it was kept"]);
+    assert_eq!(told.out, "");
+    scene.told(&["undo", "job"]).ended(0);
+    // Options that every command takes may come first.
+    let mut command = Command::new(lifecycle_tests::program::lifecycle()?);
+    command.current_dir(lab.dir()).arg("--root").arg(lab.state_root()).args(with(&run, &["--detach"]));
+    assert_eq!(scene::told(&mut command).ended(0).out, "job\n");
+    wait_for_the_end_of(&scene, "job")?;
+    Ok(scene.nothing_left()?)
+}
+
+pub fn a_detached_containers_output_is_in_its_logs(lab: &Lab) -> TestResult {
+    let scene = Scene::new(lab)?;
+    let script = "echo out; echo err >&2; sleep 0.3; echo late";
+    let id = scene.told(&["run", "hello", "--detach", "--keep", "--", "sh", "-c", script]).ended(0).out;
+    let id = id.trim_end();
+    let logs = scene.told(&["logs", "-f", id]).ended(0);
+    assert_eq!(logs.out, "out\nerr\nlate\n", "{}", logs.err);
+    assert_eq!(scene.state_of(id)?.as_deref(), Some("kept"));
+    scene.told(&["undo", id]).ended(0);
+    Ok(scene.nothing_left()?)
+}
+
+fn wait_for_the_end_of(scene: &Scene, id: &str) -> TestResult {
+    for _ in 0..500 {
+        if scene.state_of(id)?.is_none() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(format!("run {id} does not end").into())
+}
+
+pub fn audit_knows_whose_everything_is(lab: &Lab) -> TestResult {
+    let mut scene = Scene::new(lab)?;
+    // Runs of others are not this test's business, so only its own names are looked for.
+    let audit = |scene: &Scene, code: Option<i32>| -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+        let told = scene.told(&["audit", "--format", "json"]);
+        assert!(code.is_none_or(|code| told.code == code), "{}{}", told.out, told.err);
+        let found: Vec<Value> = serde_json::from_str(&told.out)?;
+        Ok(found.into_iter().filter(|f| f.to_string().contains(lab.token())).collect())
+    };
+    let bundle = lifecycle_tests::bundle::Bundle::create(lab.dir().join("bundle"))?;
+    bundle.runs(&["true"])?;
+    scene.begins_here()?;
+    assert_eq!(audit(&scene, None)?, Vec::<Value>::new());
+    let id = format!("{}-c1", lab.token());
+    let create = ["run", "oci/create", "-p", &format!("id={id}"), "-p", "bundle=bundle", "--keep"];
+    scene.told(&create).ended(0);
+    let found = audit(&scene, None)?;
+    assert!(found.iter().any(|f| f["kind"] == "cgroup" && f["owner"].to_string().contains(&id)), "{found:#?}");
+    scene.told(&["audit"]).prints(&[&format!("run {id}")]);
+    // Where the run's directory is lost, what it made belongs to nobody.
+    let (state, away) = (lab.state_root().join(&id), lab.dir().join("away"));
+    std::fs::rename(&state, &away)?;
+    let found = audit(&scene, Some(1))?;
+    assert!(found.iter().any(|f| f["kind"] == "cgroup" && f["owner"] == "nobody"), "{found:#?}");
+    std::fs::rename(&away, &state)?;
+    scene.told(&["undo", &id]).ended(0);
+    assert_eq!(cgroup_directories(&[lab.token().into()])?, Vec::<std::path::PathBuf>::new());
+    assert_eq!(audit(&scene, None)?, Vec::<Value>::new());
+    Ok(scene.nothing_left()?)
+}
+
+pub fn a_damaged_journal_is_named_and_left_alone(lab: &Lab) -> TestResult {
+    let (scene, run) = job(lab)?;
+    scene.told(&with(&run, &["--keep"])).ended(0);
+    let journal = lab.state_root().join("job/journal");
+    let whole = std::fs::read_to_string(&journal)?;
+    let second = whole.find('\n').map_or(0, |at| at + 1);
+    std::fs::write(&journal, format!("{}rubbish\n{}", &whole[..second], &whole[second..]))?;
+    for command in ["undo", "show", "logs"] {
+        scene.told(&[command, "job"]).ended(1).says(&[&journal.display().to_string(), &format!("byte {second}")]);
+    }
+    scene.told(&["runs"]).ended(0).prints(&["job", "unreadable"]);
+    scene.told(&["recover"]).ended(1).prints(&["job: left as it is"]);
+    assert!(lab.dir().join("made").is_dir());
+    // A line that a crash has cut off in the middle is not damage.
+    std::fs::write(&journal, format!("{whole}{{\"done\":{{\"n\":"))?;
+    scene.told(&["undo", "job"]).ended(0);
+    Ok(scene.nothing_left()?)
+}
+
+/// At a terminal the view is drawn over itself; nothing of it stays behind what the container says.
+pub fn at_a_terminal_the_container_has_it_and_an_error_stays(lab: &Lab) -> TestResult {
+    let scene = Scene::new(lab)?;
+    let program = lifecycle_tests::program::lifecycle()?;
+    let in_terminal = |arguments: &str| -> lifecycle_tests::Result<Started> {
+        let line = format!("{} run --root {} {arguments}", program.display(), lab.state_root().display());
+        let mut command = Command::new("script");
+        Started::new(command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").current_dir(lab.dir()))
+    };
+    let mut run = in_terminal("hello -- sh -c 'tty; stty size; read line; echo got $line; exit 4'")?;
+    run.wait_for("\n")?;
+    run.type_in("typed\n", false)?;
+    run.end()?.ended(4).prints(&["/dev/", "got typed"]);
+    in_terminal("hello --fail-at pivot -- true")?
+        .end()?
+        .ended(125)
+        .prints(&["step `pivot`", "everything was taken back"]);
+    let mut run = in_terminal("hello -- sh -c 'echo ready; sleep 30'")?;
+    run.wait_for("ready")?;
+    run.type_in("\u{3}", false)?;
+    run.wait_for("taken back")?;
+    run.end()?.ended(130);
+    Ok(scene.nothing_left()?)
+}
