@@ -142,10 +142,16 @@ impl MakeCgroup {
             };
             if made {
                 let value = if leaf { cx.run.tag() } else { SHARED.to_owned() };
-                mark::set(&directory, MARK, &value).map_err(|e| self.failed("mark", depth, e))?;
+                match mark::set(&directory, MARK, &value) {
+                    Err(e) if is_gone(e) => return Ok(None),
+                    marked => marked.map_err(|e| self.failed("mark", depth, e))?,
+                };
             }
             if self.has("cpuset") {
-                self.place(&parent, &directory, depth)?;
+                match self.place(&parent, &directory, depth) {
+                    Err(error) if error.errno.map(Errno::from_raw_os_error).is_some_and(is_gone) => return Ok(None),
+                    placed => placed?,
+                }
             }
             parent = directory;
         }
@@ -210,6 +216,11 @@ impl MakeCgroup {
             None => Ok(before.existing < self.names().len() && mark::get(leaf, MARK).is_none_or(|whose| whose == tag)),
         }
     }
+}
+
+/// What the kernel says of a cgroup, and of its files, that somebody has removed since it was opened.
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NODEV)
 }
 
 impl EffectDef for MakeCgroup {
