@@ -307,7 +307,8 @@ fn another_cgroup_of_the_same_name_is_not_ours() {
     run.apply(usize::MAX).unwrap();
     for at in run.directories() {
         std::fs::remove_dir(&at).unwrap();
-        std::fs::create_dir(&at).unwrap();
+        // With its parent: the run of another test may have been the last one in it.
+        std::fs::create_dir_all(&at).unwrap();
     }
     run.undo().unwrap();
     let left = run.exist();
