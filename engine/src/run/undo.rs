@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::log::Log;
 use super::work::{Waiting, wait_any};
-use crate::effect::{Cx, Effect, Fds, Outcomes, Undone};
+use crate::effect::{Class, Cx, Effect, Fds, Outcomes, Undone};
 use crate::error::EffectError;
 use crate::events::{Event, Stuck, Watch};
 use crate::journal::{EffectState, Entry, JournalError};
@@ -100,7 +100,8 @@ impl Undo<'_> {
         let node = self.log.state().node(n);
         // What happens inside a site dies with it; the effect that made the process takes it back.
         let inside = node.is_none_or(|node| node.site.is_some());
-        let owes = !inside && node.is_some_and(|node| node.effects.iter().any(EffectState::owes_undo));
+        let taken_back = |e: &EffectState| e.owes_undo() && e.planned.class != Class::Commit;
+        let owes = !inside && node.is_some_and(|node| node.effects.iter().any(taken_back));
         if owes && let Some(node) = node {
             self.watch.event(&Event::Undoing { step: node.step.clone(), at: began });
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::outcomes::Process;
-use crate::spawn::{Command, Exit, Running, leftover};
+use crate::spawn::{Command, Exit, Running, identity, leftover};
 use crate::spec::Hook;
 
 /// When a hook runs (runtime.md, "Lifecycle").
@@ -151,6 +151,9 @@ pub struct Counterpart {
     pub hook: Hook,
     /// What it is told: a container that has stopped.
     pub container: Container,
+    /// The container's first process. It is ended first: the hook comes after the container (config.md, "Poststop").
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Later<Process>>,
 }
 
 fn example(script: String, scratch: &Path) -> (Hook, Container) {
@@ -194,7 +197,7 @@ impl EffectDef for Counterpart {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let (hook, container) = example("cat > /dev/null".into(), scratch);
-        vec![Self { hook, container }]
+        vec![Self { hook, container, ends: None }]
     }
 
     fn class(&self) -> Class {
@@ -210,8 +213,13 @@ impl EffectDef for Counterpart {
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        let mut gone = leftover::kill(record)?;
+        // A process that never got an identity was never let go.
+        if let Some(process) = self.ends.as_ref().and_then(|ends| super::wait::resolve(ends, cx).ok()) {
+            gone.extend(identity::kill(&process)?);
+        }
         let hook = start(&self.hook, Stage::Poststop, &self.container, cx)?;
-        Ok(leftover::then(leftover::kill(record)?, hook))
+        Ok(leftover::then(gone, hook))
     }
 }
 
@@ -219,6 +227,8 @@ impl EffectDef for Counterpart {
 mod tests {
     use super::*;
     use crate::spawn::testing::Bench;
+    use rustix::process::Pid;
+    use std::os::unix::process::CommandExt;
 
     fn hook(stage: Stage, script: &str, dir: &Path) -> RunHook {
         let (hook, container) = example(script.into(), dir);
@@ -284,11 +294,27 @@ mod tests {
     }
 
     #[test]
+    fn a_counterpart_runs_after_the_container_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let script = format!("cat > /dev/null; [ ! -e /proc/{0}/exe ]", pid.as_raw_nonzero());
+        let (hook, container) = example(script, dir.path());
+        let effect = Counterpart { hook, container, ends: Some(Later::Now(identity::identify(pid).unwrap())) };
+        let mut bench = Bench::new();
+        let (record, answer) = bench.apply(&effect);
+        answer.unwrap();
+        bench.undo(&effect, &record).unwrap();
+        // Reaped by the undo, as an engine's own child is.
+        assert!(child.try_wait().is_err() || child.try_wait().unwrap().is_some());
+    }
+
+    #[test]
     fn a_counterpart_runs_when_undone_even_if_the_bundle_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let ran = dir.path().join("ran");
         let (hook, container) = example(format!("cat > {}", ran.display()), &dir.path().join("gone"));
-        let effect = Counterpart { hook, container };
+        let effect = Counterpart { hook, container, ends: None };
         let mut bench = Bench::new();
         let (record, answer) = bench.apply(&effect);
         answer.unwrap();

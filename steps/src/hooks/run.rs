@@ -129,7 +129,8 @@ impl Step for Run {
         // Declared before the hooks run, since one that fails half-way has to be taken back too. Undo goes backwards, and the spec wants poststop
         // hooks in their order.
         for hook in input.poststop.into_iter().rev() {
-            cx.effect(Counterpart { hook, container: Container { process: None, ..container.clone() } });
+            let ends = container.process.clone();
+            cx.effect(Counterpart { hook, container: Container { process: None, ..container.clone() }, ends });
         }
         for hook in input.hooks {
             cx.effect(RunHook { stage, hook, container: container.clone() });
