@@ -277,9 +277,8 @@ impl<'a> Execution<'a> {
             Ok(before) => before,
             Err(error) => return Ok(Err(error)),
         };
-        if !before.is_null() {
-            self.log.note(&Entry::Before { n: self.base + n, e, v: before.clone() })?;
-        }
+        // Null or not: an effect without it has not been begun, and there is nothing of it to take back.
+        self.log.note(&Entry::Before { n: self.base + n, e, v: before.clone() })?;
         self.log.flush()?;
         match self.with_cx(n, e, |cx| effect.apply(&before, cx)) {
             Ok(Applied::Done(outcome)) => Ok(Ok(Some(outcome))),
