@@ -434,7 +434,8 @@ impl<'a> Execution<'a> {
             return Ok(());
         }
         self.retry_due();
-        if ready.extra[cancel..].contains(&true) {
+        // What a process said comes before its end, although poll(2) may have seen only the end: it looks at one descriptor after the other.
+        if ready.extra[cancel..].contains(&true) || !ready.woken.is_empty() {
             self.hear_sites()?;
         }
         self.check_site_deadlines()?;
@@ -487,6 +488,10 @@ impl<'a> Execution<'a> {
 
     /// Ends what is still going on, then settles the run or takes it back.
     fn conclude(mut self) -> Result<Finished, RunError> {
+        // The main step may be over because a process failed, which said so before it ended.
+        if self.failure.is_none() && self.cancelled.is_none() {
+            self.hear_sites()?;
+        }
         let failed = self.failure.is_some() || self.cancelled.is_some();
         for mut work in std::mem::take(&mut self.waiting) {
             self.with_cx(work.n, work.e, |cx| work.pending.cancel(cx));
