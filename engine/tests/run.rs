@@ -43,6 +43,20 @@ fn the_failing_step_itself_is_undone() {
 }
 
 #[test]
+fn an_effect_that_was_never_begun_is_not_undone() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    for file in ["b.fail", "c.stick"] {
+        std::fs::write(work.path().join(file), "").expect("fixture");
+    }
+    let touches = ["a", "b", "c"].map(|name| effect(Touch { path: work.path().join(name) })).into();
+    let (finished, _) = run(program(root.path(), "r", vec![node("n", &[], touches)]), run_options());
+    let finished = finished.expect("ran");
+    assert_eq!(finished.failure.expect("failed").error.what, "told to fail");
+    assert!(finished.stuck.is_empty(), "{:?}", finished.stuck);
+    assert_eq!(files(work.path()), ["b.fail", "c.stick"]);
+}
+
+#[test]
 fn what_was_there_before_is_not_ours_to_remove() {
     let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
     std::fs::write(work.path().join("a"), "").expect("fixture");

@@ -70,7 +70,9 @@ impl Standing {
     pub fn make(kind: &str, effect: &dyn Effect, scratch: &Path) -> Result<Self> {
         let cgroup = cgroup_of(kind, effect);
         if let Some(cgroup) = &cgroup {
-            fs::create_dir_all(cgroup).when(|| format!("making {}", cgroup.display()))?;
+            // Another test's may remove a parent on the way.
+            let made = (0..64).find_map(|_| fs::create_dir_all(cgroup).ok());
+            made.ok_or("it goes away again").when(|| format!("making {}", cgroup.display()))?;
         }
         let dirs: &[&str] = match kind {
             "root.mask" => &["masked"],
@@ -92,10 +94,12 @@ impl Standing {
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        // What cannot be removed is found by the harness, by its name.
-        for cgroup in self.cgroup.iter().flat_map(|dir| dir.ancestors().take(2)) {
-            let _ = remove_cgroup(cgroup);
+        // What cannot be removed is found by the harness, by its name; the topmost is the other tests', too.
+        let Some(cgroup) = &self.cgroup else { return };
+        for dir in cgroup.ancestors().take(2) {
+            let _ = remove_cgroup(dir);
         }
+        let _ = cgroup.ancestors().nth(2).map(fs::remove_dir);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::machine::{Change, Snapshot};
 use crate::{Error, Result};
 
 /// How long what dies with a namespace may take to be gone: the kernel frees a network namespace from a work queue.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the law is held against.
 pub struct Case<'a> {
@@ -51,7 +51,7 @@ impl Sample {
     }
 
     /// The chosen ones of `all`, in order, the first and the last among them.
-    fn choose<T>(self, all: Vec<T>) -> Vec<T> {
+    pub fn choose<T>(self, all: Vec<T>) -> Vec<T> {
         let total = all.len();
         match self {
             Self::AtMost(number) if number < total => {
@@ -68,9 +68,12 @@ impl Sample {
 /// One place at which to kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kill {
-    point: SyscallPoint,
-    victim: Victim,
-    when: When,
+    /// The call.
+    pub point: SyscallPoint,
+    /// Who is killed there.
+    pub victim: Victim,
+    /// On which side of it.
+    pub when: When,
 }
 
 impl fmt::Display for Kill {
@@ -117,7 +120,7 @@ fn done(what: &str, outcome: Outcome) -> Result<Outcome> {
 }
 
 /// Every place: the engine at each call of anybody, and any other process at its own calls.
-fn places(points: Vec<SyscallPoint>) -> Vec<Kill> {
+pub fn places(points: Vec<SyscallPoint>) -> Vec<Kill> {
     let mut kills = Vec::new();
     for point in points {
         let victims: &[Victim] = if point.process == 0 { &[Victim::Engine] } else { &[Victim::Engine, Victim::Caller] };

@@ -1,8 +1,9 @@
-//! The two calls that have no safe wrapper.
+//! The calls that have no safe wrapper.
 
-#![expect(unsafe_code, reason = "ptrace's start and its union have no safe form")]
+#![expect(unsafe_code, reason = "ptrace's start and its union, and bpf(2), have no safe form")]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -15,6 +16,22 @@ pub(crate) fn trace_from_exec(command: &mut Command) {
     unsafe {
         command.pre_exec(|| ptrace::traceme().map_err(io::Error::from));
     }
+}
+
+/// How many programs of a cgroup itself decide about devices.
+pub(crate) fn device_programs(cgroup: BorrowedFd) -> io::Result<u32> {
+    // linux/bpf.h
+    const BPF_PROG_QUERY: i32 = 16;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    const COUNT: usize = 6;
+    // target_fd, attach_type, query_flags, attach_flags, prog_ids (64 bits), prog_cnt, …
+    let mut words = [0_u32; 16];
+    words[0] = cgroup.as_raw_fd() as u32;
+    words[1] = BPF_CGROUP_DEVICE;
+    let size = size_of_val(&words);
+    // SAFETY: the words are writable and of the size given; without an array for the ids the kernel only counts.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, words.as_mut_ptr(), size) };
+    if answer == 0 { Ok(words[COUNT]) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Why a traced thread stopped at a system call.

@@ -88,6 +88,8 @@ pub enum Status {
 pub struct EffectState {
     /// The effect.
     pub planned: PlannedData,
+    /// It was about to happen: what was there before has been looked at.
+    pub begun: bool,
     /// What is known about it.
     pub record: Record,
     /// Where its undo has got to.
@@ -111,7 +113,7 @@ impl EffectState {
     /// Whether undo has something to do about it.
     pub fn owes_undo(&self) -> bool {
         let own = matches!(self.planned.class, Class::Reversible | Class::Foreign | Class::Commit);
-        own && !self.planned.inside && self.phase != Phase::Undone
+        own && self.begun && !self.planned.inside && self.phase != Phase::Undone
     }
 }
 
@@ -148,7 +150,10 @@ impl RunState {
             Entry::Skipped { n, step, kind } => {
                 self.put(*n, NodeState::skipped(step.clone(), kind.clone()));
             }
-            Entry::Before { n, e, v } => self.effect(*n, *e)?.record.before = v.clone(),
+            Entry::Before { n, e, v } => {
+                let effect = self.effect(*n, *e)?;
+                (effect.begun, effect.record.before) = (true, v.clone());
+            }
             Entry::Started { n, e, v } => self.effect(*n, *e)?.record.started = Some(v.clone()),
             Entry::Outcome { n, e, v } => self.effect(*n, *e)?.record.outcome = Some(v.clone()),
             Entry::Done { n, from, at } => {
@@ -252,7 +257,7 @@ impl RunState {
 
 impl EffectState {
     fn new(planned: PlannedData) -> Self {
-        Self { planned, record: Record::default(), phase: Phase::There }
+        Self { planned, begun: false, record: Record::default(), phase: Phase::There }
     }
 }
 

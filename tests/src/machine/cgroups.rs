@@ -1,13 +1,14 @@
 //! Cgroup directories, in every hierarchy that is mounted.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal};
 
 use super::{Things, mounts};
-use crate::{Error, Result, While};
+use crate::{Error, Result, While, sys};
 
 /// One cgroup hierarchy: a v1 controller's, a named one, or v2's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +107,12 @@ fn set_in(dir: &Path) -> Result<String> {
         if let Ok(value) = fs::read_to_string(entry.path()) {
             settings.push(format!("{name}={}", value.trim().replace('\n', ";")));
         }
+    }
+    // Only the second version has them; a kernel without bpf(2) has none.
+    if let Ok(programs) = File::open(dir).and_then(|dir| sys::device_programs(dir.as_fd()))
+        && programs > 0
+    {
+        settings.push(format!("device programs={programs}"));
     }
     settings.sort();
     Ok(settings.join(" "))

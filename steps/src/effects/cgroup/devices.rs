@@ -1,13 +1,14 @@
 //! Device rules of a cgroup of version 2: an eBPF program that the kernel asks at each open and mknod.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Handle, HandleRef};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{Cgroup, open_directory};
 use crate::cgroup::devices::DeviceRules;
@@ -25,7 +26,7 @@ pub struct DeviceFilter {
     pub rules: DeviceRules,
 }
 
-/// The program that was attached.
+/// The program: known before it is attached, so that a cgroup which was there before can always be rid of it.
 #[derive(Serialize, Deserialize)]
 struct Attached {
     /// The kernel's number for it, unique in one boot.
@@ -59,14 +60,13 @@ impl EffectDef for DeviceFilter {
         format!("attach device rules to {}: {}", self.at.display(), self.rules)
     }
 
-    fn apply(&self, _before: &serde_json::Value, _cx: &mut Cx) -> Result<Applied, EffectError> {
+    fn apply(&self, _before: &Value, _cx: &mut Cx) -> Result<Applied, EffectError> {
         let cgroup = openat(CWD, &self.at, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| self.failed("open the cgroup", e.into()))?;
         let program =
             bpf::load_device_program(&self.rules.program()).map_err(|e| self.failed("load the device rules", e))?;
         let id = bpf::program_id(&program).map_err(|e| self.failed("ask for the device rules' number", e))?;
-        bpf::attach_device_program(&cgroup, &program).map_err(|e| self.failed("attach the device rules", e))?;
-        Ok(Applied::outcome(&Attached { program: id }))
+        Ok(Applied::Pending(Box::new(Attaching { filter: self.clone(), cgroup, program, id })))
     }
 
     /// A cgroup that the run made takes the program with it.
@@ -83,4 +83,31 @@ impl EffectDef for DeviceFilter {
             .map_err(|e| self.failed("detach the device rules", e))?;
         Ok(Undone::Done)
     }
+}
+
+/// Loaded and recorded, and not yet attached.
+struct Attaching {
+    filter: DeviceFilter,
+    cgroup: OwnedFd,
+    program: OwnedFd,
+    id: u32,
+}
+
+impl Pending for Attaching {
+    fn started(&self) -> Value {
+        json!(Attached { program: self.id })
+    }
+
+    fn release(&mut self, _cx: &mut Cx) -> Result<(), EffectError> {
+        bpf::attach_device_program(&self.cgroup, &self.program)
+            .map_err(|e| self.filter.failed("attach the device rules", e))
+    }
+
+    fn interest(&self, _wants: &mut Vec<Interest>) {}
+
+    fn advance(&mut self, _cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        Ok(Some(self.started()))
+    }
+
+    fn cancel(&mut self, _cx: &mut Cx) {}
 }
