@@ -1,7 +1,7 @@
 //! Runs that stay: kept, detached, looked at, taken back.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::lab::Lab;
@@ -76,7 +76,8 @@ pub fn a_run_shows_its_steps_with_times_and_outcomes(lab: &Lab) -> TestResult {
     let shown = scene.told(&["show", "job"]).ended(0).prints(&["job", "made", "talks", "waits", "Critical path", "%"]);
     assert!(shown.out.lines().all(|line| line.chars().count() <= 80), "{}", shown.out);
     let json: Value = serde_json::from_str(&scene.told(&["show", "job", "--format", "json"]).ended(0).out)?;
-    let steps: Vec<&str> = json["steps"].as_array().into_iter().flatten().filter_map(|s| s["step"].as_str()).collect();
+    let steps: Vec<&str> =
+        json["steps"].as_array().into_iter().flatten().filter_map(|s| s["address"].as_str()).collect();
     assert_eq!(steps, ["made", "talks", "waits"], "{json:#}");
     scene.told(&["show", "-f", "job"]).ended(0).prints(&["waits"]);
     scene.told(&["undo", "job"]).ended(0);
@@ -199,9 +200,15 @@ pub fn audit_knows_whose_everything_is(lab: &Lab) -> TestResult {
     let found = audit(&scene, None)?;
     assert!(found.iter().any(|f| f["kind"] == "cgroup" && f["owner"].to_string().contains(&id)), "{found:#?}");
     scene.told(&["audit"]).prints(&[&format!("run {id}")]);
-    // Where the run's directory is lost, what it made belongs to nobody.
+    // Where the run's directory is lost, its cgroups are somebody's as long as a process is in them.
     let (state, away) = (lab.state_root().join(&id), lab.dir().join("away"));
+    let container: Value = serde_json::from_str(&std::fs::read_to_string(state.join("state.json"))?)?;
     std::fs::rename(&state, &away)?;
+    let found = audit(&scene, None)?;
+    assert!(found.iter().any(|f| f["kind"] == "cgroup" && f["owner"] == "elsewhere"), "{found:#?}");
+    lifecycle_tests::program::quiet("kill", &["-KILL", &container["pid"].to_string()])?;
+    let begun = Instant::now();
+    while audit(&scene, None)?.iter().any(|f| f["owner"] != "nobody") && begun.elapsed() < Duration::from_secs(5) {}
     let found = audit(&scene, Some(1))?;
     assert!(found.iter().any(|f| f["kind"] == "cgroup" && f["owner"] == "nobody"), "{found:#?}");
     std::fs::rename(&away, &state)?;

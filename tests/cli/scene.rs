@@ -168,7 +168,10 @@ impl Started {
         let end =
             |file: &tempfile::NamedTempFile| file.reopen().map(Stdio::from).when(|| "sharing the output file".into());
         command.stdout(end(&stdout)?).stderr(end(&stderr)?);
-        Ok(Self { child: command.spawn().when(|| shown)?, stdout, stderr })
+        let child = command.spawn().when(|| shown)?;
+        // The command keeps what it was given open for as long as it lives.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self { child, stdout, stderr })
     }
 
     /// Its pid.
