@@ -85,6 +85,8 @@ pub fn created_started_and_deleted_like_with_any_runtime(lab: &Lab) -> TestResul
         let fixed = ["run", plan, "-p", &format!("id={id}")].map(String::from).to_vec();
         scene.told(&[fixed, more.iter().map(|&word| word.to_owned()).collect()].concat())
     };
+    let armed = [params("oci/create", "other"), ["--fail-at", "exec"].map(String::from).to_vec()].concat();
+    scene.told(&armed).ended(125).says(&["step `exec` happens when the container is started"]);
     by_id("oci/start", &["--keep"]).ended(0);
     assert_eq!(state()?["status"], "running");
     by_id("oci/start", &["--keep"]).ended(125).says(&["created"]);

@@ -312,6 +312,9 @@ impl<'a> Execution<'a> {
             pending.release(cx)?;
             pending.advance(cx)
         });
+        if matches!(first, Ok(Some(_))) {
+            self.hear_sites()?;
+        }
         if matches!(first, Ok(None)) {
             let limit = self.step_options(n).and_then(|o| o.timeout).map(|t| Instant::now() + t);
             self.waiting.push(Waiting::new(n, e, pending, limit));
@@ -436,7 +439,8 @@ impl<'a> Execution<'a> {
             return Ok(());
         }
         self.retry_due();
-        if ready.extra[cancel..].contains(&true) {
+        // What a process inside has said is heard before its end is: whoever waits for that would take a failed step for the program's own end.
+        if ready.extra[cancel..].contains(&true) || !ready.woken.is_empty() {
             self.hear_sites()?;
         }
         self.check_site_deadlines()?;
