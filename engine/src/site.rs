@@ -249,13 +249,23 @@ impl Process {
         Some(())
     }
 
-    /// Once the site is armed the engine may have gone, and whoever releases the site reads errors from another descriptor.
+    /// Once the site is armed the engine may have gone, and whoever releases the site reads errors from another descriptor. An engine that is
+    /// still there is told the rest.
     fn report(&mut self, report: &Report) {
         match self.fds.get(REPORT).map(|fd| fd.try_clone_to_owned()) {
             Some(Ok(fd)) if matches!(report, Report::Failed { .. }) => send(&mut fd.into(), report),
-            Some(_) => {}
+            Some(_) => mention(&self.writer, report),
             None => send(&mut self.writer, report),
         }
+    }
+}
+
+/// Tells an engine that may have gone, or may not listen: neither may hold the container up, or end it.
+fn mention(to: &std::fs::File, report: &Report) {
+    use rustix::net::SendFlags;
+    if let Ok(mut line) = serde_json::to_vec(report) {
+        line.push(b'\n');
+        let _ = rustix::net::send(to, &line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 }
 

@@ -6,15 +6,18 @@ use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
 mod catalogue;
+mod containers;
 mod faults;
 mod plans;
 mod running;
 mod runs;
 mod saved;
 mod scene;
+mod service;
+mod users;
 
 fn main() -> ExitCode {
-    use Need::Root;
+    use Need::{Program, Root};
     harness::main(tests![
         plans::text_folded,
         plans::json,
@@ -92,25 +95,25 @@ fn main() -> ExitCode {
         runs::a_detached_run_that_cannot_begin_says_why_at_once,
         #[needs(Root)]
         runs::a_detached_containers_output_is_in_its_logs,
-        #[needs(Root)]
+        #[needs(Root, Program("busybox"))]
         runs::audit_knows_whose_everything_is,
         #[needs(Root)]
         runs::a_damaged_journal_is_named_and_left_alone,
-        #[needs(Root)]
+        #[needs(Root, Program("script"))]
         runs::at_a_terminal_the_container_has_it_and_an_error_stays,
         #[needs(Root)]
         saved::a_saved_plan_runs_exactly_as_shown,
-        #[needs(Root)]
+        #[needs(Root, Program("busybox"))]
         saved::a_saved_plan_is_refused_once_the_config_has_changed,
         #[needs(Root)]
         saved::a_saved_plan_is_refused_where_the_facts_are_others,
-        #[needs(Root)]
+        #[needs(Root, Program("busybox"))]
         saved::two_bundles_and_two_hosts_are_compared_effect_by_effect,
         #[needs(Root)]
         saved::ten_mistakes_get_ten_good_messages,
         #[needs(Root)]
         saved::check_has_nothing_to_say_of_the_built_in_plans,
-        #[needs(Root)]
+        #[needs(Root, Program("busybox"))]
         saved::a_dry_run_needs_no_root_and_touches_nothing,
         #[needs(Root)]
         saved::a_snapshot_in_ci_fails_readably_and_is_accepted_on_purpose,
@@ -124,5 +127,39 @@ fn main() -> ExitCode {
         catalogue::completions_are_scripts_that_their_shells_take,
         #[needs(Root)]
         catalogue::the_manual_has_a_page_for_every_command_that_renders,
+        #[needs(Root, Program("busybox"))]
+        containers::a_bundle_runs_with_its_own_exit_code_and_stdio,
+        #[needs(Root, Program("busybox"))]
+        containers::death_by_signal_is_128_and_its_number,
+        #[needs(Root, Program("busybox"))]
+        containers::created_started_and_deleted_like_with_any_runtime,
+        #[needs(Root, Program("busybox"))]
+        containers::every_step_of_a_container_can_fail_and_leaves_nothing,
+        #[needs(Root, Program("busybox"), Program("script"))]
+        containers::a_terminal_is_the_containers_own,
+        #[needs(Root, Program("busybox"))]
+        containers::a_rootless_bundle_runs_for_root_and_for_a_user,
+        #[needs(Root, Program("busybox"))]
+        containers::a_config_that_cannot_be_is_refused_with_its_field,
+        #[needs(Root)]
+        users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
+        #[needs(Root)]
+        users::an_ordinary_users_container_can_change_its_own_files_only,
+        #[needs(Root)]
+        users::where_no_overlay_is_to_be_had_the_files_are_read_only,
+        #[needs(Root)]
+        users::an_ordinary_users_faults_and_crashes_leave_nothing,
+        #[needs(Root)]
+        users::a_plan_that_needs_root_says_so,
+        #[needs(Root, Program("perl"))]
+        service::a_ci_job_prints_both_logs_by_step_and_leaves_nothing,
+        #[needs(Root, Program("perl"))]
+        service::a_ci_job_ends_with_its_clients_exit_code,
+        #[needs(Root, Program("perl"), Program("ip"))]
+        service::the_host_has_no_address_in_a_jobs_network,
+        #[needs(Root, Program("perl"))]
+        service::a_server_that_ends_is_found_out_by_the_probe,
+        #[needs(Root, Program("perl"))]
+        service::every_step_of_a_ci_job_can_fail_and_leaves_nothing,
     ])
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use lifecycle_tests::lab::Lab;
@@ -34,11 +34,6 @@ pub struct Told {
 }
 
 impl Told {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { code: code(output.status), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
     /// Fails the test unless it ended so.
     #[track_caller]
     pub fn ended(self, code: i32) -> Self {
@@ -139,11 +134,12 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end. What it wrote is in files, not in pipes: a container that stays holds its stdout open.
 #[track_caller]
 pub fn told(command: &mut Command) -> Told {
     let shown = format!("{command:?}");
-    Told::of(&command.output().unwrap_or_else(|error| panic!("{shown}: {error}")))
+    let started = Started::with(command.stdin(Stdio::null())).and_then(Started::end);
+    started.unwrap_or_else(|error| panic!("{shown}: {error}"))
 }
 
 /// Lets a command run as the user that owns nothing.
@@ -159,15 +155,23 @@ pub struct Started {
 }
 
 impl Started {
-    /// Starts it with a pipe to its stdin, and files behind stdout and stderr that can be looked at while it runs.
+    /// Starts it with a pipe to its stdin.
     pub fn new(command: &mut Command) -> Result<Self> {
+        Self::with(command.stdin(Stdio::piped()))
+    }
+
+    /// Starts it with files behind stdout and stderr that can be looked at while it runs.
+    fn with(command: &mut Command) -> Result<Self> {
         let shown = format!("{command:?}");
         let file = || tempfile::NamedTempFile::new_in("/tmp").when(|| "making a file for the output".into());
         let (stdout, stderr) = (file()?, file()?);
         let end =
             |file: &tempfile::NamedTempFile| file.reopen().map(Stdio::from).when(|| "sharing the output file".into());
-        command.stdin(Stdio::piped()).stdout(end(&stdout)?).stderr(end(&stderr)?);
-        Ok(Self { child: command.spawn().when(|| shown)?, stdout, stderr })
+        command.stdout(end(&stdout)?).stderr(end(&stderr)?);
+        let child = command.spawn().when(|| shown)?;
+        // The command keeps what it was given open for as long as it lives.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self { child, stdout, stderr })
     }
 
     /// Its pid.

@@ -62,7 +62,14 @@ fn myself() -> Result<Identity, Failure> {
 }
 
 fn step(program: &Program, address: &str) -> Result<NodeId, Failure> {
-    program.node(address).ok_or_else(|| {
+    let found = program.node(address);
+    // Another run does what is armed, unless this one goes on to release it.
+    let armed = found.is_some_and(|n| program.nodes[n as usize].armed);
+    if armed && !program.nodes.iter().any(|node| node.kind == "fifo.release") {
+        let help = "name it in a plan that starts the container too, such as oci/run";
+        return Err(refused(format!("step `{address}` happens when the container is started, not in this run"), help));
+    }
+    found.ok_or_else(|| {
         let known: Vec<&str> = program.nodes.iter().map(|n| &*n.address).collect();
         let near = lifecycle_engine::diag::did_you_mean(address, known.iter().copied());
         let help = near

@@ -69,12 +69,31 @@ fn compile<'r>(
     root(&mut loader);
     let loaded = loader.finish();
     let units = unit::check_all(loaded, registry, &mut found);
-    // Scopes and edges need every plan to be whole: what refers to nothing has no edge, and a cycle without it would mislead.
-    let graph = if found.is_empty() { assemble(units, &mut found) } else { None };
+    let graph = if found.is_empty() {
+        assemble(units, &mut found)
+    } else {
+        refuse_written_cycles(units, &mut found);
+        None
+    };
     match graph {
         Some(graph) if found.is_empty() => Ok(Graph { sources, ..graph }),
         _ => Err(found.into_report(sources)),
     }
+}
+
+/// The cycles of plans that have other mistakes: those that are written in them, which no correction of the others can mend. What follows from
+/// kinds may look otherwise once a step is in the process that it was meant for.
+fn refuse_written_cycles(units: Vec<crate::graph::Unit<'_>>, found: &mut Diagnostics) {
+    // What leads nowhere has been reported where it is written.
+    let mut reported = Diagnostics::default();
+    let Some((scopes, items)) = expand::expand(&units, &mut reported) else { return };
+    let mut graph =
+        Graph { sources: Sources::default(), units, scopes, items, order: Vec::new(), edges: Edges::default() };
+    expand::sites(&mut graph, &mut reported);
+    edges::direct(&mut graph);
+    let written = graph.edges.all().iter().copied().filter(|edge| edge.why != crate::graph::Why::Kind).collect();
+    graph.edges = Edges::new(graph.items.len(), written);
+    order::refuse_cycles(&graph, found);
 }
 
 fn assemble<'r>(units: Vec<crate::graph::Unit<'r>>, found: &mut Diagnostics) -> Option<Graph<'r>> {

@@ -173,7 +173,7 @@ fn unused(plan: &Plan, used: &[Cell<bool>], found: &mut Diagnostics) {
     let unread = |d: &Diagnostic| {
         d.place.file == plan.file
             && (d.code == "expression"
-                || d.code.starts_with("yaml")
+                || (d.code.starts_with("yaml") && d.code != "yaml-number")
                 || d.code == "wrong-shape"
                 || d.code == "unknown-key")
     };

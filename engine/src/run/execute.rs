@@ -311,6 +311,9 @@ impl<'a> Execution<'a> {
             pending.release(cx)?;
             pending.advance(cx)
         });
+        if matches!(first, Ok(Some(_))) {
+            self.hear_sites()?;
+        }
         if matches!(first, Ok(None)) {
             let limit = self.step_options(n).and_then(|o| o.timeout).map(|t| Instant::now() + t);
             self.waiting.push(Waiting::new(n, e, pending, limit));
@@ -435,7 +438,7 @@ impl<'a> Execution<'a> {
             return Ok(());
         }
         self.retry_due();
-        // What a process said comes before its end, although poll(2) may have seen only the end: it looks at one descriptor after the other.
+        // What a process inside has said is heard before its end is: whoever waits for that would take a failed step for the program's own end.
         if ready.extra[cancel..].contains(&true) || !ready.woken.is_empty() {
             self.hear_sites()?;
         }

@@ -167,6 +167,10 @@ impl Execution<'_> {
             }
             Report::Done { node, at, outcomes } => {
                 let from = self.sites[index].at.take().map_or(at, |(_, from, _)| from);
+                // For this run the step that arms was over when it began to wait.
+                if self.progress[node as usize] == Progress::Over {
+                    return Ok(());
+                }
                 for (e, outcome) in outcomes {
                     self.outcome(node, e, outcome)?;
                 }

@@ -30,6 +30,7 @@ fn mistakes_in_steps_are_explained() {
         ("sites", steps(&format!("{init}  other: {{ uses: noop }}\n  a: {{ uses: rootfs.pivot }}\n  b: {{ uses: noop, site: '${{init}}' }}\n  c: {{ uses: rootfs.pivot, site: '${{other}}' }}\n  d: {{ uses: rootfs.pivot, site: '${{init}}', retry: 3, continue-on-error: true, if: init.pid == 5 }}\n"))),
         ("pure steps", steps(&format!("{init}  a: {{ uses: spec.load, needs: [init], timeout: 1s, if: init.pid == 5, with: {{ bundle: . }} }}\n"))),
         ("a cycle", steps("  a: { uses: noop, needs: [c] }\n  b: { uses: net.veth, needs: [a], with: { name: x } }\n  c: { uses: file.write, with: { path: '/${b.name}' } }\n  d: { uses: noop, needs: [c] }\n  e: { uses: noop, needs: [e] }\n")),
+        ("a cycle beside other mistakes", "plan: p\nparams: { unused: { type: string } }\nsteps:\n  a: { uses: noop, needs: [b] }\n  b: { uses: noop, needs: [a, nothing] }\n  c: { uses: file.write, with: { path: '/x', mode: 0755 } }\n".to_owned()),
         ("a cycle by the order of kinds", steps(&format!("{init}  pivot: {{ uses: rootfs.pivot, site: '${{init}}', needs: [priv] }}\n  priv: {{ uses: process.privileges, site: '${{init}}' }}\n"))),
     ];
     let mut shown = String::new();

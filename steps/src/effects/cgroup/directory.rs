@@ -273,6 +273,10 @@ impl EffectDef for MakeCgroup {
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        // What was there before is recorded before anything is made: without it nothing was.
+        if record.before.is_null() {
+            return Ok(Undone::Done);
+        }
         let names = self.names();
         let before = Before::deserialize(&record.before).map_err(|e| {
             EffectError::new(format!("what was there before {} is unreadable: {e}", self.at().display()))

@@ -1,0 +1,84 @@
+//! The program for somebody who is not root.
+
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::process::Command;
+
+use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::program;
+use rustix::process::Signal;
+
+use crate::scene::{self, NOBODY, Scene, Started, Told};
+
+/// A directory that takes the place of /run/user/UID.
+fn runtime(lab: &Lab) -> lifecycle_tests::Result<(Scene<'_>, PathBuf)> {
+    use lifecycle_tests::While;
+    let mut scene = Scene::new(lab)?;
+    let dir = lab.dir().join("runtime");
+    let made = std::fs::create_dir(&dir).and_then(|()| chown(&dir, Some(NOBODY), Some(NOBODY)));
+    made.when(|| format!("making {}", dir.display()))?;
+    scene.begins_here()?;
+    Ok((scene, dir))
+}
+
+fn command(dir: &std::path::Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program::lifecycle().unwrap_or_else(|error| panic!("{error}")));
+    scene::as_nobody(command.args(arguments).env("XDG_RUNTIME_DIR", dir).env_remove("HOME").current_dir("/"));
+    command
+}
+
+fn told(dir: &std::path::Path, arguments: &[&str]) -> Told {
+    scene::told(&mut command(dir, arguments))
+}
+
+pub fn hello_runs_for_an_ordinary_user_and_leaves_nothing(lab: &Lab) -> TestResult {
+    let (scene, dir) = runtime(lab)?;
+    let told = told(&dir, &["run"]).ended(0).prints(&["hostname: hello\n", "user: uid=0(root)"]);
+    assert_eq!(told.err, "");
+    Ok(scene.nothing_left()?)
+}
+
+pub fn an_ordinary_users_container_can_change_its_own_files_only(lab: &Lab) -> TestResult {
+    let (scene, dir) = runtime(lab)?;
+    let script =
+        "echo mine > /etc/made-by-a-test && cat /etc/made-by-a-test; rm /etc/hostname && echo removed; id -u; exit 9";
+    let told = told(&dir, &["run", "--", "sh", "-c", script]).ended(9);
+    assert_eq!(told.out, "mine\nremoved\n0\n", "{}", told.err);
+    assert!(std::path::Path::new("/etc/hostname").exists() && !std::path::Path::new("/etc/made-by-a-test").exists());
+    Ok(scene.nothing_left()?)
+}
+
+pub fn where_no_overlay_is_to_be_had_the_files_are_read_only(lab: &Lab) -> TestResult {
+    let (scene, dir) = runtime(lab)?;
+    let script = "echo x 2>/dev/null > /etc/made-by-a-test || echo refused; hostname";
+    let told = told(&dir, &["run", "hello", "--mask", "overlay.userns", "--", "sh", "-c", script]).ended(0);
+    assert_eq!(told.out, "refused\nhello\n", "{}", told.err);
+    Ok(scene.nothing_left()?)
+}
+
+pub fn an_ordinary_users_faults_and_crashes_leave_nothing(lab: &Lab) -> TestResult {
+    let (scene, dir) = runtime(lab)?;
+    for step in ["init", "rootfs", "pivot", "exec", "wait"] {
+        told(&dir, &["run", "hello", "--fail-at", &format!("{step}:after"), "--", "true"])
+            .ended(125)
+            .says(&["everything was taken back"]);
+        told(&dir, &["run", "hello", "--fail-at", &format!("{step}:crash"), "--", "true"]).ended(137);
+        told(&dir, &["recover"]).ended(0);
+        scene.nothing_left()?;
+    }
+    let mut run = Started::new(&mut command(&dir, &["run", "--", "sh", "-c", "echo ready; exec sleep 30"]))?;
+    run.wait_for("ready")?;
+    run.signal(Signal::KILL)?;
+    run.end()?.ended(137);
+    told(&dir, &["recover"]).ended(0).prints(&["taken back"]);
+    Ok(scene.nothing_left()?)
+}
+
+pub fn a_plan_that_needs_root_says_so(lab: &Lab) -> TestResult {
+    let (scene, dir) = runtime(lab)?;
+    let told = told(&dir, &["run", "ci/service"]);
+    assert_eq!(told.code, 125, "{}{}", told.out, told.err);
+    assert!(told.err.contains("Operation not permitted") || told.err.contains("root"), "{}", told.err);
+    Ok(scene.nothing_left()?)
+}
