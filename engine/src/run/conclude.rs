@@ -9,6 +9,10 @@ use crate::program::{Node, NodeId};
 impl Execution<'_> {
     /// Ends what is still going on, then settles the run or takes it back.
     pub(super) fn conclude(mut self) -> Result<Finished, RunError> {
+        // The main step may be over because a process failed, which said so before it ended.
+        if self.failure.is_none() && self.cancelled.is_none() {
+            self.hear_sites()?;
+        }
         let failed = self.failure.is_some() || self.cancelled.is_some();
         for mut work in std::mem::take(&mut self.waiting) {
             self.with_cx(work.n, work.e, |cx| work.pending.cancel(cx));

@@ -489,59 +489,6 @@ impl<'a> Execution<'a> {
             Err(error) => self.fail(n, e, error),
         }
     }
-
-    /// Ends what is still going on, then settles the run or takes it back.
-    fn conclude(mut self) -> Result<Finished, RunError> {
-        // The main step may be over because a process failed, which said so before it ended.
-        if self.failure.is_none() && self.cancelled.is_none() {
-            self.hear_sites()?;
-        }
-        let failed = self.failure.is_some() || self.cancelled.is_some();
-        for mut work in std::mem::take(&mut self.waiting) {
-            self.with_cx(work.n, work.e, |cx| work.pending.cancel(cx));
-        }
-        self.drain_sites();
-        let exit = self.program.main.filter(|_| !failed).and_then(|n| self.exit_code(n));
-        let mut outputs = if failed { Value::Null } else { self.outcomes.resolve(&self.program.outputs) };
-        crate::value::redact(&mut outputs);
-        let deleting = self.log.state().deleting;
-        let keep = !failed && !deleting && (self.options.keep || self.program.opens);
-        if !keep && !deleting {
-            // A process inside a site that still waits for our word exits when the channel goes.
-            self.sites.clear();
-            let mine = self.log.state().begun().map(|(n, _)| n).filter(|n| *n >= self.base).collect();
-            self.take_back(&mine)?;
-        }
-        let stuck = self.stuck();
-        if keep {
-            self.log.settle(Settlement::Kept, exit, outputs.clone())?;
-        } else if self.program.opens && !deleting {
-            let before = self.log.state().outputs().clone();
-            self.log.settle(Settlement::RolledBack, None, before)?;
-        } else if stuck.is_empty() {
-            self.log.remove()?;
-        } else {
-            self.log.flush()?;
-        }
-        Ok(Finished { exit, failure: self.failure, cancelled: self.cancelled, stuck, outputs, kept: keep })
-    }
-
-    fn stuck(&self) -> Vec<Stuck> {
-        let describe = |data: &PlannedData| {
-            let kind = self.registry.effect(&data.kind);
-            kind.and_then(|k| (k.decode)(&data.data).ok()).map_or_else(|| data.kind.clone(), |effect| effect.describe())
-        };
-        let stuck = self.log.state().stuck();
-        stuck
-            .map(|(n, e, error)| Stuck { step: n.step.clone(), effect: describe(&e.planned), error: error.clone() })
-            .collect()
-    }
-
-    fn exit_code(&self, n: NodeId) -> Option<i32> {
-        let node: &Node = &self.program.nodes[n as usize];
-        let outcomes = (0..node.effects.len() as u32).rev().filter_map(|e| self.outcomes.of(&node.address, e));
-        outcomes.filter_map(|o| o.get("exit")).find_map(Value::as_i64).map(|code| code as i32)
-    }
 }
 
 pub(super) fn timed_out(timeout: Duration) -> EffectError {
