@@ -105,25 +105,6 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
         let fits = |schema: &Value| check(root, schema, value, at);
         let list = || wanted.as_array().into_iter().flatten();
         match keyword.as_str() {
-            "$schema"
-            | "$id"
-            | "title"
-            | "description"
-            | "default"
-            | "examples"
-            | "$defs"
-            | "format"
-            | "markdownDescription"
-            | "$comment"
-            | "defaultSnippets"
-            | "deprecated"
-            | "enumDescriptions"
-            | "markdownEnumDescriptions"
-            | "then"
-            | "else"
-            | "additionalProperties"
-            | "minimum"
-            | "maximum" => {}
             "$ref" => {
                 let pointer = wanted.as_str().and_then(|r| r.strip_prefix('#')).ok_or_else(|| format!("{wanted}"))?;
                 fits(root.pointer(pointer).ok_or_else(|| format!("{at}: no {pointer}"))?)?;
@@ -144,9 +125,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
                 }
             }
             "const" if value != wanted => return Err(format!("{at}: not {wanted}")),
-            "const" => {}
             "enum" if !list().any(|one| one == value) => return Err(format!("{at}: {value} is none of {wanted}")),
-            "enum" => {}
             "allOf" => list().try_for_each(fits)?,
             "anyOf" if !list().any(|one| fits(one).is_ok()) => {
                 let why: Vec<String> = list().filter_map(|one| fits(one).err()).collect();
@@ -156,9 +135,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
                 let why: Vec<String> = list().filter_map(|one| fits(one).err()).collect();
                 return Err(format!("{at}: does not fit exactly one: {}", why.join("; ")));
             }
-            "anyOf" | "oneOf" => {}
             "not" if fits(wanted).is_ok() => return Err(format!("{at}: must not fit {wanted}")),
-            "not" => {}
             "if" => {
                 let branch = if fits(wanted).is_ok() { schema.get("then") } else { schema.get("else") };
                 branch.map_or(Ok(()), fits)?;
@@ -189,8 +166,38 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
                     return Err(format!("{at}: {value} does not match {wanted}"));
                 }
             }
-            "minLength" | "maxLength" | "minItems" | "maxItems" | "uniqueItems" | "minProperties" | "maxProperties" => {
-            }
+            // What has been found to fit above, what is judged with another keyword, and what judges nothing.
+            "$schema"
+            | "$id"
+            | "title"
+            | "description"
+            | "default"
+            | "examples"
+            | "$defs"
+            | "format"
+            | "markdownDescription"
+            | "$comment"
+            | "defaultSnippets"
+            | "deprecated"
+            | "enumDescriptions"
+            | "markdownEnumDescriptions"
+            | "then"
+            | "else"
+            | "additionalProperties"
+            | "minimum"
+            | "maximum"
+            | "minLength"
+            | "maxLength"
+            | "minItems"
+            | "maxItems"
+            | "uniqueItems"
+            | "minProperties"
+            | "maxProperties"
+            | "const"
+            | "enum"
+            | "anyOf"
+            | "oneOf"
+            | "not" => {}
             other => return Err(format!("{at}: this test does not know the keyword {other}")),
         }
     }

@@ -40,7 +40,7 @@ fn work(lab: &Lab) -> lifecycle_tests::Result<(Scene<'_>, PathBuf)> {
     Ok((scene, lab.dir().join("made-by-work")))
 }
 
-fn arguments<'a>(dir: &str, more: &[&'a str]) -> Vec<String> {
+fn arguments(dir: &str, more: &[&str]) -> Vec<String> {
     let fixed = ["run", "work.yaml", "-p"].map(String::from);
     fixed.into_iter().chain([format!("dir={dir}")]).chain(more.iter().map(|&word| String::from(word))).collect()
 }

@@ -3,6 +3,8 @@
 //! `snapshots/facts/` has three hosts. Each file also holds what planning reads besides: two bundles (`runc spec`, with a terminal and
 //! without) and the journal of the container that `oci/start` and `oci/delete` work on, so nothing of this machine gets into a snapshot.
 
+#![expect(clippy::unnecessary_wraps, reason = "every test has the shape that the harness asks for")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -44,7 +46,7 @@ fn lifecycle(arguments: &[&str]) -> Command {
 fn shown(plan: &str, params: &[&str], host: &str, more: &[&str]) -> Told {
     let facts = facts(host);
     let mut arguments = vec!["plan", plan, "--facts", &facts];
-    params.iter().for_each(|param| arguments.extend(["-p", *param]));
+    arguments.extend(params.iter().flat_map(|param| ["-p", *param]));
     scene::told(&mut lifecycle(&[arguments.as_slice(), more].concat()))
 }
 
@@ -56,7 +58,13 @@ fn held_against(host: &str, name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-fn each(host: &str, name: &str, more: &[&str]) -> TestResult {
+fn each(name: &str, more: &[&str]) {
+    for host in HOSTS {
+        on_host(host, name, more);
+    }
+}
+
+fn on_host(host: &str, name: &str, more: &[&str]) {
     for (plan, params) in PLANS.iter().filter(|(plan, _)| host != "user" || !NOT_FOR_USERS.contains(plan)) {
         let told = shown(plan, params, host, more).ended(0);
         assert_eq!(told.err, "", "{plan} on {host}");
@@ -66,27 +74,31 @@ fn each(host: &str, name: &str, more: &[&str]) -> TestResult {
         );
         held_against(host, &format!("{}.{name}", plan.replace('/', ".")), &told.out);
     }
-    Ok(())
 }
 
 pub fn text_folded(_: &Lab) -> TestResult {
-    HOSTS.iter().try_for_each(|host| each(host, "folded.txt", &["--fold"]))
+    each("folded.txt", &["--fold"]);
+    Ok(())
 }
 
 pub fn json(_: &Lab) -> TestResult {
-    HOSTS.iter().try_for_each(|host| each(host, "json", &["--format", "json"]))
+    each("json", &["--format", "json"]);
+    Ok(())
 }
 
 pub fn dot(_: &Lab) -> TestResult {
-    HOSTS.iter().try_for_each(|host| each(host, "dot", &["--format", "dot"]))
+    each("dot", &["--format", "dot"]);
+    Ok(())
 }
 
 pub fn mermaid(_: &Lab) -> TestResult {
-    HOSTS.iter().try_for_each(|host| each(host, "mermaid", &["--format", "mermaid"]))
+    each("mermaid", &["--format", "mermaid"]);
+    Ok(())
 }
 
 pub fn svg(_: &Lab) -> TestResult {
-    HOSTS.iter().try_for_each(|host| each(host, "svg", &["--format", "svg"]))
+    each("svg", &["--format", "svg"]);
+    Ok(())
 }
 
 /// The unfolded text is what `lifecycle snapshot` keeps; here it is used on the built-in plans, as on a user's own in CI.
@@ -97,7 +109,7 @@ pub fn text_by_the_programs_own_snapshots(_: &Lab) -> TestResult {
         let (facts, dir) = (facts(host), format!("snapshots/plans/{host}"));
         for (plan, params) in PLANS.iter().filter(|(plan, _)| *host != "user" || !NOT_FOR_USERS.contains(plan)) {
             let mut arguments = vec!["snapshot", plan, "--facts", &facts, "--dir", &dir];
-            params.iter().for_each(|param| arguments.extend(["-p", *param]));
+            arguments.extend(params.iter().flat_map(|param| ["-p", *param]));
             if update {
                 arguments.push("--update");
             }

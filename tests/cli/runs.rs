@@ -1,5 +1,6 @@
 //! Runs that stay: kept, detached, looked at, taken back.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -111,7 +112,6 @@ pub fn a_secret_is_nowhere(lab: &Lab) -> TestResult {
         let path = lab.dir().join(file);
         assert!(!std::fs::read_to_string(&path)?.contains(SECRET), "{file} holds the secret");
     }
-    use std::os::unix::fs::MetadataExt;
     assert_eq!(std::fs::metadata(lab.dir().join("state/job/journal"))?.mode() & 0o7777, 0o600);
     scene.told(&["undo", "job"]).ended(0);
     for file in ["events", "trace"] {
