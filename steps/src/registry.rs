@@ -2,7 +2,10 @@
 
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
-use crate::{cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec, state, sysctl, uts};
+use crate::{
+    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec,
+    state, sysctl, uts,
+};
 
 /// Evaluated by the compiler: a step without an example does not build.
 macro_rules! steps {
