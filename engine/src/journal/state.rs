@@ -154,8 +154,14 @@ impl RunState {
                 let effect = self.effect(*n, *e)?;
                 (effect.begun, effect.record.before) = (true, v.clone());
             }
-            Entry::Started { n, e, v } => self.effect(*n, *e)?.record.started = Some(v.clone()),
-            Entry::Outcome { n, e, v } => self.effect(*n, *e)?.record.outcome = Some(v.clone()),
+            Entry::Started { n, e, v } => {
+                let effect = self.effect(*n, *e)?;
+                (effect.begun, effect.record.started) = (true, Some(v.clone()));
+            }
+            Entry::Outcome { n, e, v } => {
+                let effect = self.effect(*n, *e)?;
+                (effect.begun, effect.record.outcome) = (true, Some(v.clone()));
+            }
             Entry::Done { n, from, at } => {
                 let node = self.node_mut(*n)?;
                 (node.status, node.began, node.ended) = (Status::Done, *from, *at);

@@ -115,18 +115,28 @@ main: wait
         let dev_is_bound =
             input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev") && is_bind(mount));
         if input.default_devices && !dev_is_bound {
-            default_devices(api, cx);
+            default_devices(api, is_own(&input, Path::new("/dev/null")), cx);
         }
         for (index, device) in input.devices.iter().enumerate() {
             cx.effect(
-                device_effect(device, api).map_err(|message| PlanError::new(format!("devices.{index}"), message))?,
+                device_effect(device, is_own(&input, &clean(&device.path)), api)
+                    .map_err(|message| PlanError::new(format!("devices.{index}"), message))?,
             );
         }
-        for (path, content) in input.files {
-            cx.effect(RootFile { path: path.into(), content, mode: Mode(0o644) });
+        for (path, content) in input.files.clone() {
+            let own = is_own(&input, &clean(Path::new(&path)));
+            cx.effect(RootFile { path: path.into(), content, mode: Mode(0o644), own });
         }
         Ok(Output {})
     }
+}
+
+/// Whether what is made at the path goes with the container: in a throw-away root, or in a mount that is made for the container and binds nothing
+/// of the host's. The innermost mount decides, of two in one place the later one.
+fn is_own(input: &Input, path: &Path) -> bool {
+    let around = input.mounts.iter().filter(|mount| path.starts_with(clean(&mount.destination)));
+    let innermost = around.max_by_key(|mount| clean(&mount.destination).components().count());
+    innermost.map_or(input.root.is_none(), |mount| !is_bind(mount))
 }
 
 /// What relative paths are relative to.
@@ -222,13 +232,14 @@ fn plan_cgroup(mount: &Mount, namespaces: &[Namespace], api: Api, cx: &mut Plann
 }
 
 /// config-linux.md, "Default Devices", and the links of runtime-linux.md, "Dev symbolic links".
-pub(super) fn default_devices(api: Api, cx: &mut Planning) {
+pub(super) fn default_devices(api: Api, own: bool, cx: &mut Planning) {
     for (name, major, minor) in
         [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
     {
         let path = Path::new("/dev").join(name);
         let host = Some(path.clone());
-        cx.effect(RootDevice { path, kind: DeviceType::C, major, minor, mode: Mode(0o666), owner: (0, 0), host, api });
+        let (kind, mode, owner) = (DeviceType::C, Mode(0o666), (0, 0));
+        cx.effect(RootDevice { path, kind, major, minor, mode, owner, host, api, own });
     }
     for (name, target) in [
         ("ptmx", "pts/ptmx"),
@@ -237,11 +248,11 @@ pub(super) fn default_devices(api: Api, cx: &mut Planning) {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        cx.effect(RootSymlink { path: Path::new("/dev").join(name), target: target.into() });
+        cx.effect(RootSymlink { path: Path::new("/dev").join(name), target: target.into(), own });
     }
 }
 
-fn device_effect(device: &Device, api: Api) -> Result<RootDevice, String> {
+fn device_effect(device: &Device, own: bool, api: Api) -> Result<RootDevice, String> {
     let path = clean(&device.path);
     let number = |number: Option<i64>, name: &str| match number {
         Some(number) => u32::try_from(number).map_err(|_| format!("{name} {number} is not a device number")),
@@ -256,7 +267,7 @@ fn device_effect(device: &Device, api: Api) -> Result<RootDevice, String> {
     // Podman and containerd write the bits of the file's type along with the permissions.
     let mode = Mode(device.file_mode.unwrap_or(0o666) & 0o7777);
     let host = (device.kind != DeviceType::P).then(|| path.clone());
-    Ok(RootDevice { path, kind: device.kind, major, minor, mode, owner, host, api })
+    Ok(RootDevice { path, kind: device.kind, major, minor, mode, owner, host, api, own })
 }
 
 impl RootfsPropagation {

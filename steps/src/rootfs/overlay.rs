@@ -105,7 +105,7 @@ main: wait
             plan_mount(mount, index, Path::new("/"), &[], api, cx)?;
         }
         if input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev")) {
-            default_devices(api, cx);
+            default_devices(api, true, cx);
         }
         Ok(Output { writable })
     }

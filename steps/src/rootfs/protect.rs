@@ -1,6 +1,6 @@
 //! `rootfs.protect`: what the container may not read or write.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{After, Example, Place, Planning, Step};
@@ -81,7 +81,10 @@ main: wait
             if !path.is_absolute() {
                 return Err(PlanError::new("cwd", format!("{} is not absolute", path.display())));
             }
-            cx.effect(RootDirectory { path, mode: Mode(0o755) });
+            // The root itself is there.
+            if path != Path::new("/") {
+                cx.effect(RootDirectory { path, mode: Mode(0o755), own: false });
+            }
         }
         for path in input.readonly_paths {
             cx.effect(ReadonlyPath { path, api });

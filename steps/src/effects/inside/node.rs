@@ -25,6 +25,9 @@ pub struct RootDirectory {
     pub path: PathBuf,
     /// Its permissions.
     pub mode: Mode,
+    /// It lies in a mount of the container's own, or in a throw-away root, and goes with that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 /// Writes a file in the root. One that is there is replaced, not followed.
@@ -36,6 +39,9 @@ pub struct RootFile {
     pub content: Text,
     /// Its permissions.
     pub mode: Mode,
+    /// It lies in a mount of the container's own, or in a throw-away root, and goes with that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 /// Makes a symlink in the root; what is there stays as it is.
@@ -45,6 +51,9 @@ pub struct RootSymlink {
     pub path: PathBuf,
     /// What it says.
     pub target: PathBuf,
+    /// It lies in a mount of the container's own, or in a throw-away root, and goes with that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 /// Makes a device node in the root. A user namespace forbids it: there the host's node is bound.
@@ -71,17 +80,20 @@ pub struct RootDevice {
     /// Which calls to use for that.
     #[serde(default, skip_serializing_if = "Api::is_default")]
     pub api: Api,
+    /// It lies in a mount of the container's own, or in a throw-away root, and goes with that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 impl EffectDef for RootDirectory {
     const KIND: &'static str = "root.directory";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        vec![Self { path: "/with/parents/made".into(), mode: Mode(0o755) }]
+        vec![Self { path: "/with/parents/made".into(), mode: Mode(0o755), own: false }]
     }
 
     fn class(&self) -> Class {
-        Class::Kept
+        if self.own { Class::Scoped } else { Class::Kept }
     }
 
     fn describe(&self) -> String {
@@ -106,11 +118,11 @@ impl EffectDef for RootFile {
     const KIND: &'static str = "root.file";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        vec![Self { path: "/etc/hosts".into(), content: "127.0.0.1 localhost\n".into(), mode: Mode(0o644) }]
+        vec![Self { path: "/etc/hosts".into(), content: "127.0.0.1 localhost\n".into(), mode: Mode(0o644), own: false }]
     }
 
     fn class(&self) -> Class {
-        Class::Kept
+        if self.own { Class::Scoped } else { Class::Kept }
     }
 
     fn describe(&self) -> String {
@@ -142,11 +154,11 @@ impl EffectDef for RootSymlink {
     const KIND: &'static str = "root.symlink";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        vec![Self { path: "/dev/fd".into(), target: "/proc/self/fd".into() }]
+        vec![Self { path: "/dev/fd".into(), target: "/proc/self/fd".into(), own: false }]
     }
 
     fn class(&self) -> Class {
-        Class::Kept
+        if self.own { Class::Scoped } else { Class::Kept }
     }
 
     fn describe(&self) -> String {
@@ -185,12 +197,13 @@ impl EffectDef for RootDevice {
             owner: (0, 0),
             host: Some("/dev/null".into()),
             api,
+            own: false,
         };
         vec![null("/dev/null", Api::Detached), null("/dev/null-too", Api::Classic)]
     }
 
     fn class(&self) -> Class {
-        Class::Kept
+        if self.own { Class::Scoped } else { Class::Kept }
     }
 
     fn describe(&self) -> String {

@@ -120,12 +120,16 @@ fn a_symlink_in_the_image_does_not_lead_to_the_host() {
             for destination in ["/out", "/out/sub", "/up/tmp/x", "/dev/shm"] {
                 // The link's text is read from the root on: the directories that it names are made in the image.
                 let _ = bench.apply(&mount(destination, Some("tmpfs"), None, &[], api));
-                let _ =
-                    bench.apply(&RootDirectory { path: PathBuf::from(destination).join("made"), mode: Mode(0o755) });
+                let _ = bench.apply(&RootDirectory {
+                    path: PathBuf::from(destination).join("made"),
+                    mode: Mode(0o755),
+                    own: false,
+                });
                 let _ = bench.apply(&RootFile {
                     path: PathBuf::from(destination).join("file"),
                     content: "x".into(),
                     mode: Mode(0o644),
+                    own: false,
                 });
             }
             assert_eq!(fs::read_dir(&host).unwrap().count(), 0, "something was made on the host");
@@ -185,6 +189,7 @@ fn null(host: Option<&str>, api: Api) -> RootDevice {
         owner: (0, 0),
         host: host.map(PathBuf::from),
         api,
+        own: false,
     }
 }
 
@@ -195,7 +200,7 @@ fn devices_and_links_are_made() {
             bench.apply(&null(Some("/dev/null"), api)).1.unwrap();
             assert!(fs::metadata(root.join("dev/null")).unwrap().file_type().is_char_device());
             fs::write(root.join("dev/null"), "swallowed").unwrap();
-            bench.apply(&RootSymlink { path: "/dev/fd".into(), target: "/proc/self/fd".into() }).1.unwrap();
+            bench.apply(&RootSymlink { path: "/dev/fd".into(), target: "/proc/self/fd".into(), own: false }).1.unwrap();
             assert_eq!(fs::read_link(root.join("dev/fd")).unwrap(), Path::new("/proc/self/fd"));
         };
         with_root(api, |_| {}, body);
