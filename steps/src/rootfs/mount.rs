@@ -108,8 +108,8 @@ main: wait
             return Err(PlanError::new("propagation", "belongs to a `root` of the container's own")
                 .help("an overlay of the host's root never passes mounts on; leave it out"));
         }
-        for (index, mount) in input.mounts.iter().enumerate() {
-            plan_mount(mount, index, &base, &input.namespaces, api, cx)?;
+        for index in 0..input.mounts.len() {
+            plan_mount(&input.mounts, index, input.root.is_none(), &base, &input.namespaces, api, cx)?;
         }
         // As in runc: a /dev of the host's, bound, is not ours to fill.
         let dev_is_bound =
@@ -134,9 +134,14 @@ main: wait
 /// Whether what is made at the path goes with the container: in a throw-away root, or in a mount that is made for the container and binds nothing
 /// of the host's. The innermost mount decides, of two in one place the later one.
 fn is_own(input: &Input, path: &Path) -> bool {
-    let around = input.mounts.iter().filter(|mount| path.starts_with(clean(&mount.destination)));
+    lies_in_own(input.root.is_none(), &input.mounts, path)
+}
+
+/// See [`is_own`]; `root` says whether the root itself goes with the container.
+fn lies_in_own(root: bool, mounts: &[Mount], path: &Path) -> bool {
+    let around = mounts.iter().filter(|mount| path.starts_with(clean(&mount.destination)));
     let innermost = around.max_by_key(|mount| clean(&mount.destination).components().count());
-    innermost.map_or(input.root.is_none(), |mount| !is_bind(mount))
+    innermost.map_or(root, |mount| !is_bind(mount))
 }
 
 /// What relative paths are relative to.
@@ -153,16 +158,20 @@ fn is_bind(mount: &Mount) -> bool {
     mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|option| option == "bind" || option == "rbind")
 }
 
+/// Plans one of the mounts. `own_root`: the root goes with the container.
 pub(super) fn plan_mount(
-    mount: &Mount,
+    mounts: &[Mount],
     index: usize,
+    own_root: bool,
     base: &Path,
     namespaces: &[Namespace],
     api: Api,
     cx: &mut Planning,
 ) -> Result<(), PlanError> {
+    let mount = &mounts[index];
     let wrong = |field: &str, message: String| PlanError::new(format!("mounts.{index}.{field}"), message);
     let destination = clean(&mount.destination);
+    let own_place = destination.parent().is_some_and(|parent| lies_in_own(own_root, &mounts[..index], parent));
     if destination == Path::new("/") {
         return Err(
             wrong("destination", "nothing can be mounted on / itself".into()).help("the root is what `root` says")
@@ -191,6 +200,7 @@ pub(super) fn plan_mount(
         uid_mappings: mount.uid_mappings.clone(),
         gid_mappings: mount.gid_mappings.clone(),
         api,
+        keeps_mountpoint: !own_place,
     };
     effect.normalise();
     if effect.kind.is_none() {
@@ -303,8 +313,8 @@ mod tests {
             [
                 "make / and every mount below slave",
                 "use /b/rootfs as the root file system",
-                "mount proc on /proc",
-                "mount tmpfs on /dev (nosuid,strictatime,mode=755,size=65536k)",
+                "mount proc on /proc; its mountpoint, if it has to be made, stays",
+                "mount tmpfs on /dev (nosuid,strictatime,mode=755,size=65536k); its mountpoint, if it has to be made, stays",
             ]
         );
         assert_eq!(

@@ -101,8 +101,8 @@ main: wait
         let writable = layout != Layout::ReadOnly;
         cx.effect(RootOverlay { scratch: cx.run.dir(), layout, user_namespace, size: input.size, mode: Mode(0o755) });
         let api = Api::choose(cx.facts);
-        for (index, mount) in input.mounts.iter().enumerate() {
-            plan_mount(mount, index, Path::new("/"), &[], api, cx)?;
+        for index in 0..input.mounts.len() {
+            plan_mount(&input.mounts, index, true, Path::new("/"), &[], api, cx)?;
         }
         if input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev")) {
             default_devices(api, true, cx);

@@ -34,6 +34,9 @@ pub struct RootMount {
     /// Which calls to use.
     #[serde(default, skip_serializing_if = "Api::is_default")]
     pub api: Api,
+    /// The mountpoint lies in a root on a disk: if it has to be made, it stays there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_mountpoint: bool,
 }
 
 /// What may be mounted in /proc: files that tell a program about its machine, faked by lxcfs and its like. Anything else could keep the
@@ -74,12 +77,14 @@ impl EffectDef for RootMount {
     }
 
     fn class(&self) -> Class {
-        Class::Scoped
+        if self.keeps_mountpoint { Class::Kept } else { Class::Scoped }
     }
 
     fn describe(&self) -> String {
         let destination = clean(&self.destination);
-        let options = if self.options.is_empty() { String::new() } else { format!(" ({})", self.options.join(",")) };
+        let kept = if self.keeps_mountpoint { "; its mountpoint, if it has to be made, stays" } else { "" };
+        let options =
+            if self.options.is_empty() { String::new() } else { format!(" ({})", self.options.join(",")) } + kept;
         match (&self.kind, &self.source) {
             (None, Some(source)) => format!("bind {} on {}{options}", source.display(), destination.display()),
             (Some(kind), Some(source)) if source.is_absolute() => {
