@@ -196,7 +196,9 @@ impl<'a> Execution<'a> {
             self.complete(n);
             return Ok(());
         }
-        self.stop_here(n)?;
+        if !node.armed {
+            self.stop_here(n)?;
+        }
         self.progress[n as usize] = Progress::Running;
         if node.site.is_some() {
             return self.admit(n);
@@ -211,7 +213,7 @@ impl<'a> Execution<'a> {
     }
 
     /// A breakpoint or a crash on purpose, before a step.
-    fn stop_here(&mut self, n: NodeId) -> Result<(), JournalError> {
+    pub(super) fn stop_here(&mut self, n: NodeId) -> Result<(), JournalError> {
         if self.options.fail_at == Some((n, Inject::Crash)) {
             self.log.flush()?;
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

@@ -78,7 +78,9 @@ impl Execution<'_> {
         let on_host = |p: &&NodeId| **p != maker && self.program.nodes[**p as usize].site != Some(maker);
         let waits_for = self.program.nodes[n as usize].after.iter().filter(on_host);
         let stops = self.options.pause_at == Some(n) || self.options.fail_at == Some((n, Inject::Crash));
-        stops || waits_for.into_iter().any(|p| self.progress[*p as usize] != Progress::Over)
+        // An armed step gets no word from this engine: whoever releases it may be another one.
+        stops && !self.program.nodes[n as usize].armed
+            || waits_for.into_iter().any(|p| self.progress[*p as usize] != Progress::Over)
     }
 
     /// The steps of a site that wait for the engine's word.
@@ -159,8 +161,10 @@ impl Execution<'_> {
                     (self.program.nodes[node as usize].address.clone(), self.program.nodes[node as usize].kind);
                 self.watch.event(&Event::Began { step, at });
                 // What arms the site waits for whoever releases it; for this run it is over once it waits.
-                if self.registry.step(kind).is_some_and(|kind| kind.arms) {
-                    self.done(node, Some((at, at)))
+                let fails = self.options.fail_at == Some((node, Inject::Before));
+                if !fails && self.registry.step(kind).is_some_and(|kind| kind.arms) {
+                    self.done(node, Some((at, at)))?;
+                    self.stop_at_armed(self.sites[index].maker)
                 } else {
                     Ok(())
                 }
@@ -186,6 +190,13 @@ impl Execution<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// A breakpoint or a crash before an armed step comes as late as this engine can tell: when the site begins to wait for its release.
+    fn stop_at_armed(&mut self, maker: NodeId) -> Result<(), JournalError> {
+        let armed: Vec<NodeId> =
+            self.program.site_of(maker).filter(|n| self.program.nodes[*n as usize].armed).collect();
+        armed.into_iter().try_for_each(|n| self.stop_here(n))
     }
 
     /// The channel closes when the process execs, or when it dies.
