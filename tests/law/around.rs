@@ -163,7 +163,8 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
         "release" => {
             make_fifo(scratch)?;
             // It opens the FIFO and closes it, as an init whose exec succeeds does, and must not wait there for ever when nobody comes.
-            let script = r#"(: > "$0") & cat; kill $! 2>/dev/null"#;
+            // One that comes late must not make a file where the FIFO was.
+            let script = r#"dd if=/dev/null of="$0" conv=nocreat,notrunc 2>/dev/null & cat; kill $! 2>/dev/null"#;
             held.process = Some(child(&["sh", "-c", script, &fifo(scratch).to_string_lossy()], None)?);
         }
         _ => {}
