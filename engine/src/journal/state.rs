@@ -78,7 +78,7 @@ pub enum Status {
     /// Its `if` was false.
     Skipped,
     /// Its effect of that number failed.
-    Failed(u32, EffectError),
+    Failed(u32, Box<EffectError>),
     /// It was taken back, and may be tried again.
     Reset,
 }
@@ -118,6 +118,11 @@ impl EffectState {
 }
 
 impl RunState {
+    /// Makes room for steps, so that a large graph does not pay for doubling.
+    pub fn expect(&mut self, steps: usize) {
+        self.nodes.reserve_exact(steps);
+    }
+
     /// Takes the next entry. The error says what makes it impossible.
     pub fn take(&mut self, entry: &Entry) -> Result<(), String> {
         match entry {
@@ -168,7 +173,7 @@ impl RunState {
             }
             Entry::Failed { n, e, error, at } => {
                 let node = self.node_mut(*n)?;
-                (node.status, node.ended) = (Status::Failed(*e, error.clone()), *at);
+                (node.status, node.ended) = (Status::Failed(*e, Box::new(error.clone())), *at);
             }
             Entry::Undo { n, e } => self.effect(*n, *e)?.phase = Phase::Undoing,
             Entry::Undoing { n, e, v } => self.effect(*n, *e)?.record.undoing = Some(v.clone()),
