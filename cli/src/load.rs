@@ -165,11 +165,12 @@ fn target(
     id: Id,
 ) -> Result<Target, Failure> {
     let run = planning::run_id(graph, bound).map_err(|report| problems(&report, global))?;
-    let opened = match (&run.id, run.opens) {
+    let opened = match (&run.id, run.opens || run.beside) {
         (Some(id), true) => outputs(RunNames { root: root.clone(), id: id.clone() }, facts)?,
         _ => Value::Null,
     };
-    let id = match (run.id, id) {
+    let given = run.id.filter(|_| !run.beside);
+    let id = match (given, id) {
         (Some(given), _) => given,
         (None, Id::Plain) => id_of(&graph.root().name),
         (None, Id::Fresh) => fresh_id(&graph.root().name),
@@ -181,7 +182,7 @@ fn target(
 fn outputs(names: RunNames, facts: &mut Facts) -> Result<Value, Failure> {
     let path = names.dir().join(journal::JOURNAL);
     match facts.file(&path) {
-        Ok(text) => Ok(journal::parse(&path, text.as_bytes()).map_err(RunError::from)?.outputs().clone()),
+        Ok(text) => Ok(journal::parse(&path, text.as_bytes()).map_err(RunError::from)?.outputs()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             Err(RunError::from(JournalError::Absent { id: names.id, root: names.root }).into())
         }

@@ -71,6 +71,7 @@ impl From<RunError> for Failure {
                 "nothing was touched; the journal was damaged by something else than a crash: what the run made has to be removed by hand, `lifecycle audit` lists it".into()
             }
             RunError::Journal(JournalError::Io { .. }) => "name a state root that you may write to with --root".into(),
+            RunError::Beside(_) => "mend the cause, then try again".into(),
             RunError::Unknown { .. } => "use the version of the program that made the run, or a later one".into(),
             RunError::StillRunning { pid, .. } => format!("look at what process {pid} waits for; SIGKILL it and use `lifecycle recover` if it hangs"),
         };
