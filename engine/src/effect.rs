@@ -186,6 +186,10 @@ pub trait Pending {
     }
     /// Called once after `release`, and then whenever a descriptor is ready or the deadline has come. `Some` ends it.
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError>;
+    /// It takes the signals that otherwise cancel the run: they are for a container's program.
+    fn takes_signals(&self) -> bool {
+        false
+    }
     /// Stops it: the outcome is unknown, and the effect is undone as if it had happened. Must not block.
     fn cancel(&mut self, cx: &mut Cx);
 }

@@ -427,7 +427,8 @@ impl<'a> Execution<'a> {
     }
 
     fn wait(&mut self) -> Result<(), JournalError> {
-        let mut extra: Vec<RawFd> = self.options.cancel.into_iter().collect();
+        let taken = self.waiting.iter().any(|w| w.pending.takes_signals());
+        let mut extra: Vec<RawFd> = self.options.cancel.filter(|_| !taken).into_iter().collect();
         let cancel = extra.len();
         self.sites.iter().for_each(|site| site.poll_fds(&mut extra));
         let deadline = self.retries.iter().map(|(at, _)| Some(*at)).fold(self.site_deadline(), earliest);

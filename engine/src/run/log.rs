@@ -156,7 +156,8 @@ impl Log {
         self.take(&segment(&program.outputs));
         let all = std::iter::once(&program.outputs).chain(&program.nested);
         let nothing = serde_json::Value::Null;
-        let entries: Vec<Entry> = all.chain(std::iter::repeat(&nothing)).take(self.journals.len()).map(segment).collect();
+        let entries: Vec<Entry> =
+            all.chain(std::iter::repeat(&nothing)).take(self.journals.len()).map(segment).collect();
         self.write(|journals| journals.iter_mut().zip(&entries).try_for_each(|(j, entry)| j.append(entry)))?;
         self.flush()
     }

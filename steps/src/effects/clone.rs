@@ -149,6 +149,20 @@ impl NamespaceType {
         }
     }
 
+    /// Its file in `/proc/PID/ns`.
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::Pid => "pid",
+            Self::Network => "net",
+            Self::Mount => "mnt",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::User => "user",
+            Self::Cgroup => "cgroup",
+            Self::Time => "time",
+        }
+    }
+
     /// The flag's name.
     pub(crate) fn flag_name(self) -> &'static str {
         match self {

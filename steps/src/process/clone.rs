@@ -1,13 +1,13 @@
 //! `process.clone`: the container's first process, in its namespaces, stopped before the first step of its site.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::{Facts, FileKind};
 use lifecycle_engine::step::{Example, Made, Planning, Step};
 use lifecycle_engine::types::HostPath;
-use lifecycle_engine::value::Handle;
+use lifecycle_engine::value::{Handle, Later};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct Input {
     /// engine.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
+    /// Those of `namespaces` are all this process's, and are joined: what an exec does. Paths in the list do not count then.
+    #[serde(default)]
+    pub join: Option<Later<Process>>,
     /// More namespaces to make, by type alone.
     #[serde(default)]
     pub new: Vec<NamespaceType>,
@@ -44,6 +47,9 @@ pub struct Input {
     /// The cgroup to be in: the `join` of a `cgroup.create`.
     #[serde(default)]
     pub cgroup: Option<CgroupJoin>,
+    /// A cgroup below that one, which has to exist: `PATH`, or `CONTROLLER:PATH` for the hierarchy of that controller alone (version 1).
+    #[serde(default)]
+    pub subgroup: Option<String>,
     /// How readily the kernel kills it when memory is short, -1000 to 1000. Absent: the engine's own.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
@@ -112,6 +118,22 @@ main: wait
             needs: &["root"],
         },
         Example {
+            about: "A second process in the namespaces of the first.",
+            plan: "plan: example/clone-join
+steps:
+  init: { uses: process.clone, with: { new: [pid, mount, uts, ipc], stdio: log } }
+  exec: { uses: process.exec, site: \"${init}\", with: { args: [/bin/sleep, \"60\"] } }
+  second:
+    uses: process.clone
+    needs: [exec]
+    with: { join: \"${init.process}\", namespaces: [{ type: pid }, { type: mount }, { type: uts }], stdio: log }
+  hello: { uses: process.exec, site: \"${second}\", with: { args: [/bin/echo, hello] } }
+  wait: { uses: process.wait, with: { process: \"${second.process}\" } }
+main: wait
+",
+            needs: &["root"],
+        },
+        Example {
             about: "Joined namespaces and a clock of its own need a stage process.",
             plan: "plan: example/clone-stage
 steps:
@@ -133,16 +155,19 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        let mut input = input;
+        input.below()?;
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
-        let is_new = |kind| namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
+        let is_new = |kind| input.makes(&namespaces, kind);
         let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
         let new_user = is_new(NamespaceType::User);
         let into_cgroup =
             input.cgroup.as_ref().is_some_and(|c| c.v2.is_some()) && cx.facts.has("kernel.clone_into_cgroup");
         let handover = input.handover(into_cgroup);
         let maps = if new_user { Some(Maps::of(&input, cx.facts)?) } else { None };
-        let made = if namespaces.iter().any(|n| n.path.is_some() || n.kind == NamespaceType::Time) {
+        let joins = input.join.is_some() || namespaces.iter().any(|n| n.path.is_some());
+        let made = if joins || namespaces.iter().any(|n| n.kind == NamespaceType::Time) {
             by_stage(&input, &namespaces, handover, maps, cx)
         } else {
             let made = cx.effect(CloneInit { namespaces: made_by_clone(&namespaces, true), handover, stage: None });
@@ -150,7 +175,7 @@ main: wait
             made
         };
         cx.inside(Conceal {});
-        let enter = input.cgroup.map(|c| CgroupJoin { v2: c.v2.filter(|_| !into_cgroup), ..c });
+        let enter = input.cgroup.clone().map(|c| CgroupJoin { v2: c.v2.filter(|_| !into_cgroup), ..c });
         if let Some(cgroup) = enter.filter(|c| !c.v1.is_empty() || c.v2.is_some()) {
             cx.inside(EnterCgroup { cgroup });
         }
@@ -178,15 +203,17 @@ fn children(process: &Handle<Process>, maps: Option<Maps>, score: Option<i32>, c
 /// Everything that is written about init is written about the stage, from which init has it: once cloned, init is in joined namespaces, and
 /// concealed from an ordinary user's engine too.
 fn by_stage(input: &Input, all: &[Namespace], handover: Handover, maps: Option<Maps>, cx: &mut Planning) -> Made {
-    let is_new = |kind| all.iter().any(|n| n.kind == kind && n.path.is_none());
+    let is_new = |kind| input.makes(all, kind);
     let stage = cx.effect(Stage {
-        join: all.iter().filter(|n| n.path.is_some()).cloned().collect(),
+        join: all.iter().filter(|n| !is_new(n.kind)).cloned().collect(),
+        of: input.join.clone(),
         new_user: is_new(NamespaceType::User),
         time: is_new(NamespaceType::Time).then(|| input.time_offsets.clone()),
         handover: handover.clone(),
     });
     children(&stage.handle(""), maps, input.oom_score_adj, cx);
-    cx.effect(CloneInit { namespaces: made_by_clone(all, false), handover, stage: Some(stage.handle("")) })
+    let made: Vec<Namespace> = all.iter().filter(|n| is_new(n.kind)).cloned().collect();
+    cx.effect(CloneInit { namespaces: made_by_clone(&made, false), handover, stage: Some(stage.handle("")) })
 }
 
 /// The namespaces that the clone makes. The cgroup namespace comes later, when init is in its cgroup; a stage makes those of users and time.
@@ -200,6 +227,35 @@ fn made_by_clone(all: &[Namespace], user: bool) -> Vec<NamespaceType> {
 }
 
 impl Input {
+    /// Whether the process gets a new namespace of that type.
+    fn makes(&self, all: &[Namespace], kind: NamespaceType) -> bool {
+        let new =
+            |n: &Namespace| n.kind == kind && (n.path.is_none() && self.join.is_none() || self.new.contains(&kind));
+        all.iter().any(new)
+    }
+
+    /// Goes down to the cgroup below.
+    fn below(&mut self) -> Result<(), PlanError> {
+        let (Some(below), Some(join)) = (&self.subgroup, &mut self.cgroup) else { return Ok(()) };
+        let (controller, path) = below.split_once(':').map_or((None, &**below), |(c, path)| (Some(c), path));
+        let path = Path::new(path.trim_start_matches('/'));
+        let plain = |part| matches!(part, Component::Normal(_));
+        if !path.components().all(plain) {
+            return Err(PlanError::new("subgroup", format!("{below:?} does not stay below the container's cgroup")));
+        }
+        // A hierarchy is called by its controllers, joined by commas, in its mount point's last name.
+        let is_meant = |dir: &Path| match controller {
+            Some(wanted) => {
+                dir.components().any(|c| c.as_os_str().to_str().is_some_and(|n| n.split(',').any(|n| n == wanted)))
+            }
+            None => true,
+        };
+        for dir in join.v1.iter_mut().chain(&mut join.v2).filter(|dir| is_meant(dir)) {
+            *dir = dir.join(path);
+        }
+        Ok(())
+    }
+
     fn all_namespaces(&self) -> Result<Vec<Namespace>, PlanError> {
         let more = self.new.iter().map(|kind| Namespace { kind: *kind, path: None });
         let all: Vec<Namespace> = self.namespaces.iter().cloned().chain(more).collect();
@@ -213,6 +269,9 @@ impl Input {
     }
 
     fn check(&self, namespaces: &[Namespace]) -> Result<(), PlanError> {
+        if self.join.is_some() && !self.time_offsets.is_empty() {
+            return Err(PlanError::new("time_offsets", "the clocks of a running container cannot be set"));
+        }
         let find = |kind| namespaces.iter().find(|n| n.kind == kind);
         if find(NamespaceType::User).is_none() && !(self.uid_mappings.is_empty() && self.gid_mappings.is_empty()) {
             return Err(PlanError::new("uid_mappings", "ids are mapped, but there is no user namespace")

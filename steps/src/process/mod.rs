@@ -4,9 +4,12 @@ pub mod clone;
 pub mod exec;
 mod handover;
 mod identity;
+pub mod keyring;
 pub mod kill;
+pub mod pid_file;
 pub mod privileges;
 pub mod sealed;
+pub mod send_signal;
 mod signal;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -139,15 +139,21 @@ outputs:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let bundle = absolute(&input.bundle, cx)?;
-        let file = bundle.join("config.json");
-        let text = cx.facts.file(&file).map_err(|e| unreadable(&file, &e))?;
-        let spec = Spec::parse(&text).map_err(|e| {
-            PlanError::new("bundle", format!("{} is not a container's configuration: {e}", file.display()))
-                .help("`runc spec` or `oci-runtime-tool generate` writes one to start from")
-        })?;
+        let (spec, file) = read(&bundle, cx)?;
         check(&spec, &file)?;
         Output::of(spec, bundle)
     }
+}
+
+/// A bundle's configuration, and its file.
+pub(super) fn read(bundle: &Path, cx: &mut Planning) -> Result<(Spec, PathBuf), PlanError> {
+    let file = bundle.join("config.json");
+    let text = cx.facts.file(&file).map_err(|e| unreadable(&file, &e))?;
+    let spec = Spec::parse(&text).map_err(|e| {
+        PlanError::new("bundle", format!("{} is not a container's configuration: {e}", file.display()))
+            .help("`runc spec` or `oci-runtime-tool generate` writes one to start from")
+    })?;
+    Ok((spec, file))
 }
 
 fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
@@ -170,7 +176,7 @@ fn check(spec: &Spec, file: &Path) -> Result<(), PlanError> {
 }
 
 /// A relative bundle is the caller's: below his working directory. `.` is taken out, `..` stays: a symlink may stand before it.
-fn absolute(path: &Path, cx: &mut Planning) -> Result<PathBuf, PlanError> {
+pub(super) fn absolute(path: &Path, cx: &mut Planning) -> Result<PathBuf, PlanError> {
     let base: PathBuf = if path.is_absolute() {
         PathBuf::new()
     } else {

@@ -11,6 +11,7 @@
 //! - [`validate`] checks what the spec demands; [`unperformed`] names what is asked for and not performed yet, so that it can be refused.
 
 mod device;
+mod exec;
 mod hooks;
 mod linux;
 mod load;
@@ -23,6 +24,7 @@ mod unperformed;
 mod validate;
 
 pub use device::{Device, DeviceType};
+pub use exec::Exec;
 pub use hooks::{Hook, Hooks};
 pub use linux::{
     IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, Namespace, NamespaceType, NetDevice,
@@ -41,7 +43,7 @@ pub use resources::{
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall};
 pub use unknown::unknown_fields;
 pub use unperformed::unperformed;
-pub use validate::{Problem, validate};
+pub use validate::{Problem, validate, validate_process};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -27,6 +27,15 @@ use crate::facts::{CgroupLayout, boot_id};
 /// The topmost directory of cgroups whose path the caller did not choose. The name is ours, so whoever finds it empty may remove it.
 pub const TOP: &str = "lifecycle";
 
+/// The processes in a cgroup and in those below it. A cgroup that is gone has none.
+pub(super) fn members_of(at: &Path) -> std::io::Result<Vec<i32>> {
+    match open_directory(CWD, at) {
+        Ok(directory) => members::processes(&directory),
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// The version of a hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

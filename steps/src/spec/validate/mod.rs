@@ -4,7 +4,7 @@ mod linux;
 mod process;
 mod resources;
 
-use super::{Hooks, Mount, NamespaceType, Spec};
+use super::{Hooks, Mount, NamespaceType, Process, Spec};
 use std::fmt;
 use std::path::Path;
 
@@ -39,6 +39,13 @@ pub fn validate(spec: &Spec) -> Vec<Problem> {
     }
     linux::check(spec, &mut problems);
     resources::check(&spec.linux.resources, &mut problems);
+    problems.found
+}
+
+/// Every violation in a process by itself, such as an exec's.
+pub fn validate_process(process: &Process) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    process::check(process, &mut problems);
     problems.found
 }
 
