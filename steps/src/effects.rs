@@ -10,6 +10,7 @@ pub mod exec;
 mod expect;
 pub mod fifo;
 mod file;
+pub mod find;
 pub mod hook;
 pub mod idmap;
 pub mod inside;

@@ -2,6 +2,7 @@
 
 pub mod clone;
 pub mod exec;
+pub mod find;
 mod handover;
 mod identity;
 pub mod keyring;

@@ -117,7 +117,9 @@ main: wait
         if input.default_devices && !dev_is_bound {
             default_devices(api, is_own(&input, Path::new("/dev/null")), cx);
         }
-        for (index, device) in input.devices.iter().enumerate() {
+        // The link to the container's own devpts is there already: the host's multiplexer would open terminals of the host.
+        let is_link = |device: &Device| !dev_is_bound && clean(&device.path) == Path::new("/dev/ptmx");
+        for (index, device) in input.devices.iter().enumerate().filter(|(_, device)| !is_link(device)) {
             cx.effect(
                 device_effect(device, is_own(&input, &clean(&device.path)), api)
                     .map_err(|message| PlanError::new(format!("devices.{index}"), message))?,
