@@ -376,7 +376,7 @@ fn a_dry_run_names_every_file_and_value() {
         "write 100 to /sys/fs/cgroup/box/web/memory.max",
         "write 50 to /sys/fs/cgroup/box/web/memory.low",
         "write 100 to /sys/fs/cgroup/box/web/cpu.weight",
-        "write 20000 100000 to /sys/fs/cgroup/box/web/cpu.max",
+        "write 20000 to /sys/fs/cgroup/box/web/cpu.max",
         "write 0-1 to /sys/fs/cgroup/box/web/cpuset.cpus",
         "write max to /sys/fs/cgroup/box/web/pids.max",
         "write 500 to /sys/fs/cgroup/box/web/io.bfq.weight (or 4950 to io.weight)",
