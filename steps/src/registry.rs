@@ -20,6 +20,9 @@ macro_rules! effects {
 pub fn registry() -> Registry {
     let steps = steps![
         cgroup::Create,
+        cgroup::Freeze,
+        cgroup::Thaw,
+        cgroup::Update,
         command::Run,
         console::open::Open,
         console::relay::Relay,
@@ -72,7 +75,9 @@ pub fn registry() -> Registry {
         effects::address::AddressAdd,
         effects::cgroup::DeviceFilter,
         effects::cgroup::EnableControllers,
+        effects::cgroup::FreezeCgroup,
         effects::cgroup::MakeCgroup,
+        effects::cgroup::UpdateCgroup,
         effects::cgroup::WriteLimit,
         effects::clone::CloneInit,
         effects::command::RunCommand,

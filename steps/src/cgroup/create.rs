@@ -96,7 +96,7 @@ steps:
             || matches!(devices, Some((Version::V2, _)));
         let hierarchies = make_directories(&layout, &place, version_2, cx);
         if let Some(hierarchy) = hierarchies.iter().find(|h| h.version == Version::V2) {
-            enable_controllers(hierarchy, &limits, cx);
+            enable_controllers(&hierarchy.mount, &hierarchy.at, &limits, cx);
         }
         if let Some((version, rules)) = devices {
             write_device_rules(version, rules, &hierarchies, cx);
@@ -191,7 +191,7 @@ fn make_directories(layout: &CgroupLayout, place: &Place, version_2: bool, cx: &
 }
 
 /// From the top down, each directory above the cgroup gives its children what the limits need.
-fn enable_controllers(hierarchy: &Made, limits: &[Limit], cx: &mut Planning) {
+pub(super) fn enable_controllers(mount: &Path, at: &Path, limits: &[Limit], cx: &mut Planning) {
     let needed = limits.iter().filter(|limit| limit.version == Version::V2 && limit.controller != "cgroup");
     let mut controllers: Vec<String> = needed.map(|limit| limit.controller.clone()).collect();
     controllers.sort_unstable();
@@ -199,8 +199,8 @@ fn enable_controllers(hierarchy: &Made, limits: &[Limit], cx: &mut Planning) {
     if controllers.is_empty() {
         return;
     }
-    let below = |at: &&Path| at.starts_with(&hierarchy.mount);
-    let mut above: Vec<&Path> = hierarchy.at.ancestors().skip(1).take_while(below).collect();
+    let below = |at: &&Path| at.starts_with(mount);
+    let mut above: Vec<&Path> = at.ancestors().skip(1).take_while(below).collect();
     above.reverse();
     for at in above {
         cx.effect(EnableControllers { at: at.to_owned(), controllers: controllers.clone() });

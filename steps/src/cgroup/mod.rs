@@ -4,13 +4,19 @@ mod create;
 pub mod devices;
 mod filter;
 mod frozen;
+mod freeze;
 mod limits;
 mod path;
+pub mod stats;
+mod update;
 mod v1;
 mod v2;
 
 pub use create::Create;
 pub use frozen::is_frozen;
+pub use freeze::{Freeze, Thaw};
+pub use stats::{Stats, pids};
+pub use update::Update;
 
 #[cfg(test)]
 mod tests;

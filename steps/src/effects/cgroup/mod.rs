@@ -3,13 +3,21 @@
 mod controllers;
 mod devices;
 mod directory;
+mod former;
+mod freeze;
 mod mark;
 mod members;
+#[cfg(test)]
+mod tests;
+mod update;
 mod write;
 
 pub use controllers::EnableControllers;
 pub use devices::DeviceFilter;
 pub use directory::MakeCgroup;
+pub use freeze::FreezeCgroup;
+pub(crate) use members::processes_below;
+pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -137,8 +145,12 @@ fn example_path(scratch: &Path) -> String {
 
 /// The directory of an example's cgroup that has the controller pids, and the version of its hierarchy.
 pub(crate) fn example(scratch: &Path) -> (PathBuf, Version) {
-    let v1 = machine().v1.into_iter().find(|h| h.controllers.iter().any(|name| name == "pids"));
-    match v1 {
+    example_of("pids", scratch)
+}
+
+/// The same for another controller.
+fn example_of(controller: &str, scratch: &Path) -> (PathBuf, Version) {
+    match machine().v1_of(controller) {
         Some(hierarchy) => (hierarchy.mount.join(example_path(scratch)), Version::V1),
         None => (example_v2(scratch), Version::V2),
     }
