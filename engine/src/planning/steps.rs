@@ -146,6 +146,9 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
         let extras = step.extras.as_deref();
         let address = address(&self.instances[instance as usize].address, &step.id, each.as_deref());
         let Item { site, armed, .. } = self.graph.items[item as usize];
+        if site != NONE && self.failed[site as usize] {
+            return None;
+        }
         let site = if site == NONE { None } else { self.nodes_in(site, instance).next() };
         let without_process = site.is_some_and(|site| self.nodes[site as usize].skipped);
         let when = if without_process { Decided::Known(false) } else { self.decided(instance, extras, each.clone())? };

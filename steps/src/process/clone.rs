@@ -159,6 +159,11 @@ main: wait
         input.below()?;
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
+        if namespaces.iter().any(|n| n.kind == NamespaceType::Time) && !cx.facts.has("kernel.time_namespace") {
+            let message = "this kernel has no time namespaces (fact kernel.time_namespace)";
+            return Err(PlanError::new("namespaces", message)
+                .help("they need Linux 5.6, built with CONFIG_TIME_NS; or take the namespace of type time out"));
+        }
         let is_new = |kind| input.makes(&namespaces, kind);
         let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
         let new_user = is_new(NamespaceType::User);

@@ -210,7 +210,11 @@ pub(super) fn plan_mount(
         effect.source = Some(without_dots(&base.join(source)));
     }
     // As normalised: an id map may have come in.
-    Options::parse(&effect.options).map_err(|message| wrong("options", message))?;
+    let options = Options::parse(&effect.options).map_err(|message| wrong("options", message))?;
+    if options.id_map.is_some() && api == Api::Classic {
+        let message = "this kernel has no id-mapped mounts (facts kernel.mount_api, kernel.mount_setattr)".into();
+        return Err(wrong("options", message).help("they need Linux 5.12"));
+    }
     cx.effect(effect);
     Ok(())
 }

@@ -99,8 +99,9 @@ main: wait
         };
         cx.effect(RootPropagation { propagation: Propagation::Slave, recursive: true });
         let writable = layout != Layout::ReadOnly;
-        cx.effect(RootOverlay { scratch: cx.run.dir(), layout, user_namespace, size: input.size, mode: Mode(0o755) });
         let api = Api::choose(cx.facts);
+        let (scratch, size, mode) = (cx.run.dir(), input.size, Mode(0o755));
+        cx.effect(RootOverlay { scratch, layout, user_namespace, size, mode, api });
         for index in 0..input.mounts.len() {
             plan_mount(&input.mounts, index, true, Path::new("/"), &[], api, cx)?;
         }

@@ -233,7 +233,7 @@ fn a_container_without_a_mount_namespace_changes_nothing_of_the_hosts() {
         let refused = [
             bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }),
             bench.apply(&RootBind { source: dir.path().to_owned(), api: Api::Detached }),
-            bench.apply(&overlay(dir.path(), Layout::Whole, false)),
+            bench.apply(&overlay(dir.path(), Layout::Whole, false, Api::Detached)),
             bench.apply(&RootPivot { no_pivot: false }),
             bench.apply(&MaskPath { path: "/etc/passwd".into(), api: Api::Detached }),
         ];
@@ -298,8 +298,9 @@ fn cgroups_are_seen_from_the_containers_own_on() {
     }
 }
 
-fn overlay(scratch: &Path, layout: Layout, user_namespace: bool) -> RootOverlay {
-    RootOverlay { scratch: scratch.to_owned(), layout, user_namespace, size: Size(16 << 20), mode: Mode(0o755) }
+fn overlay(scratch: &Path, layout: Layout, user_namespace: bool, api: Api) -> RootOverlay {
+    let (scratch, size, mode) = (scratch.to_owned(), Size(16 << 20), Mode(0o755));
+    RootOverlay { scratch, layout, user_namespace, size, mode, api }
 }
 
 /// Applies every layout, writes into it, and finds nothing on the host.
@@ -308,18 +309,22 @@ fn an_overlay_of_the_host_keeps_changes_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let probe_file = Path::new("etc/lifecycle-overlay-test");
     let directories = vec![Entry::Overlay("etc".into()), Entry::Bind("usr".into()), Entry::Empty("tmp".into())];
-    for layout in [Layout::Whole, Layout::Directories(directories), Layout::ReadOnly] {
+    let layouts = [Layout::Whole, Layout::Directories(directories), Layout::ReadOnly];
+    for (layout, api) in layouts.iter().flat_map(|layout| [(layout, Api::Detached), (layout, Api::Classic)]) {
         in_mount_namespace(|| {
             let mut bench = Bench::new(dir.path()).owning("mnt");
-            bench.apply(&overlay(dir.path(), layout.clone(), false)).1.unwrap();
+            bench.apply(&overlay(dir.path(), layout.clone(), false, api)).1.unwrap();
             bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], Api::Detached)).1.unwrap();
             bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
             assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
             assert!(Path::new("/usr/bin").is_dir());
             let written = fs::write(Path::new("/").join(probe_file), "x");
-            assert_eq!(written.is_ok(), layout != Layout::ReadOnly);
-            if layout != Layout::Whole {
+            assert_eq!(written.is_ok(), *layout != Layout::ReadOnly);
+            if *layout != Layout::Whole {
                 fs::write("/usr/lifecycle-overlay-test", "x").unwrap_err();
+            }
+            if *layout == Layout::ReadOnly {
+                fs::write("/dev/shm/lifecycle-overlay-test", "x").expect_err("a mount below the root is writable");
             }
         });
         assert!(!Path::new("/").join(probe_file).exists(), "{layout:?} wrote to the host");
@@ -340,7 +345,7 @@ fn what_works_as_root_and_in_a_user_namespace_is_found_out() {
         let layout = probe(Path::new("/tmp"), true);
         assert_ne!(layout, Layout::Whole);
         let mut bench = Bench::new(Path::new("/tmp")).owning("mnt");
-        bench.apply(&overlay(Path::new("/tmp"), layout.clone(), true)).1.unwrap();
+        bench.apply(&overlay(Path::new("/tmp"), layout.clone(), true, Api::Detached)).1.unwrap();
         assert!(bench.fds.get(ROOT).is_some());
         // A user namespace may not make device nodes: the host's are bound.
         bench.apply(&null(Some("/dev/null"), Api::Detached)).1.unwrap();
