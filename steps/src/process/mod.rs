@@ -1,11 +1,14 @@
 //! The container's processes: made, given their privileges, replaced by the container's program, waited for, killed.
 
+pub mod affinity;
 pub mod clone;
 pub mod exec;
 mod handover;
 mod identity;
 pub mod kill;
+pub mod label;
 pub mod privileges;
+pub mod scheduling;
 pub mod sealed;
 mod signal;
 #[cfg(test)]

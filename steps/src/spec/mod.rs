@@ -13,6 +13,7 @@
 mod device;
 mod hooks;
 mod linux;
+mod list;
 mod load;
 mod mount;
 mod process;
@@ -28,6 +29,7 @@ pub use linux::{
     IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, Namespace, NamespaceType, NetDevice,
     Personality, PersonalityDomain, RootfsPropagation, TimeOffset,
 };
+pub use list::number_list;
 pub use load::Load;
 pub use mount::Mount;
 pub use process::{
@@ -41,7 +43,7 @@ pub use resources::{
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall};
 pub use unknown::unknown_fields;
 pub use unperformed::unperformed;
-pub use validate::{Problem, validate};
+pub use validate::{Problem, check_io_priority, check_memory_policy, check_scheduler, validate};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
