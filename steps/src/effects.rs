@@ -20,6 +20,7 @@ mod node;
 pub mod oom;
 mod placed;
 pub mod prelude;
+pub mod prepare;
 pub mod privileges;
 pub mod probe;
 pub mod relay;

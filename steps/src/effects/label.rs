@@ -49,8 +49,12 @@ impl EffectDef for LabelApparmor {
         answer.map_err(|failed| {
             let errno = failed.errno.map(Errno::from_raw_os_error);
             failed.help(match errno {
-                Some(Errno::NOENT) => "this profile is not loaded: load it with apparmor_parser, or see aa-status for those that are",
-                Some(Errno::ACCESS | Errno::PERM) => "the profile that confines the caller itself does not allow the change",
+                Some(Errno::NOENT) => {
+                    "this profile is not loaded: load it with apparmor_parser, or see aa-status for those that are"
+                }
+                Some(Errno::ACCESS | Errno::PERM) => {
+                    "the profile that confines the caller itself does not allow the change"
+                }
                 _ => "the kernel does not take this profile; take process.apparmorProfile out to run without one",
             })
         })?;

@@ -322,9 +322,13 @@ mod tests {
         let attr = SetScheduler { scheduler }.attr();
         let expected = SchedAttr { policy: 6, flags: 7, runtime: 1, deadline: 2, period: 3, ..SchedAttr::default() };
         assert_eq!(attr, expected);
-        let scheduler: Scheduler =
-            serde_json::from_value(json!({ "policy": "SCHED_FIFO", "priority": 42, "flags": ["SCHED_FLAG_KEEP_POLICY"] }))
-                .unwrap();
-        assert_eq!(SetScheduler { scheduler }.attr(), SchedAttr { policy: 1, priority: 42, flags: 8, ..SchedAttr::default() });
+        let scheduler: Scheduler = serde_json::from_value(
+            json!({ "policy": "SCHED_FIFO", "priority": 42, "flags": ["SCHED_FLAG_KEEP_POLICY"] }),
+        )
+        .unwrap();
+        assert_eq!(
+            SetScheduler { scheduler }.attr(),
+            SchedAttr { policy: 1, priority: 42, flags: 8, ..SchedAttr::default() }
+        );
     }
 }

@@ -18,7 +18,7 @@ use crate::effects::oom::OomScoreAdj;
 use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, UnshareCgroup};
 use crate::effects::schedule::SetAffinity;
 use crate::effects::stage::Stage;
-use crate::outcomes::{CgroupJoin, Fifo, Process};
+use crate::outcomes::{CgroupJoin, DetachedMount, Fifo, Process};
 use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset, number_list};
 
 /// Makes the first process of a container: a site for the steps that set it up from within, until one of them replaces it by the container's
@@ -67,6 +67,9 @@ pub struct Input {
     /// The FIFO at which a `fifo.wait` in its site waits: the `fifo` of a `fifo.create`.
     #[serde(default)]
     pub fifo: Option<Handle<Fifo>>,
+    /// Bind mounts for a `rootfs.mount` in its site to attach: the `prepared` of a `rootfs.sources`.
+    #[serde(default)]
+    pub mounts: BTreeMap<String, Handle<DetachedMount>>,
 }
 
 /// What the process is known by.
@@ -266,6 +269,7 @@ impl Input {
             cgroup: self.cgroup.clone(),
             into_cgroup,
             fifo: self.fifo.clone(),
+            mounts: self.mounts.values().cloned().collect(),
         }
     }
 }

@@ -36,7 +36,8 @@ impl Step for Label {
     const CHANGES: &'static str = "The profile or label that the site's process gets at exec.";
     const REVERSED_BY: &'static str = "Goes with the process.";
     const PLACE: Place = Place::Inside;
-    const AFTER: After = &["rootfs.mount", "rootfs.overlay", "rootfs.pivot", "rootfs.protect", "sysctl.write", "uts.set"];
+    const AFTER: After =
+        &["rootfs.mount", "rootfs.overlay", "rootfs.pivot", "rootfs.protect", "sysctl.write", "uts.set"];
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A program that no profile confines, whatever confines the engine.",
         plan: "plan: example/label
@@ -150,7 +151,11 @@ mod tests {
 
     #[test]
     fn what_confines_nothing_needs_no_module() {
-        for input in [json!({}), json!({ "apparmor_profile": "unconfined" }), json!({ "apparmor_profile": "", "selinux_label": "" })] {
+        for input in [
+            json!({}),
+            json!({ "apparmor_profile": "unconfined" }),
+            json!({ "apparmor_profile": "", "selinux_label": "" }),
+        ] {
             assert!(plan_with::<Label>(json!({}), input).effects.is_empty());
         }
     }

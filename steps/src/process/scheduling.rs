@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::effects::schedule::{SetIoPriority, SetMemoryPolicy, SetPersonality, SetScheduler};
-use crate::spec::{IoPriority, MemoryPolicy, Personality, Scheduler, check_io_priority, check_memory_policy, check_scheduler};
+use crate::spec::{
+    IoPriority, MemoryPolicy, Personality, Scheduler, check_io_priority, check_memory_policy, check_scheduler,
+};
 
 /// Gives the process of the site its scheduling policy, its I/O priority, its execution domain and its NUMA memory policy, as config.json has
 /// them. What is left out stays as it is.
@@ -40,7 +42,8 @@ impl Step for Scheduling {
     const REVERSED_BY: &'static str = "Goes with the process.";
     const PLACE: Place = Place::Inside;
     // What is set up before should not have to wait for a container that yields to everybody.
-    const AFTER: After = &["rootfs.mount", "rootfs.overlay", "rootfs.pivot", "rootfs.protect", "sysctl.write", "uts.set"];
+    const AFTER: After =
+        &["rootfs.mount", "rootfs.overlay", "rootfs.pivot", "rootfs.protect", "sysctl.write", "uts.set"];
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A program that leaves the CPU and the disk to others, and believes to be on a machine of 32 bits.",
         plan: "plan: example/scheduling
@@ -129,7 +132,10 @@ mod tests {
         for (input, field) in [
             (json!({ "scheduler": { "policy": "SCHED_ISO" } }), "scheduler.policy"),
             (json!({ "scheduler": { "policy": "SCHED_FIFO", "priority": 0 } }), "scheduler.priority"),
-            (json!({ "scheduler": { "policy": "SCHED_DEADLINE", "runtime": 9, "deadline": 8, "period": 8 } }), "scheduler.runtime"),
+            (
+                json!({ "scheduler": { "policy": "SCHED_DEADLINE", "runtime": 9, "deadline": 8, "period": 8 } }),
+                "scheduler.runtime",
+            ),
             (json!({ "io_priority": { "class": "IOPRIO_CLASS_BE", "priority": 8 } }), "io_priority.priority"),
             (json!({ "personality": { "domain": "LINUX", "flags": ["X"] } }), "personality.flags"),
             (json!({ "memory_policy": { "mode": "MPOL_BIND" } }), "memory_policy.nodes"),

@@ -43,8 +43,7 @@ pub fn set_scheduler(attr: SchedAttr) -> io::Result<()> {
 pub fn scheduler() -> io::Result<SchedAttr> {
     let mut attr = SchedAttr::default();
     // SAFETY: `attr` outlives the call, and the kernel writes at most the length that is given.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size_of::<SchedAttr>() as u32, 0) };
+    let answer = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size_of::<SchedAttr>() as u32, 0) };
     check(answer).map(|_| attr)
 }
 

@@ -58,7 +58,8 @@ impl Problems {
 
     /// What was found in a part of the file, whose own path is `field`.
     fn within(&mut self, field: &str, found: Vec<Problem>) {
-        self.found.extend(found.into_iter().map(|problem| Problem { path: format!("{field}.{}", problem.path), ..problem }));
+        self.found
+            .extend(found.into_iter().map(|problem| Problem { path: format!("{field}.{}", problem.path), ..problem }));
     }
 
     fn absolute(&mut self, field: impl Into<String>, path: &Path) {
