@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Device, Hooks, IdMapping, Mount, Namespace, NamespaceType, Process, Resources, Root, RootfsPropagation, Seccomp,
-    Spec, TimeOffset, unperformed, validate,
+    Device, Hooks, IdMapping, MemoryPolicy, Mount, Namespace, NamespaceType, Personality, Process, Resources, Root,
+    RootfsPropagation, Seccomp, Spec, TimeOffset, unperformed, validate,
 };
 
 /// Reads a bundle's `config.json` (the runtime-spec's config.md) and checks it.
@@ -64,6 +64,12 @@ pub struct Output {
     pub sysctl: BTreeMap<String, String>,
     /// The system call filter.
     pub seccomp: Option<Seccomp>,
+    /// The execution domain.
+    pub personality: Option<Personality>,
+    /// The NUMA memory policy.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// The SELinux context of the container's mounts.
+    pub mount_label: Option<String>,
     /// How mounts travel between the container's root and the host.
     pub rootfs_propagation: Option<RootfsPropagation>,
     /// Paths in the container that cannot be read.
@@ -220,6 +226,9 @@ impl Output {
             resources: linux.resources,
             sysctl: linux.sysctl,
             seccomp: linux.seccomp,
+            personality: linux.personality,
+            memory_policy: linux.memory_policy,
+            mount_label: linux.mount_label,
             rootfs_propagation: linux.rootfs_propagation,
             masked_paths: linux.masked_paths,
             readonly_paths: linux.readonly_paths,
@@ -279,9 +288,9 @@ mod tests {
         let mut config = config();
         config["ociVersion"] = json!("2.0.0");
         config["process"] = Value::Null;
-        config["linux"] = json!({ "personality": { "domain": "LINUX32" } });
+        config["vm"] = json!({});
         let error = load(config).unwrap_err();
-        for expected in ["ociVersion: ", "process: is required", "linux.personality: is not performed yet"] {
+        for expected in ["ociVersion: ", "process: is required", "vm: is not performed yet"] {
             assert!(error.message.contains(expected), "{error}");
         }
     }

@@ -14,6 +14,7 @@ mod device;
 mod exec;
 mod hooks;
 mod linux;
+mod list;
 mod load;
 mod mount;
 mod process;
@@ -30,6 +31,7 @@ pub use linux::{
     IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, Namespace, NamespaceType, NetDevice,
     Personality, PersonalityDomain, RootfsPropagation, TimeOffset,
 };
+pub use list::number_list;
 pub use load::Load;
 pub use mount::Mount;
 pub use process::{
@@ -43,7 +45,9 @@ pub use resources::{
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall};
 pub use unknown::unknown_fields;
 pub use unperformed::unperformed;
-pub use validate::{Problem, validate, validate_process};
+pub use validate::{
+    Problem, check_io_priority, check_memory_policy, check_scheduler, validate, validate_process,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -4,6 +4,9 @@ mod linux;
 mod process;
 mod resources;
 
+pub use linux::check_memory_policy;
+pub use process::{check_io_priority, check_scheduler};
+
 use super::{Hooks, Mount, NamespaceType, Process, Spec};
 use std::fmt;
 use std::path::Path;
@@ -58,6 +61,12 @@ struct Problems {
 impl Problems {
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.found.push(Problem { path: path.into(), message: message.into() });
+    }
+
+    /// What was found in a part of the file, whose own path is `field`.
+    fn within(&mut self, field: &str, found: Vec<Problem>) {
+        self.found
+            .extend(found.into_iter().map(|problem| Problem { path: format!("{field}.{}", problem.path), ..problem }));
     }
 
     fn absolute(&mut self, field: impl Into<String>, path: &Path) {
