@@ -10,6 +10,7 @@ pub mod exec;
 mod expect;
 pub mod fifo;
 mod file;
+pub mod filter_cache;
 pub mod hook;
 pub mod idmap;
 pub mod inside;

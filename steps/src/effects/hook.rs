@@ -79,23 +79,34 @@ pub struct Container {
 }
 
 /// The version of the runtime-spec that the state is written for.
-const OCI_VERSION: &str = "1.3.0";
+pub(super) const OCI_VERSION: &str = "1.3.0";
 
 impl Container {
-    /// The state that a hook reads (runtime.md, "State").
-    fn state(&self, stage: Stage, cx: &Cx) -> Result<Vec<u8>, EffectError> {
-        let mut state = json!({ "ociVersion": OCI_VERSION, "id": self.id, "status": stage.status() });
-        if stage != Stage::Poststop {
-            state["pid"] = match &self.process {
-                Some(process) => json!(super::wait::resolve(process, cx)?.pid),
-                None => json!(rustix::process::getpid().as_raw_nonzero().get()),
-            };
+    /// The state that a hook or an agent reads (runtime.md, "State").
+    pub(super) fn state(&self, status: &str, pid: Option<i32>) -> Value {
+        let mut state = json!({ "ociVersion": OCI_VERSION, "id": self.id, "status": status });
+        if let Some(pid) = pid {
+            state["pid"] = json!(pid);
         }
         state["bundle"] = json!(self.bundle);
         if !self.annotations.is_empty() {
             state["annotations"] = json!(self.annotations);
         }
-        Ok(state.to_string().into_bytes())
+        state
+    }
+
+    /// Its process, as the reader knows it: by its number outside, or in a site by its own.
+    pub(super) fn pid(&self, cx: &Cx) -> Result<i32, EffectError> {
+        match &self.process {
+            Some(process) => Ok(super::wait::resolve(process, cx)?.pid),
+            None => Ok(rustix::process::getpid().as_raw_nonzero().get()),
+        }
+    }
+
+    /// What a hook of this stage reads: a container that has stopped has no process.
+    fn told(&self, stage: Stage, cx: &Cx) -> Result<Vec<u8>, EffectError> {
+        let pid = (stage != Stage::Poststop).then(|| self.pid(cx)).transpose()?;
+        Ok(self.state(stage.status(), pid).to_string().into_bytes())
     }
 }
 
@@ -109,7 +120,7 @@ fn start(hook: &Hook, stage: Stage, container: &Container, cx: &Cx) -> Result<Ru
         // The hook's whole environment: inside a container the engine's own would leak what the host keeps in it.
         env: Some(hook.env.clone()),
         cwd: working_directory(stage, container),
-        stdin: container.state(stage, cx)?,
+        stdin: container.told(stage, cx)?,
         limit: hook.timeout.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
         ..Command::default()
     };

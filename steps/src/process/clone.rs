@@ -62,6 +62,9 @@ pub struct Input {
     /// The FIFO at which a `fifo.wait` in its site waits: the `fifo` of a `fifo.create`.
     #[serde(default)]
     pub fifo: Option<Handle<Fifo>>,
+    /// The unix socket of the agent that a `seccomp.load` in its site hands the notified calls to.
+    #[serde(default)]
+    pub seccomp_agent: Option<HostPath>,
 }
 
 /// What the process is known by.
@@ -253,6 +256,7 @@ impl Input {
             cgroup: self.cgroup.clone(),
             into_cgroup,
             fifo: self.fifo.clone(),
+            seccomp_agent: self.seccomp_agent.clone(),
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Output {
     pub sysctl: BTreeMap<String, String>,
     /// The system call filter.
     pub seccomp: Option<Seccomp>,
+    /// The socket of the agent that the filter notifies, if it does: its `listenerPath`.
+    pub seccomp_agent: Option<HostPath>,
     /// How mounts travel between the container's root and the host.
     pub rootfs_propagation: Option<RootfsPropagation>,
     /// Paths in the container that cannot be read.
@@ -213,6 +215,13 @@ impl Output {
             cgroups_path: linux.cgroups_path,
             resources: linux.resources,
             sysctl: linux.sysctl,
+            // "If the SCMP_ACT_NOTIFY action is not used this value is ignored."
+            seccomp_agent: linux
+                .seccomp
+                .as_ref()
+                .filter(|profile| profile.notifies())
+                .and_then(|profile| profile.listener_path.clone())
+                .map(HostPath),
             seccomp: linux.seccomp,
             rootfs_propagation: linux.rootfs_propagation,
             masked_paths: linux.masked_paths,

@@ -263,6 +263,12 @@ fn check_seccomp(seccomp: &Seccomp, problems: &mut Problems) {
     if seccomp.syscalls.iter().any(|rule| notifies(rule.action)) && seccomp.listener_path.is_none() {
         problems.add("linux.seccomp.listenerPath", "is required where an action is SCMP_ACT_NOTIFY");
     }
+    if let Some(path) = &seccomp.listener_path {
+        problems.absolute("linux.seccomp.listenerPath", path);
+    }
+    if seccomp.handing().is_none() {
+        problems.add("linux.seccomp.syscalls", "`sendmsg` and `sendmmsg` cannot both be notified: the agent gets its descriptor by one of them");
+    }
     if seccomp.listener_metadata.is_some() && seccomp.listener_path.is_none() {
         problems.add("linux.seccomp.listenerMetadata", "has no meaning without listenerPath");
     }
