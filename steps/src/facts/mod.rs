@@ -72,6 +72,7 @@ const FACTS: &[Fact] = &[
     lists("seccomp.actions", kernel::seccomp_actions),
     lists("seccomp.flags", kernel::seccomp_flags),
     lists("lsm", kernel::security_modules),
+    lists("net.links", kernel::links),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
 ];

@@ -25,7 +25,6 @@ const UNPERFORMED: &[(&str, IsSet)] = &[
             .is_some_and(|profile| profile != "unconfined")
     }),
     ("process.selinuxLabel", |spec| spec.process.as_ref().is_some_and(|process| process.selinux_label.is_some())),
-    ("linux.netDevices", |spec| !spec.linux.net_devices.is_empty()),
     ("linux.intelRdt", |spec| spec.linux.intel_rdt.is_some()),
     ("linux.memoryPolicy", |spec| spec.linux.memory_policy.is_some()),
     ("linux.mountLabel", |spec| spec.linux.mount_label.is_some()),
