@@ -54,6 +54,7 @@ const FACTS: &[Fact] = &[
     lists("subuid", || caller::subordinate_ids("/etc/subuid")),
     lists("subgid", || caller::subordinate_ids("/etc/subgid")),
     fixed("cwd", caller::working_directory),
+    Fact { name: "cache", read: caller::cache, masked: Mask::As(|| Value::Null) },
     fixed("limits", caller::limits),
     fixed("boot_id", || json!(boot_id())),
     Fact { name: "kernel.release", read: kernel::release, masked: Mask::As(|| json!("5.4.0")) },
@@ -69,7 +70,9 @@ const FACTS: &[Fact] = &[
     Fact { name: "overlay.host", read: || overlay::layout(false), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     Fact { name: "overlay.userns", read: || overlay::layout(true), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     lists("seccomp.actions", kernel::seccomp_actions),
+    lists("seccomp.flags", kernel::seccomp_flags),
     lists("lsm", kernel::security_modules),
+    lists("net.links", kernel::links),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
 ];

@@ -76,6 +76,9 @@ pub struct Input {
     /// Bind mounts for a `rootfs.mount` in its site to attach: the `prepared` of a `rootfs.sources`.
     #[serde(default)]
     pub mounts: BTreeMap<String, Handle<DetachedMount>>,
+    /// The unix socket of the agent that a `seccomp.load` in its site hands the notified calls to.
+    #[serde(default)]
+    pub seccomp_agent: Option<HostPath>,
 }
 
 /// What the process is known by.
@@ -334,6 +337,7 @@ impl Input {
             into_cgroup,
             fifo: self.fifo.clone(),
             mounts: self.mounts.values().cloned().collect(),
+            seccomp_agent: self.seccomp_agent.clone(),
         }
     }
 }
