@@ -28,6 +28,7 @@ pub mod spec;
 pub mod state;
 pub mod sys;
 pub mod sysctl;
+pub mod systemd;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod uts;

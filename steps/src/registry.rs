@@ -20,6 +20,7 @@ macro_rules! effects {
 pub fn registry() -> Registry {
     let steps = steps![
         cgroup::Create,
+        cgroup::Properties,
         command::Run,
         console::open::Open,
         console::relay::Relay,
@@ -65,9 +66,12 @@ pub fn registry() -> Registry {
         effects::State,
         effects::Symlink,
         effects::address::AddressAdd,
+        effects::cgroup::AdoptCgroup,
         effects::cgroup::DeviceFilter,
         effects::cgroup::EnableControllers,
         effects::cgroup::MakeCgroup,
+        effects::cgroup::SetProperties,
+        effects::cgroup::StartScope,
         effects::cgroup::WriteLimit,
         effects::clone::CloneInit,
         effects::command::RunCommand,

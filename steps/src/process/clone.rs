@@ -138,6 +138,8 @@ main: wait
         let is_new = |kind| namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
         let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
         let new_user = is_new(NamespaceType::User);
+        let mut input = input;
+        let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let into_cgroup =
             input.cgroup.as_ref().is_some_and(|c| c.v2.is_some()) && cx.facts.has("kernel.clone_into_cgroup");
         let handover = input.handover(into_cgroup);
@@ -149,6 +151,9 @@ main: wait
             children(&made.handle(""), maps, input.oom_score_adj, cx);
             made
         };
+        if let Some(scope) = scope {
+            crate::cgroup::scope::start(*scope, &made.handle(""), cx);
+        }
         cx.inside(Conceal {});
         let enter = input.cgroup.map(|c| CgroupJoin { v2: c.v2.filter(|_| !into_cgroup), ..c });
         if let Some(cgroup) = enter.filter(|c| !c.v1.is_empty() || c.v2.is_some()) {

@@ -1,15 +1,21 @@
 //! Cgroups: directories in the mounted hierarchies, and what is written into their files.
 
+mod adopt;
 mod controllers;
 mod devices;
 mod directory;
 mod mark;
 mod members;
+mod properties;
+mod scope;
 mod write;
 
+pub use adopt::{AdoptCgroup, Freezer};
 pub use controllers::EnableControllers;
 pub use devices::DeviceFilter;
 pub use directory::MakeCgroup;
+pub use properties::SetProperties;
+pub use scope::StartScope;
 pub use write::{Alternative, WriteLimit};
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +34,7 @@ use crate::facts::{CgroupLayout, boot_id};
 pub const TOP: &str = "lifecycle";
 
 /// The version of a hierarchy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
     /// Controllers spread over hierarchies.
