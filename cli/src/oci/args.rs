@@ -11,7 +11,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 ///
 /// Everything is done by a plan (`lifecycle plan oci/create` shows it), journaled before it happens, and taken back if it fails.
 #[derive(Debug, Parser)]
-#[command(name = "lifecycle-oci", version, max_term_width = 100, disable_version_flag = true, propagate_version = false)]
+#[command(
+    name = "lifecycle-oci",
+    version,
+    max_term_width = 100,
+    disable_version_flag = true,
+    propagate_version = false
+)]
 pub struct Cli {
     /// What all verbs share.
     #[command(flatten)]

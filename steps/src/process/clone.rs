@@ -168,6 +168,7 @@ main: wait
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let mut input = input;
         input.below()?;
+        let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
         if namespaces.iter().any(|n| n.kind == NamespaceType::Time) && !cx.facts.has("kernel.time_namespace") {
@@ -192,6 +193,9 @@ main: wait
             children(&made.handle(""), maps, input.oom_score_adj, cx);
             made
         };
+        if let Some(scope) = scope {
+            crate::cgroup::scope::start(*scope, &made.handle(""), cx);
+        }
         cx.inside(Conceal {});
         if let Some(cpus) = input.cpu_affinity.clone() {
             cx.inside(SetAffinity { cpus });

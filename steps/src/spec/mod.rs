@@ -45,9 +45,7 @@ pub use resources::{
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall};
 pub use unknown::unknown_fields;
 pub use unperformed::unperformed;
-pub use validate::{
-    Problem, check_io_priority, check_memory_policy, check_scheduler, validate, validate_process,
-};
+pub use validate::{Problem, check_io_priority, check_memory_policy, check_scheduler, validate, validate_process};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
