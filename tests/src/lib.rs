@@ -21,3 +21,4 @@ pub mod rounds;
 mod sys;
 
 pub use error::{Error, Result, While};
+pub use sys::seccomp;

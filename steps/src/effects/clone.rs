@@ -131,7 +131,14 @@ impl Handover {
         let cgroup = dir.map(|dir| format!("in cgroup {}", dir.display()));
         let kept = (self.preserve_fds > 0).then(|| format!("{} descriptors kept", self.preserve_fds));
         let agent = self.seccomp_agent.as_ref().map(|path| format!("seccomp agent at {path}"));
-        stdio.into_iter().chain(cgroup).chain(kept).chain(agent).map(|part| format!("; {part}")).collect::<Vec<_>>().concat()
+        stdio
+            .into_iter()
+            .chain(cgroup)
+            .chain(kept)
+            .chain(agent)
+            .map(|part| format!("; {part}"))
+            .collect::<Vec<_>>()
+            .concat()
     }
 }
 

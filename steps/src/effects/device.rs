@@ -187,7 +187,12 @@ impl EffectDef for MoveDevice {
         let names = [None, LinkName::parse("data%d").ok()];
         device
             .flat_map(|device| {
-                names.clone().map(|name| Self { device: device.clone(), name, process: process.clone(), pin: pin.clone() })
+                names.clone().map(|name| Self {
+                    device: device.clone(),
+                    name,
+                    process: process.clone(),
+                    pin: pin.clone(),
+                })
             })
             .collect()
     }
@@ -198,12 +203,16 @@ impl EffectDef for MoveDevice {
 
     fn describe(&self) -> String {
         let called = self.name.as_ref().map_or_else(String::new, |name| format!(" as {name}"));
-        format!("move network device {} into the network of {}{called}, with its addresses, and up", self.device, self.process)
+        format!(
+            "move network device {} into the network of {}{called}, with its addresses, and up",
+            self.device, self.process
+        )
     }
 
     fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
         let mut host = Rtnl::open()?;
-        let found = host.link_by_name(self.device.as_str()).map_err(|r| r.error(format!("get link {}", self.device)))?;
+        let found =
+            host.link_by_name(self.device.as_str()).map_err(|r| r.error(format!("get link {}", self.device)))?;
         let link = found.ok_or_else(|| {
             EffectError::new(format!("there is no network device {} on the host", self.device)).help("see `ip link`")
         })?;
@@ -216,8 +225,8 @@ impl EffectDef for MoveDevice {
     }
 
     fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let before =
-            Before::deserialize(before).map_err(|e| EffectError::new(format!("what was before cannot be read: {e}")))?;
+        let before = Before::deserialize(before)
+            .map_err(|e| EffectError::new(format!("what was before cannot be read: {e}")))?;
         let net = self.netns(cx)?.ok_or_else(|| EffectError::new("the container's network namespace is gone"))?;
         let moved = set(&mut Rtnl::open()?, before.link.index, |message| {
             message.attributes.push(LinkAttribute::NetNsFd(net.as_fd().as_raw_fd()));
@@ -226,7 +235,13 @@ impl EffectDef for MoveDevice {
         moved.map_err(|refused| {
             let fixed = refused.errno == libc::EINVAL;
             let error = refused.error(EffectDef::describe(self));
-            if fixed { error.help("A device that belongs to its namespace (a bridge, a tunnel's own device, lo) cannot be moved.") } else { error }
+            if fixed {
+                error.help(
+                    "A device that belongs to its namespace (a bridge, a tunnel's own device, lo) cannot be moved.",
+                )
+            } else {
+                error
+            }
         })?;
         let mut there = netns::within(net, Rtnl::open)??;
         let failed = |r: Refused| r.error(format!("set up network device {} in the container", before.inside));

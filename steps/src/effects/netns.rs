@@ -53,7 +53,8 @@ impl EffectDef for PinNetns {
         }
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o400).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = options.open(&self.path).map_err(|e| EffectError::call(format!("open({path}, O_CREAT|O_EXCL)"), e))?;
+        let file =
+            options.open(&self.path).map_err(|e| EffectError::call(format!("open({path}, O_CREAT|O_EXCL)"), e))?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let mount = open_tree(netns.net(), "", flags).map_err(|e| {
             EffectError::call("open_tree(network namespace, OPEN_TREE_CLONE)", e)

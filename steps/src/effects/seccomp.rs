@@ -239,8 +239,12 @@ mod tests {
                 let mut space = nix::cmsg_space!([RawFd; 1]);
                 let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
                 let flags = MsgFlags::empty();
-                let got = nix::sys::socket::recvmsg::<()>(agents.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
-                let fds = got.cmsgs().unwrap().filter(|m| matches!(m, nix::sys::socket::ControlMessageOwned::ScmRights(fds) if fds.len() == 1));
+                let got =
+                    nix::sys::socket::recvmsg::<()>(agents.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+                let fds = got
+                    .cmsgs()
+                    .unwrap()
+                    .filter(|m| matches!(m, nix::sys::socket::ControlMessageOwned::ScmRights(fds) if fds.len() == 1));
                 let (fds, first) = (fds.count(), got.bytes);
                 let mut rest = Vec::new();
                 (&agents).read_to_end(&mut rest).unwrap();

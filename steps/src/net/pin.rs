@@ -31,7 +31,8 @@ pub struct Output {
 impl Step for Pin {
     const KIND: &'static str = "net.pin";
     const CHANGES: &'static str = "A file in the run's directory with the namespace mounted on it.";
-    const REVERSED_BY: &'static str = "Unmounting and removing the file; with it the namespace goes, if nobody else is in it.";
+    const REVERSED_BY: &'static str =
+        "Unmounting and removing the file; with it the namespace goes, if nobody else is in it.";
     const EXAMPLES: &'static [Example] = &[Example {
         about: "The network namespace of a process that ends at once.",
         plan: "plan: example/pin

@@ -148,7 +148,11 @@ fn available(profile: &Seccomp, facts: &mut Facts) -> Result<(), PlanError> {
         for (field, action) in std::iter::once(("default_action".to_owned(), profile.default_action)).chain(rules) {
             let name = action.kernel_name();
             if !actions.iter().any(|available| available == name) {
-                return lacks(field, &format!("the action `{name}`"), if name == "user_notif" { "5.0" } else { "4.14" });
+                return lacks(
+                    field,
+                    &format!("the action `{name}`"),
+                    if name == "user_notif" { "5.0" } else { "4.14" },
+                );
             }
         }
     }

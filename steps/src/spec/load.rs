@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Device, Hooks, IdMapping, Mount, Namespace, NamespaceType, NetDevice, Process, Resources, Root, RootfsPropagation, Seccomp,
-    Spec, TimeOffset, unperformed, validate,
+    Device, Hooks, IdMapping, Mount, Namespace, NamespaceType, NetDevice, Process, Resources, Root, RootfsPropagation,
+    Seccomp, Spec, TimeOffset, unperformed, validate,
 };
 
 /// Reads a bundle's `config.json` (the runtime-spec's config.md) and checks it.
@@ -167,7 +167,9 @@ fn absent_devices(spec: &Spec, facts: &mut Facts) -> Vec<String> {
     let there: Option<Vec<String>> = if wanted.is_empty() { None } else { facts.get("net.links") };
     let absent = |there: Vec<String>| {
         let missing = wanted.keys().filter(|name| !there.contains(name));
-        missing.map(|name| format!("linux.netDevices.{name}: there is no such device on the host; see `ip link`")).collect()
+        missing
+            .map(|name| format!("linux.netDevices.{name}: there is no such device on the host; see `ip link`"))
+            .collect()
     };
     there.map(absent).unwrap_or_default()
 }

@@ -116,8 +116,7 @@ fn is_lasting(address: &AddressMessage) -> bool {
 
 fn is_set_by_hand(route: &RouteMessage, index: u32) -> bool {
     let by_itself = [RouteProtocol::Kernel, RouteProtocol::IcmpRedirect, RouteProtocol::Ra];
-    route.attributes.contains(&RouteAttribute::Oif(index))
-        && !by_itself.contains(&route.header.protocol)
+    route.attributes.contains(&RouteAttribute::Oif(index)) && !by_itself.contains(&route.header.protocol)
 }
 
 /// A label begins with the device's name, ip-address(8).

@@ -167,10 +167,14 @@ fn net_devices(spec: &Spec, problems: &mut Problems) {
         let field = format!("linux.netDevices.{name}");
         let called = device.name.as_deref().unwrap_or(name);
         if name == "lo" || called == "lo" {
-            problems.add(&field, "`lo` belongs to its network namespace, and every one has its own; it cannot be moved");
+            problems
+                .add(&field, "`lo` belongs to its network namespace, and every one has its own; it cannot be moved");
         }
         if called.contains('%') && (called.matches('%').count() > 1 || !called.contains("%d")) {
-            problems.add(&field, format!("`{called}`: one `%d` stands for a free number, and there is no other use of `%`"));
+            problems.add(
+                &field,
+                format!("`{called}`: one `%d` stands for a free number, and there is no other use of `%`"),
+            );
         } else if !called.contains('%') && inside.contains(&called) {
             problems.add(&field, format!("`{called}` is the name of another device in the container, too"));
         }
@@ -279,7 +283,10 @@ fn check_seccomp(seccomp: &Seccomp, problems: &mut Problems) {
         problems.absolute("linux.seccomp.listenerPath", path);
     }
     if seccomp.handing().is_none() {
-        problems.add("linux.seccomp.syscalls", "`sendmsg` and `sendmmsg` cannot both be notified: the agent gets its descriptor by one of them");
+        problems.add(
+            "linux.seccomp.syscalls",
+            "`sendmsg` and `sendmmsg` cannot both be notified: the agent gets its descriptor by one of them",
+        );
     }
     if seccomp.listener_metadata.is_some() && seccomp.listener_path.is_none() {
         problems.add("linux.seccomp.listenerMetadata", "has no meaning without listenerPath");
