@@ -34,11 +34,12 @@ impl Step for Pin {
     const REVERSED_BY: &'static str =
         "Unmounting and removing the file; with it the namespace goes, if nobody else is in it.";
     const EXAMPLES: &'static [Example] = &[Example {
-        about: "The network namespace of a process that ends at once.",
+        about: "The network namespace of a program.",
         plan: "plan: example/pin
 steps:
   init: { uses: process.clone, with: { new: [network] } }
   pin: { uses: net.pin, with: { process: \"${init.process}\" } }
+  exec: { uses: process.exec, site: \"${init}\", needs: [pin], with: { args: [sleep, \"60\"] } }
 ",
         needs: &["root"],
     }];
