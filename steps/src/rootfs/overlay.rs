@@ -101,7 +101,15 @@ main: wait
         let writable = layout != Layout::ReadOnly;
         cx.effect(RootOverlay { scratch: cx.run.dir(), layout, user_namespace, size: input.size, mode: Mode(0o755) });
         let api = Api::choose(cx.facts);
-        let common = Common { own_root: true, base: Path::new("/"), namespaces: &[], api, label: None, prepared: None };
+        let common = Common {
+            own_root: true,
+            base: Path::new("/"),
+            namespaces: &[],
+            api,
+            cgroup: None,
+            label: None,
+            prepared: None,
+        };
         (0..input.mounts.len()).try_for_each(|index| plan_mount(&input.mounts, index, common, cx))?;
         if input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev")) {
             default_devices(api, true, cx);
