@@ -13,6 +13,9 @@ mod fields_hooks;
 mod fields_net;
 mod fields_seccomp;
 mod masked;
+mod fields;
+mod fields_mounts;
+mod fields_process;
 mod plans;
 mod running;
 mod runs;
@@ -22,7 +25,7 @@ mod service;
 mod users;
 
 fn main() -> ExitCode {
-    use Need::{Program, Root};
+    use Need::{Kernel, Program, Root};
     harness::main(tests![
         plans::text_folded,
         plans::json,
@@ -206,6 +209,82 @@ fn main() -> ExitCode {
         fields_hooks::hooks_that_the_spec_forbids_are_refused,
         #[needs(Root, Program("busybox"))]
         fields_hooks::hooks_path_is_executed_as_it_is,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_scheduler_policy_and_nice,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_scheduler_priority_and_flags,
+        #[needs(Root, Program("busybox"), Program("chrt"))]
+        fields_process::process_scheduler_runtime_deadline_and_period,
+        #[needs(Root, Program("busybox"), Program("ionice"))]
+        fields_process::process_io_priority,
+        #[needs(Root, Program("busybox"), Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
+        fields_process::process_exec_cpu_affinity_initial_and_final,
+        #[needs(Root, Program("busybox"))]
+        fields_process::linux_personality,
+        #[needs(Root, Program("busybox"), Kernel("/proc/self/numa_maps", "a kernel with NUMA"))]
+        fields_process::linux_memory_policy_mode_nodes_and_flags,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_apparmor_profile,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_selinux_label,
+        #[needs(Root, Program("busybox"))]
+        fields_process::linux_mount_label,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_args_env_and_cwd,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_rlimits,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_user_uid_gid_umask_and_additional_gids,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_capabilities,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_no_new_privileges,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_oom_score_adj,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_terminal_and_console_size,
+        #[needs(Root, Program("busybox"))]
+        fields_process::hostname_and_domainname,
+        #[needs(Root, Program("busybox"))]
+        fields_process::linux_sysctl,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_attributes,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_attributes_cleared,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_recursive_attributes,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_recursive_attributes_cleared,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_of_the_file_system,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_propagation,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_bind_and_rbind,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_destination_of_a_file_and_missing,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_tmpcopyup,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_uid_mappings_and_gid_mappings,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_idmap_in_a_user_namespace,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_source_closed_to_a_user_namespace,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_remount,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_type_cgroup,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::linux_default_devices,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::linux_devices,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::linux_rootfs_propagation,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::root_path_and_readonly,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::linux_masked_paths_and_readonly_paths,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]
