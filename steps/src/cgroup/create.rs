@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::devices::{DeviceRules, Rule, rules};
-use super::limits::{Limit, limits};
+use super::limits::{Limit, limits, there};
 use super::path::Place;
 use crate::effects::cgroup::{Cgroup, DeviceFilter, EnableControllers, MakeCgroup, Version, WriteLimit};
 use crate::facts::{CgroupLayout, CgroupMode};
@@ -86,6 +86,7 @@ steps:
         let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
         let resources = input.resources.unwrap_or_default();
         let limits = limits(&resources, &layout)?;
+        there(&resources, &limits, cx.facts)?;
         if layout.mode == CgroupMode::None || (input.path.is_none() && !layout.writable()) {
             return without(&layout, &limits, input.path.is_some());
         }
@@ -105,8 +106,8 @@ steps:
             let Some(hierarchy) = Made::find(&hierarchies, limit.version, &limit.controller) else {
                 return Err(PlanError::new("resources", format!("no hierarchy has `{}`", limit.file)));
             };
-            let Limit { file, value, otherwise, optional, .. } = limit;
-            hierarchy.write(file, value, cx, |effect| WriteLimit { otherwise, optional, ..effect });
+            let Limit { field, file, value, otherwise, optional, .. } = limit;
+            hierarchy.write(file, value, cx, |effect| WriteLimit { field, otherwise, optional, ..effect });
         }
         Ok(output(&hierarchies))
     }
@@ -170,7 +171,8 @@ impl Made {
         with: impl FnOnce(WriteLimit) -> WriteLimit,
     ) {
         let (at, cgroup, file) = (self.at.clone(), self.cgroup.clone(), file.into());
-        cx.effect(with(WriteLimit { at, cgroup, file, value, otherwise: None, optional: false }));
+        let field = String::new();
+        cx.effect(with(WriteLimit { at, cgroup, field, file, value, otherwise: None, optional: false }));
     }
 }
 

@@ -71,6 +71,7 @@ const FACTS: &[Fact] = &[
     lists("seccomp.actions", kernel::seccomp_actions),
     lists("lsm", kernel::security_modules),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
+    Fact { name: "cgroup.lacks", read: cgroup::lacks, masked: Mask::As(|| json!([])) },
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
 ];
 
