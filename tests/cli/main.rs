@@ -9,6 +9,7 @@ mod boxed;
 mod catalogue;
 mod containers;
 mod faults;
+mod fields_cgroup;
 mod fields_hooks;
 mod fields_net;
 mod fields_seccomp;
@@ -317,5 +318,73 @@ fn main() -> ExitCode {
         service::a_server_that_ends_is_found_out_by_the_probe,
         #[needs(Root, Program("perl"))]
         service::every_step_of_a_ci_job_can_fail_and_leaves_nothing,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_limit,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_reservation,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_swap,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_kernel_is_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_kernel_tcp,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_swappiness,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_disable_oom_killer,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_use_hierarchy,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_use_hierarchy_false_is_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_shares,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_quota,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_period,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_burst,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_realtime_runtime,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_realtime_period,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_idle,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_cpus,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_mems,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_pids_limit,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_hugepage_limits,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_hugepage_limits_of_no_size_are_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_network_class_id,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_network_priorities,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_leaf_weight,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_unified,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_throttle_read_bps_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_throttle_write_bps_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_throttle_read_iops_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_throttle_write_iops_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_weight,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_weight_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_rdma,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_check_before_update,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_devices,
     ])
 }

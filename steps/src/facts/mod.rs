@@ -76,6 +76,7 @@ const FACTS: &[Fact] = &[
     lists("lsm", kernel::security_modules),
     lists("net.links", kernel::links),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
+    Fact { name: "cgroup.lacks", read: cgroup::lacks, masked: Mask::As(|| json!([])) },
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
     offers("systemd.running", || json!(systemd::is_running())),
     Fact { name: "systemd", read: systemd::systemd, masked: Mask::As(|| json!(Systemd::default())) },
