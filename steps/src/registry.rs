@@ -21,6 +21,7 @@ pub fn registry() -> Registry {
     let steps = steps![
         cgroup::Create,
         command::Run,
+        console::caller::Caller,
         console::open::Open,
         console::relay::Relay,
         fifo::create::Create,
