@@ -30,7 +30,7 @@ pub fn a_bundle_runs_with_its_own_exit_code_and_stdio(lab: &Lab) -> TestResult {
     let mut run = scene.start(&params("oci/run", &id))?;
     run.type_in("typed\n", true)?;
     let told = run.end()?.ended(42);
-    assert_eq!((told.out.as_str(), told.err.as_str()), ("typed\nrunc\n0\n", "problems\n"));
+    assert_eq!((told.out.as_str(), told.problems().as_str()), ("typed\nrunc\n0\n", "problems\n"));
     scene.nothing_left()?;
     // By its directory alone.
     bundle.runs(&["echo", "by its directory"])?;

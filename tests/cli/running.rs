@@ -19,7 +19,7 @@ pub fn hello_shows_the_container_from_inside_and_leaves_nothing(lab: &Lab) -> Te
             " 1 ",
             "overlay / overlay",
         ]);
-        assert_eq!(told.err, "");
+        assert_eq!(told.problems(), "");
         scene.nothing_left()?;
     }
     Ok(())
@@ -29,7 +29,7 @@ pub fn the_exit_code_is_the_containers(lab: &Lab) -> TestResult {
     let scene = Scene::new(lab)?;
     for code in [0, 1, 7, 125, 255] {
         let told = scene.told(&["run", "--", "sh", "-c", &format!("exit {code}")]).ended(code);
-        assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""), "exit {code}");
+        assert_eq!((told.out.as_str(), told.problems().as_str()), ("", ""), "exit {code}");
     }
     scene
         .told(&["run", "--", "/etc/passwd"])
@@ -69,7 +69,7 @@ pub fn stdin_and_stdout_are_the_containers_own(lab: &Lab) -> TestResult {
     run.type_in(&text, true)?;
     let told = run.end()?.ended(0);
     assert_eq!(told.out.len(), text.len());
-    assert_eq!((told.out, told.err.as_str()), (text, "problems\n"));
+    assert_eq!((told.problems().as_str(), told.out), ("problems\n", text));
     Ok(scene.nothing_left()?)
 }
 
