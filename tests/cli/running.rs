@@ -144,8 +144,10 @@ pub fn every_event_is_a_line_of_json(lab: &Lab) -> TestResult {
     let told = scene.told(&["run", "hello", "--events", "-", "--", "echo", "from inside"]).ended(0);
     let (ours, theirs): (Vec<&str>, Vec<&str>) = told.out.lines().partition(|line| line.starts_with('{'));
     assert_eq!(theirs, ["from inside"]);
-    assert_eq!(ours.len(), events.len());
-    ours.iter().try_for_each(|line| serde_json::from_str::<Value>(line).map(drop))?;
+    let ours = ours.into_iter().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    // That a step inside was left out is told when its turn comes, which may be after the end.
+    let taken = |events: &[Value]| events.iter().filter(|event| event["event"] != "skipped").count();
+    assert_eq!(taken(&ours), taken(&events));
     Ok(scene.nothing_left()?)
 }
 

@@ -294,8 +294,8 @@ pub fn a_shell_at_a_terminal_has_job_control(lab: &Lab) -> TestResult {
     // A terminal echoes what is typed: only an answer has the numbers worked out.
     run.type_in("tty; echo at $((6 * 7))\n", false)?;
     run.wait_for("at 42")?;
-    // The job in the foreground is interrupted, and the shell is not.
-    run.type_in("echo sleeping $((1 + 1)); sleep 1000\n", false)?;
+    // The job in the foreground is interrupted, and the shell is not. What speaks is in the foreground by then.
+    run.type_in("sh -c 'echo sleeping $((1 + 1)); exec sleep 1000'\n", false)?;
     run.wait_for("sleeping 2")?;
     run.type_in("\u{3}", false)?;
     run.type_in("echo $?; echo still $((40 + 3))\n", false)?;
