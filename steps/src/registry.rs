@@ -25,6 +25,7 @@ pub fn registry() -> Registry {
         cgroup::Thaw,
         cgroup::Update,
         command::Run,
+        console::caller::Caller,
         console::open::Open,
         console::relay::Relay,
         fifo::create::Create,

@@ -104,12 +104,16 @@ fn main() -> ExitCode {
         runs::a_detached_run_that_cannot_begin_says_why_at_once,
         #[needs(Root)]
         runs::a_detached_containers_output_is_in_its_logs,
+        #[needs(Root)]
+        runs::a_detached_runs_failure_is_in_its_logs_apart,
         #[needs(Root, Program("busybox"))]
         runs::audit_knows_whose_everything_is,
         #[needs(Root)]
         runs::a_damaged_journal_is_named_and_left_alone,
         #[needs(Root, Program("script"))]
         runs::at_a_terminal_the_container_has_it_and_an_error_stays,
+        #[needs(Root, Program("script"))]
+        runs::a_shell_at_a_terminal_has_job_control,
         #[needs(Root)]
         saved::a_saved_plan_runs_exactly_as_shown,
         #[needs(Root, Program("busybox"))]
