@@ -1,5 +1,6 @@
 //! `spec.exec`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
@@ -10,7 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::load::{absolute, read};
-use super::{Capabilities, ConsoleSize, Namespace, Process, Seccomp, User, validate_process};
+use super::{
+    Capabilities, ConsoleSize, MemoryPolicy, Namespace, Personality, Process, Seccomp, User, validate_process,
+};
 
 /// Tells what another process in a container is to be: the whole of a `process.json`, or the process of the bundle's `config.json` with what is
 /// given here in its place.
@@ -71,6 +74,14 @@ pub struct Output {
     pub namespaces: Vec<Namespace>,
     /// The container's system call filter.
     pub seccomp: Option<Seccomp>,
+    /// The socket of the agent that the filter notifies, if it does.
+    pub seccomp_agent: Option<HostPath>,
+    /// The container's execution domain.
+    pub personality: Option<Personality>,
+    /// The container's NUMA memory policy.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// The container's annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// See [`Input`].
@@ -115,7 +126,16 @@ outputs:
         if !problems.is_empty() {
             return Err(PlanError::new(place, problems.join("\n  ")));
         }
-        Ok(Output { process, namespaces: spec.linux.namespaces, seccomp: spec.linux.seccomp })
+        let linux = spec.linux;
+        Ok(Output {
+            process,
+            namespaces: linux.namespaces,
+            seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
+            seccomp: linux.seccomp,
+            personality: linux.personality,
+            memory_policy: linux.memory_policy,
+            annotations: spec.annotations,
+        })
     }
 }
 

@@ -244,13 +244,7 @@ impl Output {
             cgroups_path: linux.cgroups_path,
             resources: linux.resources,
             sysctl: linux.sysctl,
-            // "If the SCMP_ACT_NOTIFY action is not used this value is ignored."
-            seccomp_agent: linux
-                .seccomp
-                .as_ref()
-                .filter(|profile| profile.notifies())
-                .and_then(|profile| profile.listener_path.clone())
-                .map(HostPath),
+            seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
             seccomp: linux.seccomp,
             personality: linux.personality,
             memory_policy: linux.memory_policy,
