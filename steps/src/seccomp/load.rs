@@ -14,9 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Part, compiled};
-use crate::fs::absolute;
 use crate::effects::hook::Container;
 use crate::effects::seccomp::{LoadFilter, SendListener};
+use crate::fs::absolute;
 use crate::outcomes::Process;
 use crate::process::privileges::TAKES_PRIVILEGES;
 use crate::spec::Seccomp;
