@@ -14,9 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Part, compiled};
+use crate::command::directory;
 use crate::effects::hook::Container;
 use crate::effects::seccomp::{LoadFilter, SendListener};
-use crate::fs::absolute;
 use crate::outcomes::Process;
 use crate::process::privileges::TAKES_PRIVILEGES;
 use crate::spec::Seccomp;
@@ -117,7 +117,7 @@ impl Input {
         let container = Container {
             id: self.id.as_ref().map_or_else(|| cx.run.id.clone(), ToString::to_string),
             process: Some(Later::Handle(process)),
-            bundle: absolute(self.bundle.as_ref(), cx),
+            bundle: directory(self.bundle.as_ref(), cx)?,
             annotations: self.annotations.clone(),
         };
         Ok(SendListener { by, container, metadata: profile.listener_metadata.clone() })
