@@ -29,6 +29,7 @@ pub mod prelude;
 pub mod prepare;
 pub mod privileges;
 pub mod probe;
+pub mod rdt;
 pub mod relay;
 pub mod route;
 pub mod schedule;

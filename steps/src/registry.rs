@@ -3,8 +3,8 @@
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
 use crate::{
-    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec,
-    state, sysctl, uts,
+    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rdt, rootfs, run, seccomp,
+    spec, state, sysctl, uts,
 };
 
 /// Evaluated by the compiler: a step without an example does not build.
@@ -57,6 +57,7 @@ pub fn registry() -> Registry {
         process::scheduling::Scheduling,
         process::send_signal::SendSignalTo,
         process::wait::Wait,
+        rdt::Group,
         rootfs::mount::MountRoot,
         rootfs::overlay::Overlay,
         rootfs::pivot::Pivot,
@@ -141,6 +142,9 @@ pub fn registry() -> Registry {
         effects::probe::ProbeCommand,
         effects::probe::ProbeHttp,
         effects::probe::ProbeTcp,
+        effects::rdt::JoinGroup,
+        effects::rdt::MakeGroup,
+        effects::rdt::WriteSchemata,
         effects::relay::RelayConsole,
         effects::route::RouteAdd,
         effects::schedule::SetAffinity,

@@ -54,10 +54,16 @@ pub fn needs(kind: &str) -> &'static [Need] {
         let there = |module: &str| active.iter().any(|name| name == module);
         [[Need::Other(there("apparmor"), "AppArmor in force")], [Need::Other(there("selinux"), "SELinux in force")]]
     });
+    static RESCTRL: LazyLock<[Need; 1]> = LazyLock::new(|| {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        [Need::Other(mounts.contains(" - resctrl "), "a mounted resctrl, which takes a processor with RDT")]
+    });
     match kind {
         "cgroup.controllers" => &*NEEDS,
         "apparmor_profile" => &MODULES[0],
         "selinux_label" => &MODULES[1],
+        // Who is in a group can be taken back by the kernel alone.
+        "rdt.join" => &*RESCTRL,
         _ => &[],
     }
 }
@@ -99,6 +105,7 @@ impl Standing {
             "cgroup.controllers" => cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?,
             "probe.http" => serve_nothing()?,
             "device.move" => lay_a_cable()?,
+            "rdt.schemata" => fs::write(scratch.join("schemata"), "L3:0=fff\n").when(|| "writing schemata".into())?,
             "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
             _ => {}
         }

@@ -4,10 +4,12 @@ mod caller;
 mod cgroup;
 mod kernel;
 mod overlay;
+mod resctrl;
 mod systemd;
 
 pub use caller::{IdRange, Limit};
 pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
+pub use resctrl::Resctrl;
 pub use systemd::Systemd;
 
 use std::sync::OnceLock;
@@ -79,6 +81,8 @@ const FACTS: &[Fact] = &[
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
     Fact { name: "cgroup.lacks", read: cgroup::lacks, masked: Mask::As(|| json!([])) },
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
+    lists("cpu.rdt", resctrl::processor),
+    Fact { name: "resctrl", read: resctrl::resctrl, masked: Mask::As(|| Value::Null) },
     offers("systemd.running", || json!(systemd::is_running())),
     Fact { name: "systemd", read: systemd::systemd, masked: Mask::As(|| json!(Systemd::default())) },
 ];

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Device, Hooks, IdMapping, MemoryPolicy, Mount, Namespace, NamespaceType, NetDevice, Personality, Process,
+    Device, Hooks, IdMapping, IntelRdt, MemoryPolicy, Mount, Namespace, NamespaceType, NetDevice, Personality, Process,
     Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, unperformed, validate,
 };
 
@@ -63,6 +63,8 @@ pub struct Output {
     pub cgroups_path: Option<String>,
     /// The cgroup's limits.
     pub resources: Resources,
+    /// Shares of cache and memory bandwidth.
+    pub intel_rdt: Option<IntelRdt>,
     /// Kernel parameters by name.
     pub sysctl: BTreeMap<String, String>,
     /// The system call filter.
@@ -243,6 +245,7 @@ impl Output {
             net_devices: linux.net_devices,
             cgroups_path: linux.cgroups_path,
             resources: linux.resources,
+            intel_rdt: linux.intel_rdt,
             sysctl: linux.sysctl,
             seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
             seccomp: linux.seccomp,

@@ -22,8 +22,9 @@ pub(super) fn check(spec: &Spec, problems: &mut Problems) {
         check_seccomp(seccomp, problems);
     }
     if let Some(rdt) = &linux.intel_rdt {
-        if rdt.clos_id.as_deref().is_some_and(|id| id.contains('/') || id == "." || id == "..") {
-            problems.add("linux.intelRdt.closID", "is a directory's name: no `/`, not `.` or `..`");
+        if rdt.clos_id.as_deref().is_some_and(|id| id != "/" && (id.contains('/') || id == "." || id == "..")) {
+            problems
+                .add("linux.intelRdt.closID", "is a directory's name, or `/` for the class that all are in at first");
         }
         if rdt.mem_bw_schema.as_deref().is_some_and(|line| !line.starts_with("MB:") || line.contains('\n')) {
             problems.add("linux.intelRdt.memBwSchema", "must be one line that begins with `MB:`");
