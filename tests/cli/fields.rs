@@ -1,10 +1,12 @@
 //! What the tests of config.json's fields have in common: a container with one thing changed, looked at from inside and from outside.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use lifecycle_tests::bundle::Bundle;
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Error, Result, While};
+use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, Told};
@@ -29,7 +31,7 @@ impl<'a> Field<'a> {
     pub fn directories(&mut self, names: &[&str]) -> Result<()> {
         for name in names {
             let path = self.bundle.rootfs().join(name);
-            std::fs::create_dir_all(&path).when(|| format!("making {}", path.display()))?;
+            fs::create_dir_all(&path).when(|| format!("making {}", path.display()))?;
         }
         self.scene.begins_here()
     }
@@ -37,7 +39,7 @@ impl<'a> Field<'a> {
     /// Makes a directory of the host beside the bundle.
     pub fn host(&mut self, name: &str) -> Result<PathBuf> {
         let path = self.lab.dir().join(name);
-        std::fs::create_dir_all(&path).when(|| format!("making {}", path.display()))?;
+        fs::create_dir_all(&path).when(|| format!("making {}", path.display()))?;
         self.scene.begins_here()?;
         Ok(path)
     }
@@ -132,7 +134,7 @@ impl<'a> Field<'a> {
             self.scene.told(&self.params("oci/start", &["--keep"])).ended(0);
         }
         let state = self.lab.state_root().join(&self.id).join("state.json");
-        let text = std::fs::read_to_string(&state).when(|| format!("reading {}", state.display()))?;
+        let text = fs::read_to_string(&state).when(|| format!("reading {}", state.display()))?;
         let state: Value = serde_json::from_str(&text).when(|| "parsing the state".into())?;
         let pid = state["pid"].as_i64().ok_or_else(|| Error::new("looking for the container's process", text))?;
         let seen = look(pid as i32);
@@ -144,7 +146,7 @@ impl<'a> Field<'a> {
 /// A file about a process.
 pub fn proc(pid: i32, name: &str) -> Result<String> {
     let path = format!("/proc/{pid}/{name}");
-    std::fs::read_to_string(&path).when(|| format!("reading {path}"))
+    fs::read_to_string(&path).when(|| format!("reading {path}"))
 }
 
 /// The value of a line such as `CapEff:  00000000`, with single spaces.
@@ -167,7 +169,7 @@ pub struct Mounted {
 /// The topmost mount on a path.
 pub fn mounted(mountinfo: &str, path: &str) -> Mounted {
     let words = |text: &str, separator: char| text.split(separator).map(str::to_owned).collect::<Vec<_>>();
-    let found = mountinfo.lines().filter_map(|line| {
+    let mut found = mountinfo.lines().filter_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
         let fields = words(mount, ' ');
         (fields.get(4)? == path).then(|| Mounted {
@@ -176,7 +178,7 @@ pub fn mounted(mountinfo: &str, path: &str) -> Mounted {
             options: words(file_system.rsplit(' ').next().unwrap_or_default(), ','),
         })
     });
-    found.last().unwrap_or_else(|| panic!("nothing is mounted on {path}:\n{mountinfo}"))
+    found.next_back().unwrap_or_else(|| panic!("nothing is mounted on {path}:\n{mountinfo}"))
 }
 
 impl Mounted {
@@ -184,4 +186,11 @@ impl Mounted {
     pub fn has(&self, attribute: &str) -> bool {
         self.attributes.iter().any(|has| has == attribute)
     }
+}
+
+/// Mounts a tmpfs on the host's side.
+pub fn tmpfs(at: &Path, flags: MsFlags) -> Result<()> {
+    let none: Option<&str> = None;
+    fs::create_dir_all(at).when(|| format!("making {}", at.display()))?;
+    mount(Some("tmpfs"), at, Some("tmpfs"), flags, none).when(|| format!("mounting {}", at.display()))
 }

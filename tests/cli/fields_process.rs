@@ -419,7 +419,7 @@ pub fn linux_sysctl(lab: &Lab) -> TestResult {
     let outside = || paths.iter().map(std::fs::read_to_string).collect::<std::io::Result<Vec<_>>>();
     let before = outside()?;
     field.config(|config| {
-        config["linux"]["sysctl"] = ALL.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
+        config["linux"]["sysctl"] = ALL.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     })?;
     let inside = field.prints(&[&["cat"], paths.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat())?;
     assert_eq!(inside.lines().collect::<Vec<_>>(), ALL.map(|(_, value)| value));

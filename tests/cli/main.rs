@@ -17,7 +17,9 @@ mod fields_net;
 mod fields_process;
 mod fields_seccomp;
 mod masked;
+mod fields_root;
 mod plans;
+mod races;
 mod running;
 mod runs;
 mod saved;
@@ -274,22 +276,32 @@ fn main() -> ExitCode {
         fields_mounts::mounts_uid_mappings_and_gid_mappings,
         #[needs(Root, Program("busybox"))]
         fields_mounts::mounts_options_idmap_in_a_user_namespace,
+        #[needs(Root, Program("busybox"), Program("unshare"))]
+        fields_mounts::mounts_options_idmap_in_a_joined_user_namespace,
         #[needs(Root, Program("busybox"))]
         fields_mounts::mounts_source_closed_to_a_user_namespace,
         #[needs(Root, Program("busybox"))]
         fields_mounts::mounts_options_remount,
         #[needs(Root, Program("busybox"))]
-        fields_mounts::mounts_type_cgroup,
+        fields_root::mounts_type_cgroup,
         #[needs(Root, Program("busybox"))]
-        fields_mounts::linux_default_devices,
+        fields_root::linux_default_devices,
         #[needs(Root, Program("busybox"))]
-        fields_mounts::linux_devices,
+        fields_root::linux_devices,
         #[needs(Root, Program("busybox"))]
-        fields_mounts::linux_rootfs_propagation,
+        fields_root::linux_rootfs_propagation,
         #[needs(Root, Program("busybox"))]
-        fields_mounts::root_path_and_readonly,
+        fields_root::root_path_and_readonly,
         #[needs(Root, Program("busybox"))]
-        fields_mounts::linux_masked_paths_and_readonly_paths,
+        fields_root::linux_masked_paths_and_readonly_paths,
+        #[needs(Root, Program("busybox"))]
+        races::a_file_systems_destination_that_is_swapped_stays_in_the_root,
+        #[needs(Root, Program("busybox"))]
+        races::a_bound_files_destination_that_is_swapped_stays_in_the_root,
+        #[needs(Root, Program("busybox"))]
+        races::a_copied_up_destination_that_is_swapped_stays_in_the_root,
+        #[needs(Root, Program("busybox"))]
+        races::an_image_that_fakes_proc_or_sys_is_refused,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]

@@ -8,7 +8,8 @@ use lifecycle_engine::types::{Mode, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::mount::{Common, default_devices, plan_mount};
+use super::entry::{Common, plan_mount};
+use super::mount::default_devices;
 use crate::effects::inside::{Layout, RootOverlay, RootPropagation, clean};
 use crate::mounts::{Api, Propagation};
 use crate::spec::Mount;
