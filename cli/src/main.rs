@@ -1,7 +1,6 @@
 //! `lifecycle`: shows, runs and takes back container lifecycles that are written as plans.
 
 mod args;
-mod builtin;
 mod commands;
 mod detach;
 mod follow;
@@ -9,7 +8,6 @@ mod load;
 mod pause;
 mod place;
 mod print;
-mod signals;
 mod watch;
 
 use std::process::ExitCode;

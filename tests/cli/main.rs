@@ -12,6 +12,7 @@ mod faults;
 mod fields_hooks;
 mod fields_net;
 mod fields_seccomp;
+mod masked;
 mod plans;
 mod running;
 mod runs;
@@ -215,6 +216,18 @@ fn main() -> ExitCode {
         users::an_ordinary_users_faults_and_crashes_leave_nothing,
         #[needs(Root)]
         users::a_plan_that_needs_root_says_so,
+        #[needs(Root)]
+        masked::the_masked_facts_are_what_such_a_kernel_has,
+        #[needs(Root)]
+        masked::hello_is_the_same_without_the_newer_calls,
+        #[needs(Root)]
+        masked::a_read_only_hello_is_read_only_below_too,
+        #[needs(Root, Program("busybox"))]
+        masked::a_bundle_is_the_same_without_the_newer_calls,
+        #[needs(Root, Program("busybox"))]
+        masked::a_container_is_created_started_and_deleted_without_the_newer_calls,
+        #[needs(Root, Program("busybox"))]
+        masked::what_has_no_older_way_is_refused_with_the_fact,
         #[needs(Root, Program("perl"))]
         service::a_ci_job_prints_both_logs_by_step_and_leaves_nothing,
         #[needs(Root, Program("perl"))]

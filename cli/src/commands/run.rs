@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use lifecycle_cli::signals;
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Failure as StepFailure, Watch};
 use lifecycle_engine::journal::Identity;
@@ -18,9 +19,9 @@ use crate::args::{Global, Run};
 use crate::detach::{self, Move};
 use crate::load::{self, Wanted};
 use crate::pause::{self, Pause};
+use crate::place;
 use crate::print::{self, Failure, failed, refused};
 use crate::watch::{All, EventFile, Lines, Live, LogFile, Record};
-use crate::{place, signals};
 
 /// Executes the command.
 pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
@@ -35,7 +36,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     if args.detach && !args.detached {
         return detach::launch();
     }
-    let cancel = signals::cancel()?;
+    let cancel = signals::cancel().map_err(|e| failed("cannot take signals", &e))?;
     let options = RunOptions {
         engine: myself()?,
         keep: args.keep,

@@ -68,8 +68,9 @@ pub(super) fn cpu(cpu: &Cpu, out: &mut Vec<Limit>) -> Result<(), PlanError> {
     let (quota, period) = (cpu.quota.filter(|n| *n != 0), cpu.period.filter(|n| *n != 0));
     if quota.is_some() || period.is_some() {
         let quota = quota.filter(|n| *n > 0).map_or_else(|| "max".to_owned(), |n| n.to_string());
-        // The kernel's own period, 100 ms, where only a quota is given.
-        out.push(limit("cpu", "cpu.max", format!("{quota} {}", period.unwrap_or(100_000))));
+        // The period stays as it is, 100 ms at first, where only a quota is given.
+        let period = period.map(|n| format!(" {n}")).unwrap_or_default();
+        out.push(limit("cpu", "cpu.max", format!("{quota}{period}")));
     }
     out.extend(cpu.burst.map(|n| limit("cpu", "cpu.max.burst", n)));
     Ok(())

@@ -4,9 +4,11 @@ mod caller;
 mod cgroup;
 mod kernel;
 mod overlay;
+mod systemd;
 
 pub use caller::{IdRange, Limit};
 pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
+pub use systemd::Systemd;
 
 use std::sync::OnceLock;
 
@@ -75,6 +77,8 @@ const FACTS: &[Fact] = &[
     lists("net.links", kernel::links),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
+    offers("systemd.running", || json!(systemd::is_running())),
+    Fact { name: "systemd", read: systemd::systemd, masked: Mask::As(|| json!(Systemd::default())) },
 ];
 
 /// The machine that the program runs on.

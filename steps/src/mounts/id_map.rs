@@ -4,7 +4,9 @@ use crate::spec::IdMapping;
 use crate::sys::clone::Clone;
 use lifecycle_engine::error::EffectError;
 use nix::libc;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{
+    Signal, WaitId, WaitIdOptions, getpid, getppid, pidfd_send_signal, set_parent_process_death_signal, waitid,
+};
 use std::fmt::Write;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,10 +14,14 @@ use std::os::fd::{AsFd, OwnedFd};
 /// A user namespace with these maps. A process holds it for as long as its maps are written, and is gone when this returns.
 pub fn user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd, EffectError> {
     let holder = Clone { namespaces: libc::CLONE_NEWUSER as u64, ..Clone::default() };
-    let child = holder.spawn(|| {
-        loop {
+    let maker = getpid();
+    let child = holder.spawn(move || {
+        // It must not outlive its maker, nor hold anything for longer than the maps take.
+        let tied = set_parent_process_death_signal(Some(Signal::KILL));
+        while tied.is_ok() && getppid() == Some(maker) {
             nix::unistd::pause();
         }
+        1
     });
     let child = child.map_err(|error| EffectError::call("clone3(CLONE_NEWUSER) for an id-mapped mount", error))?;
     let pid = child.pid.as_raw_nonzero();

@@ -18,7 +18,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::outcomes::{CgroupJoin, Fifo};
+use crate::outcomes::{CgroupJoin, DetachedMount, Fifo};
 use crate::sys;
 
 /// Descriptors kept under a name with this prefix stay in the engine: no site gets them.
@@ -80,6 +80,9 @@ pub struct Handover {
     /// The FIFO at which it waits for `start`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fifo: Option<Handle<Fifo>>,
+    /// Mounts that hang nowhere yet, for it to attach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Handle<DetachedMount>>,
     /// The unix socket of the agent that its seccomp filter notifies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp_agent: Option<HostPath>,
@@ -118,6 +121,7 @@ impl Handover {
         kept.extend(self.fifo(cx)?);
         kept.extend(self.agent()?);
         kept.extend(self.cgroup_files()?);
+        kept.extend(self.mounts(cx)?);
         let cgroup = match self.cgroup.as_ref().and_then(|c| c.v2.as_ref()) {
             Some(dir) if self.into_cgroup => {
                 Some(open_at_path(&dir.to_string_lossy(), OFlags::RDONLY | OFlags::DIRECTORY)?)
@@ -182,6 +186,17 @@ impl Handover {
         Ok(Some((FIFO.to_owned(), fd)))
     }
 
+    /// The engine's own descriptors for them go: who holds one keeps the file system busy.
+    fn mounts(&self, cx: &mut Cx) -> Result<Vec<(String, OwnedFd)>, EffectError> {
+        let mut handed_over = Vec::new();
+        for handle in &self.mounts {
+            let name = cx.resolve(handle)?.name;
+            let fd = cx.fds.take(&name).ok_or_else(|| EffectError::new(format!("{handle} is not kept any more")))?;
+            handed_over.push((handed(&name), fd));
+        }
+        Ok(handed_over)
+    }
+
     /// Opened here, because the engine may write to them and the container's root user may not: the kernel asks who opened the file.
     fn cgroup_files(&self) -> Result<Vec<(String, OwnedFd)>, EffectError> {
         let Some(join) = &self.cgroup else { return Ok(Vec::new()) };
@@ -197,6 +212,11 @@ impl Handover {
 /// The name under which the engine keeps its end of the socket that the container's terminal comes by.
 pub(crate) fn console_of(step: &str) -> String {
     format!("{ENGINE_ONLY}console:{step}")
+}
+
+/// The name under which init has what the engine kept under `name`.
+pub(crate) fn handed(name: &str) -> String {
+    name.trim_start_matches(ENGINE_ONLY).to_owned()
 }
 
 /// The namespaces whose sharing matters to a step in the site.

@@ -47,6 +47,9 @@ impl Step for Privileges {
     const AFTER: After = &[
         "console.open",
         "net.loopback",
+        "process.affinity",
+        "process.label",
+        "process.scheduling",
         "rootfs.mount",
         "rootfs.overlay",
         "rootfs.pivot",

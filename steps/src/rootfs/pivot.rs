@@ -17,6 +17,10 @@ pub struct Input {
     /// How mounts travel between the host and the container's root. Null: not at all.
     #[serde(default)]
     pub propagation: Option<RootfsPropagation>,
+    /// The new root is moved over the old one instead: what a host on an initramfs needs, which cannot be exchanged. Less strict: the old root
+    /// stays mounted below.
+    #[serde(default)]
+    pub no_pivot: bool,
 }
 
 /// Nothing.
@@ -50,7 +54,7 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        cx.effect(RootPivot {});
+        cx.effect(RootPivot { no_pivot: input.no_pivot });
         // Only now: set before, it would have changed the host's mounts along with the container's.
         if let Some((propagation, recursive)) = input.propagation.map(RootfsPropagation::parts)
             && propagation != Propagation::Private

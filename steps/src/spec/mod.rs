@@ -7,15 +7,20 @@
 //! - Where "absent" and "empty" mean the same (lists, maps, flags), the field is not optional and is always written.
 //! - Where "absent" has a meaning of its own, the field is an `Option`, and is left out when it is `None`. An empty string and `null` count as
 //!   absent, as in every runtime written in Go.
-//! - Unknown fields are ignored, as "Extensibility" in config.md demands; [`unknown_fields`] names them, so that a typing error is not silent.
+//! - Unknown fields are ignored, as "Extensibility" in config.md demands; [`Spec::read`] names them, so that a typing error is not silent.
 //! - [`validate`] checks what the spec demands; [`unperformed`] names what is asked for and not performed yet, so that it can be refused.
 
 mod device;
+mod exec;
 mod hooks;
 mod linux;
+mod list;
 mod load;
+mod locate;
 mod mount;
 mod process;
+mod read;
+mod remark;
 mod resources;
 mod seccomp;
 mod unknown;
@@ -23,17 +28,21 @@ mod unperformed;
 mod validate;
 
 pub use device::{Device, DeviceType};
+pub use exec::Exec;
 pub use hooks::{Hook, Hooks};
 pub use linux::{
     IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, Namespace, NamespaceType, NetDevice,
     Personality, PersonalityDomain, RootfsPropagation, TimeOffset,
 };
+pub use list::number_list;
 pub use load::Load;
 pub use mount::Mount;
 pub use process::{
     Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, IoPriorityClass, Process, Rlimit, RlimitType, Scheduler,
     SchedulerFlag, SchedulerPolicy, User,
 };
+pub use read::{Read, Unreadable};
+pub use remark::Remark;
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma, Resources, ThrottleDevice,
     WeightDevice,
@@ -41,7 +50,7 @@ pub use resources::{
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall};
 pub use unknown::unknown_fields;
 pub use unperformed::unperformed;
-pub use validate::{Problem, validate};
+pub use validate::{Problem, check_io_priority, check_memory_policy, check_scheduler, validate, validate_process};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

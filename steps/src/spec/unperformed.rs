@@ -13,22 +13,7 @@ pub fn unperformed(spec: &Spec) -> Vec<String> {
 type IsSet = fn(&Spec) -> bool;
 
 const UNPERFORMED: &[(&str, IsSet)] = &[
-    ("process.scheduler", |spec| spec.process.as_ref().is_some_and(|process| process.scheduler.is_some())),
-    ("process.ioPriority", |spec| spec.process.as_ref().is_some_and(|process| process.io_priority.is_some())),
-    ("process.execCPUAffinity", |spec| {
-        spec.process.as_ref().is_some_and(|process| process.exec_cpu_affinity.is_some())
-    }),
-    ("process.apparmorProfile", |spec| {
-        spec.process
-            .as_ref()
-            .and_then(|process| process.apparmor_profile.as_deref())
-            .is_some_and(|profile| profile != "unconfined")
-    }),
-    ("process.selinuxLabel", |spec| spec.process.as_ref().is_some_and(|process| process.selinux_label.is_some())),
     ("linux.intelRdt", |spec| spec.linux.intel_rdt.is_some()),
-    ("linux.memoryPolicy", |spec| spec.linux.memory_policy.is_some()),
-    ("linux.mountLabel", |spec| spec.linux.mount_label.is_some()),
-    ("linux.personality", |spec| spec.linux.personality.is_some()),
     ("vm", |spec| spec.vm.is_some()),
     ("windows", |spec| spec.windows.is_some()),
     ("solaris", |spec| spec.solaris.is_some()),

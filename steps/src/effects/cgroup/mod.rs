@@ -1,15 +1,29 @@
 //! Cgroups: directories in the mounted hierarchies, and what is written into their files.
 
+mod adopt;
 mod controllers;
 mod devices;
 mod directory;
+mod former;
+mod freeze;
 mod mark;
 mod members;
+mod properties;
+mod scope;
+#[cfg(test)]
+mod tests;
+mod update;
 mod write;
 
+pub use adopt::{AdoptCgroup, Freezer};
 pub use controllers::EnableControllers;
 pub use devices::DeviceFilter;
 pub use directory::MakeCgroup;
+pub use freeze::FreezeCgroup;
+pub(crate) use members::processes_below;
+pub use properties::SetProperties;
+pub use scope::StartScope;
+pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,8 +41,17 @@ use crate::facts::{CgroupLayout, boot_id};
 /// The topmost directory of cgroups whose path the caller did not choose. The name is ours, so whoever finds it empty may remove it.
 pub const TOP: &str = "lifecycle";
 
+/// The processes in a cgroup and in those below it. A cgroup that is gone has none.
+pub(super) fn members_of(at: &Path) -> std::io::Result<Vec<i32>> {
+    match open_directory(CWD, at) {
+        Ok(directory) => members::processes(&directory),
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// The version of a hierarchy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
     /// Controllers spread over hierarchies.
@@ -128,8 +151,12 @@ fn example_path(scratch: &Path) -> String {
 
 /// The directory of an example's cgroup that has the controller pids, and the version of its hierarchy.
 pub(crate) fn example(scratch: &Path) -> (PathBuf, Version) {
-    let v1 = machine().v1.into_iter().find(|h| h.controllers.iter().any(|name| name == "pids"));
-    match v1 {
+    example_of("pids", scratch)
+}
+
+/// The same for another controller.
+fn example_of(controller: &str, scratch: &Path) -> (PathBuf, Version) {
+    match machine().v1_of(controller) {
         Some(hierarchy) => (hierarchy.mount.join(example_path(scratch)), Version::V1),
         None => (example_v2(scratch), Version::V2),
     }

@@ -7,9 +7,11 @@ use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Handle, HandleRef};
 use rustix::fs::CWD;
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::former::former;
 use super::{Cgroup, open_directory, read, refused, write};
 
 /// The device rules of version 1: written to one of two files, read from a third.
@@ -36,7 +38,7 @@ pub struct WriteLimit {
 }
 
 /// Another file for the same limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alternative {
     /// The file.
@@ -63,7 +65,9 @@ impl WriteLimit {
         let failed = |errno| refused(&self.at, &before.file, &before.text, errno);
         let Some(directory) = cgroup.open(&self.at).map_err(failed)? else { return Ok(()) };
         if before.file != "devices.list" {
-            return write(directory, &before.file, before.text.trim_end()).map_err(failed);
+            let written = self.choices().find(|(file, _)| *file == before.file).map_or("", |(_, value)| value);
+            let values = former(&before.file, &before.text, written);
+            return values.iter().try_for_each(|value| write(&directory, &before.file, value).map_err(failed));
         }
         write(&directory, "devices.deny", "a").map_err(failed)?;
         before.text.lines().try_for_each(|rule| write(&directory, "devices.allow", rule).map_err(failed))
