@@ -12,7 +12,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, Effect};
+use lifecycle_engine::facts::Host;
 use lifecycle_engine::site::block_on;
+use lifecycle_steps::facts::Machine;
 use lifecycle_steps::outcomes::Process;
 use lifecycle_tests::harness::Need;
 use lifecycle_tests::machine::{hierarchies, remove_cgroup};
@@ -47,7 +49,17 @@ pub fn needs(kind: &str) -> &'static [Need] {
         let there = enabled.any(|enabled| enabled.split_whitespace().any(|name| name == "pids"));
         [Need::Other(there, "a hierarchy of version 2 whose top lets its children use pids")]
     });
-    if kind == "cgroup.controllers" { &*NEEDS } else { &[] }
+    static MODULES: LazyLock<[[Need; 1]; 2]> = LazyLock::new(|| {
+        let active: Vec<String> = serde_json::from_value(Machine.read("lsm")).unwrap_or_default();
+        let there = |module: &str| active.iter().any(|name| name == module);
+        [[Need::Other(there("apparmor"), "AppArmor in force")], [Need::Other(there("selinux"), "SELinux in force")]]
+    });
+    match kind {
+        "cgroup.controllers" => &*NEEDS,
+        "apparmor_profile" => &MODULES[0],
+        "selinux_label" => &MODULES[1],
+        _ => &[],
+    }
 }
 
 /// Gives every cgroup on the way to `cgroup` what the machine gives its topmost ones.

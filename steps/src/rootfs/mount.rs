@@ -16,7 +16,7 @@ use crate::effects::inside::{
 };
 use crate::facts::CgroupLayout;
 use crate::mounts::{Api, Options, Propagation};
-use crate::outcomes::DetachedMount;
+use crate::outcomes::{CgroupJoin, DetachedMount};
 use crate::process::label::require_selinux;
 use crate::spec::{Device, DeviceType, Mount, Namespace, NamespaceType, RootfsPropagation};
 
@@ -55,6 +55,10 @@ pub struct Input {
     /// Bind mounts that the host's side has made: the `prepared` of a `rootfs.sources`, which `process.clone` must have been given too.
     #[serde(default)]
     pub prepared: BTreeMap<String, Handle<DetachedMount>>,
+    /// The container's cgroup: the `join` of a `cgroup.create`. On a host with both versions of cgroups, the container sees the second one only if
+    /// it has a cgroup of its own there: it would be the engine's.
+    #[serde(default)]
+    pub cgroup: Option<CgroupJoin>,
     /// The container's namespaces, as given to `process.clone`: whether it has a cgroup namespace of its own decides how it sees its cgroups.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
@@ -116,8 +120,7 @@ main: wait
             PathBuf::new()
         };
         if let Some(root) = &input.root {
-            let (propagation, recursive) =
-                input.propagation.map_or((Propagation::Slave, true), RootfsPropagation::parts);
+            let (propagation, recursive) = outside(input.propagation);
             cx.effect(RootPropagation { propagation, recursive });
             cx.effect(RootBind { source: base.join(&root.0), api });
         } else if input.propagation.is_some() {
@@ -129,6 +132,7 @@ main: wait
             base: &base,
             namespaces: &input.namespaces,
             api,
+            cgroup: input.cgroup.as_ref(),
             label: input.label.as_deref(),
             prepared: Some(&input.prepared),
         };
@@ -152,6 +156,16 @@ main: wait
             cx.effect(RootFile { path: path.into(), content, mode: Mode(0o644), own });
         }
         Ok(Output {})
+    }
+}
+
+/// How the host's mounts travel into the mount namespace before the container's root is taken out of it. All of them, or a volume that lies on
+/// another mount than the root would still pass events to the host; and what is unbindable could not become the container's root.
+pub(super) fn outside(asked: Option<RootfsPropagation>) -> (Propagation, bool) {
+    match asked.map(RootfsPropagation::parts) {
+        None | Some((Propagation::Slave, _)) => (Propagation::Slave, true),
+        Some((Propagation::Private | Propagation::Unbindable, _)) => (Propagation::Private, true),
+        Some(shared) => shared,
     }
 }
 
@@ -192,6 +206,8 @@ pub(super) struct Common<'a> {
     pub namespaces: &'a [Namespace],
     /// Which calls to use.
     pub api: Api,
+    /// The container's cgroup.
+    pub cgroup: Option<&'a CgroupJoin>,
     /// The SELinux context of new file systems.
     pub label: Option<&'a str>,
     /// Bind mounts that the host's side has made, by their place in the list.
@@ -314,6 +330,7 @@ fn plan_cgroup(mount: &Mount, common: Common, cx: &mut Planning) -> Result<(), S
     if layout.v1.is_empty() && layout.v2.is_none() {
         return Err("the host has no cgroup hierarchy mounted; leave the mount out".into());
     }
+    let in_v2 = common.cgroup.is_none_or(|join| join.v2.is_some());
     let own_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Cgroup);
     let user_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
     let mut options = mount.options.clone();
@@ -325,7 +342,7 @@ fn plan_cgroup(mount: &Mount, common: Common, cx: &mut Planning) -> Result<(), S
         destination: clean(&mount.destination),
         options,
         v1: layout.v1.iter().map(CgroupHierarchy::from).collect(),
-        v2: layout.v2.map(|unified| unified.mount),
+        v2: layout.v2.filter(|_| layout.v1.is_empty() || in_v2).map(|unified| unified.mount),
         own_namespace,
         label: common.label.map(str::to_owned),
         api,

@@ -102,7 +102,15 @@ main: wait
         let api = Api::choose(cx.facts);
         let (scratch, size, mode) = (cx.run.dir(), input.size, Mode(0o755));
         cx.effect(RootOverlay { scratch, layout, user_namespace, size, mode, api });
-        let common = Common { own_root: true, base: Path::new("/"), namespaces: &[], api, label: None, prepared: None };
+        let common = Common {
+            own_root: true,
+            base: Path::new("/"),
+            namespaces: &[],
+            api,
+            cgroup: None,
+            label: None,
+            prepared: None,
+        };
         (0..input.mounts.len()).try_for_each(|index| plan_mount(&input.mounts, index, common, cx))?;
         if input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev")) {
             default_devices(api, true, cx);
