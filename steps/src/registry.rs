@@ -53,8 +53,6 @@ pub fn registry() -> Registry {
         process::kill::Kill,
         process::label::Label,
         process::pid_file::PidFile,
-        process::send_signal::SendSignalTo,
-        process::label::Label,
         process::privileges::Privileges,
         process::scheduling::Scheduling,
         process::send_signal::SendSignalTo,
