@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Part, compiled};
+use crate::command::directory;
 use crate::effects::hook::Container;
 use crate::effects::seccomp::{LoadFilter, SendListener};
 use crate::fs::absolute;
@@ -117,7 +118,7 @@ impl Input {
         let container = Container {
             id: self.id.as_ref().map_or_else(|| cx.run.id.clone(), ToString::to_string),
             process: Some(Later::Handle(process)),
-            bundle: absolute(self.bundle.as_ref(), cx),
+            bundle: directory(self.bundle.as_ref(), cx)?,
             annotations: self.annotations.clone(),
         };
         Ok(SendListener { by, container, metadata: profile.listener_metadata.clone() })
