@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::load::{absolute, read};
+use super::read::{Read, parse};
 use super::{
     Capabilities, ConsoleSize, MemoryPolicy, Namespace, Personality, Process, Seccomp, User, validate_process,
 };
@@ -113,12 +114,12 @@ outputs:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let bundle = absolute(&input.bundle, cx)?;
-        let (spec, file) = read(&bundle, cx)?;
+        let (Read { spec, .. }, file) = read(&bundle, cx)?;
         let place = if input.process.is_some() { "process" } else { "args" };
         let process = match &input.process {
             Some(path) => from_file(path, cx)?,
             None => {
-                let own = spec.process.ok_or_else(|| missing(&file))?;
+                let own = spec.process.ok_or_else(|| missing(&file.path))?;
                 input.over(own)?
             }
         };
@@ -152,8 +153,9 @@ fn from_file(path: &Path, cx: &mut Planning) -> Result<Process, PlanError> {
         .facts
         .file(&path)
         .map_err(|e| PlanError::new("process", format!("{} cannot be read: {}", path.display(), why(&e))))?;
-    serde_json::from_str(&text)
-        .map_err(|e| PlanError::new("process", format!("{} is not a process of the runtime-spec: {e}", path.display())))
+    parse(&text).map_err(|e| {
+        PlanError::new("process", format!("{}:{e}", path.display())).help("it is to be a process of the runtime-spec")
+    })
 }
 
 impl Input {

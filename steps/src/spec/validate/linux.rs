@@ -136,6 +136,9 @@ fn time_offsets(spec: &Spec, problems: &mut Problems) {
 
 fn check_device(field: &str, device: &Device, earlier: &[Device], problems: &mut Problems) {
     problems.absolute(format!("{field}.path"), &device.path);
+    for (name, _) in [("uid", device.uid), ("gid", device.gid)].into_iter().filter(|(_, id)| *id == Some(u32::MAX)) {
+        problems.add(format!("{field}.{name}"), "must lie below 4294967295, which stands for no id");
+    }
     match device.kind {
         DeviceType::A => problems.add(format!("{field}.type"), "`a` is for cgroup rules; write `b`, `c`, `u` or `p`"),
         DeviceType::P => {}
