@@ -1,6 +1,7 @@
 //! The program as a person uses it: every command on the real kernel, and the built-in plans against fixed facts.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
@@ -14,11 +15,13 @@ mod runs;
 mod saved;
 mod scene;
 mod service;
+mod systemd;
 mod users;
 
 fn main() -> ExitCode {
-    use Need::{Program, Root};
-    harness::main(tests![
+    use Need::{Other, Program, Root};
+    let systemd = Other(systemd::is_there(), "systemd as the machine's first process");
+    let mut tests = tests![
         plans::text_folded,
         plans::json,
         plans::dot,
@@ -161,5 +164,18 @@ fn main() -> ExitCode {
         service::a_server_that_ends_is_found_out_by_the_probe,
         #[needs(Root, Program("perl"))]
         service::every_step_of_a_ci_job_can_fail_and_leaves_nothing,
-    ])
+    ];
+    // In a guest whose processor is emulated everything takes its time.
+    let by_systemd = tests![
+        systemd::a_container_is_a_scope_in_nested_slices,
+        systemd::limits_are_in_systemd_and_in_the_cgroups_files,
+        systemd::only_the_devices_of_a_container_can_be_used,
+        systemd::annotations_set_properties_of_the_scope,
+        systemd::what_is_below_the_scope_is_the_containers,
+        systemd::a_unit_that_is_there_already_is_refused_by_name,
+        systemd::what_a_path_cannot_be_is_refused_while_planning,
+        systemd::a_crash_at_any_point_leaves_no_unit_and_no_cgroup,
+    ];
+    tests.extend(by_systemd.into_iter().map(|test| test.needs(&[systemd]).limit(Duration::from_secs(600))));
+    harness::main(tests)
 }
