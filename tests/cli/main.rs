@@ -1,6 +1,7 @@
 //! The program as a person uses it: every command on the real kernel, and the built-in plans against fixed facts.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
@@ -15,9 +16,9 @@ mod fields_hooks;
 mod fields_mounts;
 mod fields_net;
 mod fields_process;
+mod fields_root;
 mod fields_seccomp;
 mod masked;
-mod fields_root;
 mod plans;
 mod races;
 mod running;
@@ -25,11 +26,13 @@ mod runs;
 mod saved;
 mod scene;
 mod service;
+mod systemd;
 mod users;
 
 fn main() -> ExitCode {
-    use Need::{Kernel, Program, Root};
-    harness::main(tests![
+    use Need::{Kernel, Other, Program, Root};
+    let systemd = Other(systemd::is_there(), "systemd as the machine's first process");
+    let mut tests = tests![
         plans::text_folded,
         plans::json,
         plans::dot,
@@ -402,5 +405,18 @@ fn main() -> ExitCode {
         fields_cgroup::linux_resources_memory_check_before_update,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_devices,
-    ])
+    ];
+    // In a guest whose processor is emulated everything takes its time.
+    let by_systemd = tests![
+        systemd::a_container_is_a_scope_in_nested_slices,
+        systemd::limits_are_in_systemd_and_in_the_cgroups_files,
+        systemd::only_the_devices_of_a_container_can_be_used,
+        systemd::annotations_set_properties_of_the_scope,
+        systemd::what_is_below_the_scope_is_the_containers,
+        systemd::a_unit_that_is_there_already_is_refused_by_name,
+        systemd::what_a_path_cannot_be_is_refused_while_planning,
+        systemd::a_crash_at_any_point_leaves_no_unit_and_no_cgroup,
+    ];
+    tests.extend(by_systemd.into_iter().map(|test| test.needs(&[systemd]).limit(Duration::from_secs(600))));
+    harness::main(tests)
 }

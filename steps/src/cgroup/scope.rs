@@ -44,8 +44,6 @@ pub struct ScopeJoin {
     pub manager: Address,
     /// Its cgroup, below the top of each hierarchy, with a leading slash.
     pub control_group: String,
-    /// The slices that it is in, from the outermost.
-    pub slices: Vec<String>,
     /// What it is to be like.
     pub properties: Vec<Property>,
     /// Its cgroups.
@@ -167,8 +165,7 @@ pub(super) fn plan(input: Input, layout: &CgroupLayout, cx: &mut Planning) -> Re
         out.paths.extend(cgroup.names(layout).into_iter().map(|name| (name, cgroup.at.clone())));
     }
     out.unit = Some(ScopeUnit { name: unit.scope.clone(), manager: address.clone() });
-    let slices = unit.slices();
-    let scope = ScopeJoin { unit: unit.scope, manager: address, control_group, slices, properties, cgroups, freezer };
+    let scope = ScopeJoin { unit: unit.scope, manager: address, control_group, properties, cgroups, freezer };
     out.join = out.join.map(|join| CgroupJoin { scope: Some(Box::new(scope)), ..join });
     out.member = Some(member);
     Ok(out)
@@ -278,8 +275,8 @@ impl ScopeCgroup {
 
 /// Plans the scope around a process that is inert until all of it is there.
 pub(crate) fn start(scope: ScopeJoin, process: &Handle<Process>, cx: &mut Planning) {
-    let ScopeJoin { unit, manager, control_group, slices, properties, cgroups, freezer } = scope;
-    cx.effect(StartScope { unit, manager, control_group, slices, process: process.clone(), properties });
+    let ScopeJoin { unit, manager, control_group, properties, cgroups, freezer } = scope;
+    cx.effect(StartScope { unit, manager, control_group, process: process.clone(), properties });
     let last = cgroups.len().saturating_sub(1);
     for (n, cgroup) in cgroups.into_iter().enumerate() {
         let ScopeCgroup { mount, at, version, enable, devices, writes } = cgroup;
