@@ -8,6 +8,7 @@ pub mod command;
 pub mod console;
 pub mod effects;
 pub mod facts;
+pub mod features;
 pub mod fifo;
 pub mod fs;
 pub mod hooks;

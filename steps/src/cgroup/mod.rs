@@ -3,9 +3,10 @@
 mod create;
 pub mod devices;
 mod filter;
-mod frozen;
 mod freeze;
+mod frozen;
 mod limits;
+mod oom;
 mod path;
 pub mod stats;
 mod update;
@@ -13,8 +14,9 @@ mod v1;
 mod v2;
 
 pub use create::Create;
-pub use frozen::is_frozen;
 pub use freeze::{Freeze, Thaw};
+pub use frozen::is_frozen;
+pub use oom::OomWatch;
 pub use stats::{Stats, pids};
 pub use update::Update;
 
