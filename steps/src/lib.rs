@@ -6,6 +6,7 @@ pub mod audit;
 pub mod cgroup;
 pub mod command;
 pub mod console;
+pub mod dbus;
 pub mod effects;
 pub mod facts;
 pub mod features;
@@ -28,6 +29,7 @@ pub mod spec;
 pub mod state;
 pub mod sys;
 pub mod sysctl;
+pub mod systemd;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod uts;

@@ -5,9 +5,13 @@ use std::process::ExitCode;
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
+mod boxed;
 mod catalogue;
 mod containers;
 mod faults;
+mod fields_hooks;
+mod fields_net;
+mod fields_seccomp;
 mod masked;
 mod oci_scene;
 mod oci_verbs;
@@ -144,6 +148,66 @@ fn main() -> ExitCode {
         containers::a_rootless_bundle_runs_for_root_and_for_a_user,
         #[needs(Root, Program("busybox"))]
         containers::a_config_that_cannot_be_is_refused_with_its_field,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_default_action_and_default_errno_ret,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_architectures,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_syscalls_action,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_syscalls_args_op,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_flags,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_is_loaded_with_and_without_no_new_privileges,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_listener_path_gets_the_descriptor_and_the_state,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_listener_path_where_nobody_listens_fails_before_the_container,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_flags_wait_killable_recv_keeps_signals_from_a_notified_call,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_is_compiled_once_and_kept_by_content,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_are_moved_with_their_addresses_and_come_back,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_name_is_the_name_inside,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_come_back_whatever_the_container_did_to_them,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_come_back_when_the_container_has_died,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_come_back_after_every_failure_and_crash,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_that_cannot_be_moved_are_refused,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_in_a_namespace_that_was_there_before,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_prestart_runs_on_the_host_while_creating,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_create_runtime_runs_on_the_host_while_creating,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_poststart_runs_on_the_host_once_running,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_poststop_runs_on_the_host_once_stopped,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_create_container_runs_in_the_containers_namespaces_with_the_hosts_files,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_start_container_runs_in_the_container_before_its_program,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_run_in_the_order_of_the_spec,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_that_fail_before_the_program_fail_the_container,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_poststart_that_fails_stops_the_container,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_poststop_that_fails_is_a_warning,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_timeout_ends_a_hook_that_takes_too_long,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_that_the_spec_forbids_are_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_path_is_executed_as_it_is,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]

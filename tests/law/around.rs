@@ -16,8 +16,9 @@ use lifecycle_engine::site::block_on;
 use lifecycle_steps::outcomes::Process;
 use lifecycle_tests::harness::Need;
 use lifecycle_tests::machine::{hierarchies, remove_cgroup};
+use lifecycle_tests::program::{output, quiet};
 use lifecycle_tests::{Result, While};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use rustix::process::Pid;
@@ -85,6 +86,7 @@ impl Standing {
         match kind {
             "cgroup.controllers" => cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?,
             "probe.http" => serve_nothing()?,
+            "device.move" => lay_a_cable()?,
             "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
             _ => {}
         }
@@ -130,6 +132,27 @@ fn serve_nothing() -> Result<()> {
     Ok(())
 }
 
+/// The device that the example of `device.move` lends, with something to lose.
+fn lay_a_cable() -> Result<()> {
+    let ip = |words: &str| quiet("ip", &words.split(' ').collect::<Vec<_>>());
+    ip("link add lcexample3 type veth peer name lcexample4")?;
+    ip("link set lcexample4 up")?;
+    ip("link set lcexample3 mtu 1400 up")?;
+    ip("addr add 192.0.2.1/24 dev lcexample3")?;
+    ip("addr add 2001:db8::1/64 nodad dev lcexample3")?;
+    ip("route add 198.51.100.0/24 via 192.0.2.7 dev lcexample3")?;
+    // Until the kernel has given both ends what it gives a link that comes up.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let shown = output("ip", &["-6", "addr"])?;
+        if shown.matches("fe80").count() == 2 && !shown.contains("tentative") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err("lcexample3 does not come up").when(|| "laying a cable".into())
+}
+
 /// What the applying process holds until it ends.
 #[derive(Default)]
 pub struct Held {
@@ -159,6 +182,7 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
     match kind {
         "await_end" => held.process = Some(child(&["true"], None)?),
         "end_process" | "oom_score_adj" | "relay_console" => held.process = Some(child(&["cat"], Some("cat"))?),
+        "netns.pin" | "device.move" => held.process = Some(child(&["unshare", "--net", "cat"], Some("cat"))?),
         "id_maps" => held.process = Some(child(&["unshare", "--user", "cat"], Some("cat"))?),
         "release" => {
             make_fifo(scratch)?;
@@ -199,6 +223,7 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
     let before: &[&str] = match kind {
         "root.bind" | "root.overlay" => &["root.propagation"],
         "root.propagation" => &[],
+        "device.move" => &["netns.pin"],
         kind if kind.starts_with("root.") => &["root.propagation", "root.bind"],
         _ => &[],
     };
@@ -225,6 +250,13 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
             cx.fds.put("console", init.into());
             // To the very end of this process: its terminal hangs up, and with it its session, when the master is closed.
             std::mem::forget(engine);
+        }
+        "seccomp_listener" => {
+            let (init, agent) = UnixStream::pair()?;
+            cx.fds.put("seccomp-agent", init.into());
+            cx.fds.put("seccomp-listener", File::open("/dev/null")?.into());
+            // It takes what comes, and keeps it.
+            std::mem::forget(agent);
         }
         // Whose other end is closed: the container has ended before it opened a terminal.
         "relay_console" => cx.fds.put("engine:console:init", UnixStream::pair()?.0.into()),
@@ -266,10 +298,17 @@ fn make_fifo(scratch: &Path) -> rustix::io::Result<()> {
 
 /// Takes back what [`enter`] made for one round, as the steps before the effect's would.
 pub fn leave(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
-    if kind != "release" {
-        return Ok(());
-    }
-    match fs::remove_file(fifo(scratch)) {
+    let file = match kind {
+        "release" => fifo(scratch),
+        "device.move" => {
+            let pin = scratch.join("netns");
+            // Not mounted where the round ended before it was.
+            while umount2(&pin, MntFlags::MNT_DETACH).is_ok() {}
+            pin
+        }
+        _ => return Ok(()),
+    };
+    match fs::remove_file(file) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }

@@ -131,14 +131,9 @@ impl Handover {
         let cgroup = dir.map(|dir| format!("in cgroup {}", dir.display()));
         let kept = (self.preserve_fds > 0).then(|| format!("{} descriptors kept", self.preserve_fds));
         let mounts = (!self.mounts.is_empty()).then(|| format!("{} mounts handed over", self.mounts.len()));
-        stdio
-            .into_iter()
-            .chain(cgroup)
-            .chain(kept)
-            .chain(mounts)
-            .map(|part| format!("; {part}"))
-            .collect::<Vec<_>>()
-            .concat()
+        let agent = self.seccomp_agent.as_ref().map(|path| format!("seccomp agent at {path}"));
+        let parts = stdio.into_iter().chain(cgroup).chain(kept).chain(mounts).chain(agent);
+        parts.map(|part| format!("; {part}")).collect::<Vec<_>>().concat()
     }
 }
 

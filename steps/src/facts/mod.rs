@@ -4,9 +4,11 @@ mod caller;
 mod cgroup;
 mod kernel;
 mod overlay;
+mod systemd;
 
 pub use caller::{IdRange, Limit};
 pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
+pub use systemd::Systemd;
 
 use std::sync::OnceLock;
 
@@ -54,6 +56,7 @@ const FACTS: &[Fact] = &[
     lists("subuid", || caller::subordinate_ids("/etc/subuid")),
     lists("subgid", || caller::subordinate_ids("/etc/subgid")),
     fixed("cwd", caller::working_directory),
+    Fact { name: "cache", read: caller::cache, masked: Mask::As(|| Value::Null) },
     fixed("limits", caller::limits),
     fixed("boot_id", || json!(boot_id())),
     Fact { name: "kernel.release", read: kernel::release, masked: Mask::As(|| json!("5.4.0")) },
@@ -69,9 +72,13 @@ const FACTS: &[Fact] = &[
     Fact { name: "overlay.host", read: || overlay::layout(false), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     Fact { name: "overlay.userns", read: || overlay::layout(true), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     lists("seccomp.actions", kernel::seccomp_actions),
+    lists("seccomp.flags", kernel::seccomp_flags),
     lists("lsm", kernel::security_modules),
+    lists("net.links", kernel::links),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
+    offers("systemd.running", || json!(systemd::is_running())),
+    Fact { name: "systemd", read: systemd::systemd, masked: Mask::As(|| json!(Systemd::default())) },
 ];
 
 /// The machine that the program runs on.

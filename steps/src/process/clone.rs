@@ -76,6 +76,9 @@ pub struct Input {
     /// Bind mounts for a `rootfs.mount` in its site to attach: the `prepared` of a `rootfs.sources`.
     #[serde(default)]
     pub mounts: BTreeMap<String, Handle<DetachedMount>>,
+    /// The unix socket of the agent that a `seccomp.load` in its site hands the notified calls to.
+    #[serde(default)]
+    pub seccomp_agent: Option<HostPath>,
 }
 
 /// What the process is known by.
@@ -165,6 +168,7 @@ main: wait
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let mut input = input;
         input.below()?;
+        let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
         if namespaces.iter().any(|n| n.kind == NamespaceType::Time) && !cx.facts.has("kernel.time_namespace") {
@@ -189,6 +193,9 @@ main: wait
             children(&made.handle(""), maps, input.oom_score_adj, cx);
             made
         };
+        if let Some(scope) = scope {
+            crate::cgroup::scope::start(*scope, &made.handle(""), cx);
+        }
         cx.inside(Conceal {});
         if let Some(cpus) = input.cpu_affinity.clone() {
             cx.inside(SetAffinity { cpus });
@@ -334,6 +341,7 @@ impl Input {
             into_cgroup,
             fifo: self.fifo.clone(),
             mounts: self.mounts.values().cloned().collect(),
+            seccomp_agent: self.seccomp_agent.clone(),
         }
     }
 }

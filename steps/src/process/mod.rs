@@ -21,7 +21,7 @@ pub(crate) mod testing;
 mod tests;
 pub mod wait;
 
-pub(crate) use handover::{CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of, handed};
+pub(crate) use handover::{AGENT, CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of, handed};
 pub use handover::{Console, Handover, Stdio};
 pub(crate) use identity::Fate;
 pub use identity::Watched;

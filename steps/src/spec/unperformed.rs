@@ -1,6 +1,6 @@
 //! What a config may ask for and no step performs yet.
 
-use super::{SeccompAction, Spec};
+use super::Spec;
 
 /// The fields that are set and that nothing performs yet, by their path. A container that asks for one is refused with the field's name: one
 /// that ran without it would be less confined, or slower, than its author believes.
@@ -18,13 +18,7 @@ pub fn performs(path: &str) -> bool {
 type IsSet = fn(&Spec) -> bool;
 
 const UNPERFORMED: &[(&str, IsSet)] = &[
-    ("linux.netDevices", |spec| !spec.linux.net_devices.is_empty()),
     ("linux.intelRdt", |spec| spec.linux.intel_rdt.is_some()),
-    ("linux.seccomp.listenerPath", |spec| {
-        spec.linux.seccomp.as_ref().is_some_and(|seccomp| {
-            seccomp.listener_path.is_some() || seccomp.syscalls.iter().any(|rule| rule.action == SeccompAction::Notify)
-        })
-    }),
     ("vm", |spec| spec.vm.is_some()),
     ("windows", |spec| spec.windows.is_some()),
     ("solaris", |spec| spec.solaris.is_some()),

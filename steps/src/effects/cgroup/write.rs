@@ -7,6 +7,7 @@ use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Handle, HandleRef};
 use rustix::fs::CWD;
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -37,7 +38,7 @@ pub struct WriteLimit {
 }
 
 /// Another file for the same limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alternative {
     /// The file.

@@ -165,11 +165,27 @@ fn net_devices(spec: &Spec, problems: &mut Problems) {
             && name != ".."
             && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
     };
+    let mut inside: Vec<&str> = Vec::new();
     for (name, device) in &spec.linux.net_devices {
+        let field = format!("linux.netDevices.{name}");
+        let called = device.name.as_deref().unwrap_or(name);
+        if name == "lo" || called == "lo" {
+            problems
+                .add(&field, "`lo` belongs to its network namespace, and every one has its own; it cannot be moved");
+        }
+        if called.contains('%') && (called.matches('%').count() > 1 || !called.contains("%d")) {
+            problems.add(
+                &field,
+                format!("`{called}`: one `%d` stands for a free number, and there is no other use of `%`"),
+            );
+        } else if !called.contains('%') && inside.contains(&called) {
+            problems.add(&field, format!("`{called}` is the name of another device in the container, too"));
+        }
+        inside.push(called);
         for candidate in std::iter::once(name).chain(&device.name) {
             if !valid(candidate) {
                 problems.add(
-                    format!("linux.netDevices.{name}"),
+                    &field,
                     format!("`{candidate}` is not a network device's name (1 to 15 bytes, no `/`, `:` or space)"),
                 );
             }
@@ -265,6 +281,15 @@ fn check_seccomp(seccomp: &Seccomp, problems: &mut Problems) {
     }
     if seccomp.syscalls.iter().any(|rule| notifies(rule.action)) && seccomp.listener_path.is_none() {
         problems.add("linux.seccomp.listenerPath", "is required where an action is SCMP_ACT_NOTIFY");
+    }
+    if let Some(path) = &seccomp.listener_path {
+        problems.absolute("linux.seccomp.listenerPath", path);
+    }
+    if seccomp.handing().is_none() {
+        problems.add(
+            "linux.seccomp.syscalls",
+            "`sendmsg` and `sendmmsg` cannot both be notified: the agent gets its descriptor by one of them",
+        );
     }
     if seccomp.listener_metadata.is_some() && seccomp.listener_path.is_none() {
         problems.add("linux.seccomp.listenerMetadata", "has no meaning without listenerPath");
