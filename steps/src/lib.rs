@@ -9,6 +9,7 @@ pub mod console;
 pub mod dbus;
 pub mod effects;
 pub mod facts;
+pub mod features;
 pub mod fifo;
 pub mod fs;
 pub mod hooks;

@@ -19,6 +19,8 @@ mod fields_process;
 mod fields_root;
 mod fields_seccomp;
 mod masked;
+mod oci_scene;
+mod oci_verbs;
 mod plans;
 mod races;
 mod running;
@@ -405,6 +407,32 @@ fn main() -> ExitCode {
         fields_cgroup::linux_resources_memory_check_before_update,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_devices,
+        #[needs(Root, Program("busybox"), Program("ps"))]
+        oci_verbs::oci_ps_prints_the_containers_processes_and_no_others,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_events_stats_prints_one_document_of_what_was_used,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_events_interval_goes_on_until_the_container_ends,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_events_tells_when_memory_runs_out,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_pause_stops_every_process_until_resume,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_kill_ends_a_paused_container_and_delete_force_too,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_pause_and_resume_a_created_container,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_update_changes_each_limit_by_its_flag,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_update_blkio_weight_is_written_or_refused_with_its_controller,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_update_resources_come_from_a_file_or_stdin,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_spec_writes_a_config_that_runs_and_overwrites_nothing,
+        #[needs(Root)]
+        oci_verbs::oci_features_and_version_are_as_callers_read_them,
+        #[needs(Root)]
+        oci_verbs::oci_completions_and_man_cover_every_verb,
     ];
     // In a guest whose processor is emulated everything takes its time.
     let by_systemd = tests![

@@ -124,6 +124,27 @@ const ATTRIBUTES: &[(&str, Change)] = &[
     ("nostrictatime", Change::Atime(attr::RELATIME)),
 ];
 
+/// The options that say how mount events travel. Each also exists with an `r` in front, for all mounts below.
+const PROPAGATIONS: &[(&str, Propagation)] = &[
+    ("shared", Propagation::Shared),
+    ("slave", Propagation::Slave),
+    ("private", Propagation::Private),
+    ("unbindable", Propagation::Unbindable),
+];
+
+/// The options that make a mount another kind of mount.
+const KINDS: &[&str] = &["bind", "rbind", "tmpcopyup", "idmap", "ridmap", "remount"];
+
+/// Every option that is not the file system's own: what `features` tells.
+pub fn known() -> impl Iterator<Item = String> {
+    let twice = |name: &'static str| [name.to_owned(), format!("r{name}")];
+    let attributes = ATTRIBUTES.iter().flat_map(move |(name, _)| twice(name));
+    let propagations = PROPAGATIONS.iter().flat_map(move |(name, _)| twice(name));
+    let plain = KINDS.iter().chain(WITHOUT_EFFECT).map(|name| (*name).to_owned());
+    let flags = SUPER_FLAGS.iter().map(|(name, _)| name).chain(WITHOUT_SUPER_FLAG.iter().map(|(name, _)| name));
+    attributes.chain(propagations).chain(plain).chain(flags.map(|name| (*name).to_owned()))
+}
+
 /// Options that say what holds anyway, or that the kernel has long forgotten.
 const WITHOUT_EFFECT: &[&str] = &["defaults", "loud", "nomand", "silent"];
 
@@ -240,17 +261,11 @@ impl Options {
     }
 
     fn add_propagation(&mut self, option: &str) -> bool {
-        use Propagation::{Private, Shared, Slave, Unbindable};
-        let (kind, recursive) = match option {
-            "shared" => (Shared, false),
-            "rshared" => (Shared, true),
-            "slave" => (Slave, false),
-            "rslave" => (Slave, true),
-            "private" => (Private, false),
-            "rprivate" => (Private, true),
-            "unbindable" => (Unbindable, false),
-            "runbindable" => (Unbindable, true),
-            _ => return false,
+        let find = |name: &str| PROPAGATIONS.iter().find(|(candidate, _)| *candidate == name).map(|(_, kind)| *kind);
+        let (kind, recursive) = match (find(option), option.strip_prefix('r').and_then(find)) {
+            (Some(kind), _) => (kind, false),
+            (None, Some(kind)) => (kind, true),
+            (None, None) => return false,
         };
         self.propagation.push((kind, recursive));
         true

@@ -10,6 +10,11 @@ pub fn unperformed(spec: &Spec) -> Vec<String> {
     UNPERFORMED.iter().filter(|(_, is_set)| is_set(spec)).map(|(path, _)| (*path).to_owned()).collect()
 }
 
+/// Whether something performs the field of that path.
+pub fn performs(path: &str) -> bool {
+    !UNPERFORMED.iter().any(|(unperformed, _)| *unperformed == path)
+}
+
 type IsSet = fn(&Spec) -> bool;
 
 const UNPERFORMED: &[(&str, IsSet)] = &[
