@@ -15,9 +15,9 @@ mod fields_hooks;
 mod fields_mounts;
 mod fields_net;
 mod fields_process;
+mod fields_root;
 mod fields_seccomp;
 mod masked;
-mod fields_root;
 mod plans;
 mod races;
 mod running;
@@ -226,6 +226,8 @@ fn main() -> ExitCode {
         fields_process::process_io_priority,
         #[needs(Root, Program("busybox"), Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
         fields_process::process_exec_cpu_affinity_initial_and_final,
+        #[needs(Root, Program("busybox"), Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
+        fields_process::process_scheduler_io_priority_and_exec_cpu_affinity_of_an_exec,
         #[needs(Root, Program("busybox"))]
         fields_process::linux_personality,
         #[needs(Root, Program("busybox"), Kernel("/proc/self/numa_maps", "a kernel with NUMA"))]
