@@ -231,6 +231,8 @@ fn main() -> ExitCode {
         fields_process::process_io_priority,
         #[needs(Root, Program("busybox"), Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
         fields_process::process_exec_cpu_affinity_initial_and_final,
+        #[needs(Root, Program("busybox"), Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
+        fields_process::process_scheduler_io_priority_and_exec_cpu_affinity_of_an_exec,
         #[needs(Root, Program("busybox"))]
         fields_process::linux_personality,
         #[needs(Root, Program("busybox"), Kernel("/proc/self/numa_maps", "a kernel with NUMA"))]
