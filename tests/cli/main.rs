@@ -11,6 +11,7 @@ mod containers;
 mod faults;
 mod fields;
 mod fields_cgroup;
+mod fields_config;
 mod fields_hooks;
 mod fields_mounts;
 mod fields_net;
@@ -290,6 +291,12 @@ fn main() -> ExitCode {
         fields_mounts::root_path_and_readonly,
         #[needs(Root, Program("busybox"))]
         fields_mounts::linux_masked_paths_and_readonly_paths,
+        #[needs(Root, Program("busybox"))]
+        fields_config::config_json_with_a_wrong_type_or_value_is_refused_with_file_line_and_column,
+        #[needs(Root, Program("busybox"))]
+        fields_config::config_json_unknown_members_are_ignored_with_a_warning,
+        #[needs(Root, Program("busybox"))]
+        fields_config::annotations_are_kept_those_that_nobody_knows_too,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]
