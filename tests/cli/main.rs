@@ -12,6 +12,7 @@ mod containers;
 mod faults;
 mod fields;
 mod fields_cgroup;
+mod fields_config;
 mod fields_hooks;
 mod fields_mounts;
 mod fields_net;
@@ -309,6 +310,12 @@ fn main() -> ExitCode {
         races::a_copied_up_destination_that_is_swapped_stays_in_the_root,
         #[needs(Root, Program("busybox"))]
         races::an_image_that_fakes_proc_or_sys_is_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_config::config_json_with_a_wrong_type_or_value_is_refused_with_file_line_and_column,
+        #[needs(Root, Program("busybox"))]
+        fields_config::config_json_unknown_members_are_ignored_with_a_warning,
+        #[needs(Root, Program("busybox"))]
+        fields_config::annotations_are_kept_those_that_nobody_knows_too,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]
