@@ -8,6 +8,7 @@ use lifecycle_tests::tests;
 mod boxed;
 mod catalogue;
 mod containers;
+mod delegated;
 mod faults;
 mod fields;
 mod fields_cgroup;
@@ -15,9 +16,9 @@ mod fields_hooks;
 mod fields_mounts;
 mod fields_net;
 mod fields_process;
+mod fields_root;
 mod fields_seccomp;
 mod masked;
-mod fields_root;
 mod plans;
 mod races;
 mod running;
@@ -402,5 +403,17 @@ fn main() -> ExitCode {
         fields_cgroup::linux_resources_memory_check_before_update,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_devices,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_users_limits_are_kept_below_his_own_cgroup,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_user_names_a_cgroup_of_his_own,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_user_is_refused_a_cgroup_of_somebody_elses,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_users_container_is_frozen_and_deleted_with_its_cgroup,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"), Program("newuidmap"))]
+        delegated::an_ordinary_user_with_subordinate_ids_has_limits_too,
+        #[needs(Root, Need::Other(!std::path::Path::new("/sys/fs/resctrl/info").exists(), "a machine without resctrl"), Program("busybox"))]
+        fields_cgroup::linux_intel_rdt_is_refused_without_resctrl,
     ])
 }

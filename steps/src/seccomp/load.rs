@@ -17,7 +17,6 @@ use super::{Part, compiled};
 use crate::command::directory;
 use crate::effects::hook::Container;
 use crate::effects::seccomp::{LoadFilter, SendListener};
-use crate::fs::absolute;
 use crate::outcomes::Process;
 use crate::process::privileges::TAKES_PRIVILEGES;
 use crate::spec::Seccomp;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::locate::locate;
 use super::{
-    Device, Hooks, IdMapping, IntelRdt, MemoryPolicy, Mount, Namespace, NamespaceType, NetDevice, Personality, Problem, Process,
-    Read, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, unperformed, validate,
+    Device, Hooks, IdMapping, IntelRdt, MemoryPolicy, Mount, Namespace, NamespaceType, NetDevice, Personality, Problem,
+    Process, Read, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, unperformed, validate,
 };
 
 /// Reads a bundle's `config.json` (the runtime-spec's config.md) and checks it.
