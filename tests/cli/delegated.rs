@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use lifecycle_tests::bundle::{Bundle, rootless_spec};
@@ -80,25 +80,25 @@ impl<'a> Delegated<'a> {
     }
 }
 
-const LIMITS: &str =
-    "at=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); cat $at/pids.max $at/memory.max; echo $at; id -u";
+/// Without a cgroup namespace the container's own cgroup is bound where it looks for cgroups.
+const LIMITS: &str = "cd /sys/fs/cgroup; cat pids.max memory.max; cut -d: -f3 /proc/self/cgroup; id -u";
 
 fn limited(config: &mut Value) {
     config["process"]["args"] = json!(["sh", "-c", LIMITS]);
     config["linux"]["resources"] = json!({ "pids": { "limit": 33 }, "memory": { "limit": 67_108_864 } });
 }
 
-fn shows_limits(told: &Told, below: &Path) {
+fn shows_limits(told: &Told, below: &str) {
     let lines: Vec<&str> = told.out.lines().collect();
     assert_eq!(lines[..2], ["33", "67108864"], "{}{}", told.out, told.err);
-    assert!(lines[2].starts_with(&below.display().to_string()), "{}", told.out);
+    assert!(lines[2].starts_with(below), "{}", told.out);
     assert_eq!(lines[3], "0");
 }
 
 pub fn an_ordinary_users_limits_are_kept_below_his_own_cgroup(lab: &Lab) -> TestResult {
     let user = Delegated::make(lab, limited)?;
     let told = user.told("oci/run", &["-p", "bundle=bundle"]).ended(0);
-    shows_limits(&told, &user.top.join("lifecycle"));
+    shows_limits(&told, &format!("/{}-user/lifecycle/", lab.token()));
     user.end()
 }
 
@@ -109,7 +109,7 @@ pub fn an_ordinary_user_names_a_cgroup_of_his_own(lab: &Lab) -> TestResult {
         config["linux"]["cgroupsPath"] = json!(path);
     })?;
     let told = user.told("oci/run", &["-p", "bundle=bundle"]).ended(0);
-    shows_limits(&told, &user.top.join("containers/c1"));
+    shows_limits(&told, &path);
     user.end()
 }
 
@@ -124,7 +124,7 @@ pub fn an_ordinary_user_is_refused_a_cgroup_of_somebody_elses(lab: &Lab) -> Test
     user.end()
 }
 
-pub fn an_ordinary_users_container_is_frozen_and_deleted_with_its_cgroup(lab: &Lab) -> TestResult {
+pub fn an_ordinary_users_container_is_deleted_with_its_cgroup(lab: &Lab) -> TestResult {
     let user = Delegated::make(lab, |config| {
         limited(config);
         config["process"]["args"] = json!(["sleep", "1000"]);
@@ -158,7 +158,7 @@ pub fn an_ordinary_user_with_subordinate_ids_has_limits_too(lab: &Lab) -> TestRe
         }
     })?;
     let told = user.told("oci/run", &["-p", "bundle=bundle"]).ended(0);
-    shows_limits(&told, &user.top.join("lifecycle"));
+    shows_limits(&told, &format!("/{}-user/lifecycle/", lab.token()));
     assert!(told.out.contains("100000      65536"), "{}", told.out);
     assert!(user.bundle.rootfs().exists());
     user.end()

@@ -410,7 +410,7 @@ fn main() -> ExitCode {
         #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
         delegated::an_ordinary_user_is_refused_a_cgroup_of_somebody_elses,
         #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
-        delegated::an_ordinary_users_container_is_frozen_and_deleted_with_its_cgroup,
+        delegated::an_ordinary_users_container_is_deleted_with_its_cgroup,
         #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"), Program("newuidmap"))]
         delegated::an_ordinary_user_with_subordinate_ids_has_limits_too,
         #[needs(Root, Need::Other(!std::path::Path::new("/sys/fs/resctrl/info").exists(), "a machine without resctrl"), Program("busybox"))]
