@@ -9,6 +9,7 @@ use lifecycle_tests::tests;
 mod boxed;
 mod catalogue;
 mod containers;
+mod delegated;
 mod faults;
 mod fields;
 mod fields_cgroup;
@@ -442,6 +443,18 @@ fn main() -> ExitCode {
         oci_verbs::oci_features_and_version_are_as_callers_read_them,
         #[needs(Root)]
         oci_verbs::oci_completions_and_man_cover_every_verb,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_users_limits_are_kept_below_his_own_cgroup,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_user_names_a_cgroup_of_his_own,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_user_is_refused_a_cgroup_of_somebody_elses,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_users_container_is_deleted_with_its_cgroup,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"), Program("newuidmap"))]
+        delegated::an_ordinary_user_with_subordinate_ids_has_limits_too,
+        #[needs(Root, Need::Other(!std::path::Path::new("/sys/fs/resctrl/info").exists(), "a machine without resctrl"), Program("busybox"))]
+        fields_cgroup::linux_intel_rdt_is_refused_without_resctrl,
     ];
     // In a guest whose processor is emulated everything takes its time.
     let by_systemd = tests![
