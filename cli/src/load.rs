@@ -8,19 +8,20 @@ use lifecycle_engine::diag::{FileId, Report, did_you_mean};
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::facts::{Facts, Recorded};
 use lifecycle_engine::graph::Graph;
-use lifecycle_engine::journal::{self, JournalError};
 use lifecycle_engine::planning::{self, Bound, Given, Target};
 use lifecycle_engine::program::Program;
 use lifecycle_engine::render::saved::{Saved, Source};
 use lifecycle_engine::render::{DryRun, Param};
-use lifecycle_engine::run::RunError;
 use lifecycle_engine::step::Registry;
-use lifecycle_engine::types::{Name, Type};
+use lifecycle_engine::types::Type;
 use lifecycle_steps::facts::Machine;
 use serde_json::Value;
 
+use lifecycle_cli::builtin::LIBRARY;
+use lifecycle_cli::runs::{fresh_id, outputs, plain_id};
+
 use crate::args::{Global, Params};
-use crate::builtin::LIBRARY;
+
 use crate::commands::facts::known;
 use crate::place;
 use crate::print::{Failure, failed, plainly, problems, refused};
@@ -165,28 +166,17 @@ fn target(
     id: Id,
 ) -> Result<Target, Failure> {
     let run = planning::run_id(graph, bound).map_err(|report| problems(&report, global))?;
-    let opened = match (&run.id, run.opens) {
-        (Some(id), true) => outputs(RunNames { root: root.clone(), id: id.clone() }, facts)?,
+    let opened = match (&run.id, run.opens || run.beside) {
+        (Some(id), true) => outputs(&RunNames { root: root.clone(), id: id.clone() }, facts)?,
         _ => Value::Null,
     };
-    let id = match (run.id, id) {
+    let given = run.id.filter(|_| !run.beside);
+    let id = match (given, id) {
         (Some(given), _) => given,
-        (None, Id::Plain) => id_of(&graph.root().name),
+        (None, Id::Plain) => plain_id(&graph.root().name),
         (None, Id::Fresh) => fresh_id(&graph.root().name),
     };
     Ok(Target { root, id, opened })
-}
-
-/// The outputs of the run that a plan opens. The journal is read like everything that planning reads, so that the plan replays.
-fn outputs(names: RunNames, facts: &mut Facts) -> Result<Value, Failure> {
-    let path = names.dir().join(journal::JOURNAL);
-    match facts.file(&path) {
-        Ok(text) => Ok(journal::parse(&path, text.as_bytes()).map_err(RunError::from)?.outputs().clone()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Err(RunError::from(JournalError::Absent { id: names.id, root: names.root }).into())
-        }
-        Err(e) => Err(failed(format!("cannot read {}", path.display()), &e)),
-    }
 }
 
 /// The state root that the facts' own caller would have, so that a dry run against them is the same everywhere.
@@ -198,20 +188,6 @@ fn root_of(global: &Global, facts: &mut Facts) -> Result<PathBuf, Failure> {
         None | Some(0) => "/run/lifecycle".into(),
         Some(uid) => format!("/run/user/{uid}/lifecycle").into(),
     })
-}
-
-/// The id of a run whose plan gives it none: the plan's name.
-fn id_of(plan: &str) -> String {
-    let id: String = plan.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    Name::parse(&id).map_or_else(|_| "run".to_owned(), |name| name.as_str().to_owned())
-}
-
-/// The plan's name and what tells this run from others.
-fn fresh_id(plan: &str) -> String {
-    let mut random = [0u8; 4];
-    // Without randomness the pid alone tells runs apart that go on at the same time.
-    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-    format!("{}-{:x}-{:08x}", id_of(plan), std::process::id(), u32::from_ne_bytes(random))
 }
 
 /// Plans a saved plan again, with the parameters that were given then, and refuses if anything is not as it was shown.
@@ -296,7 +272,7 @@ fn bundle(source: &str) -> Result<Meaning, Failure> {
         ));
     }
     let name = path.file_name().map_or(Cow::Borrowed("bundle"), |name| name.to_string_lossy());
-    let given = vec![format!("id={}", id_of(&name)), format!("bundle={}", path.display())];
+    let given = vec![format!("id={}", plain_id(&name)), format!("bundle={}", path.display())];
     Ok(Meaning::Builtin(PLAN, given))
 }
 

@@ -1,7 +1,6 @@
 //! `lifecycle`: shows, runs and takes back container lifecycles that are written as plans.
 
 mod args;
-mod builtin;
 mod commands;
 mod detach;
 mod follow;
@@ -9,7 +8,6 @@ mod load;
 mod pause;
 mod place;
 mod print;
-mod signals;
 mod watch;
 
 use std::process::ExitCode;
@@ -27,8 +25,8 @@ fn main() -> ExitCode {
     dispatch(&cli).unwrap_or_else(|failure| {
         // What is wrong with a plan has been put into words already, with its excerpts.
         match failure.report.downcast_ref::<print::Problems>() {
-            Some(problems) => eprint!("{problems}"),
-            None => eprintln!("{:?}", failure.report),
+            Some(problems) => print::say(&problems.to_string()),
+            None => print::say(&format!("{:?}\n", failure.report)),
         }
         // 125 tells `run`'s own failure from the container's; nobody else's exit code is mistaken for another's.
         match (&cli.command, failure.code) {

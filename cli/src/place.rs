@@ -13,17 +13,10 @@ use crate::print::{Failure, failed, refused};
 
 /// The state root: what the caller names, `/run/lifecycle` for root, `$XDG_RUNTIME_DIR/lifecycle` for others.
 pub fn root(global: &Global) -> Result<PathBuf, Failure> {
-    if let Some(root) = &global.root {
-        return std::path::absolute(root)
-            .map_err(|e| failed(format!("cannot use {} as the state root", root.display()), &e));
-    }
-    if rustix::process::geteuid().is_root() {
-        return Ok("/run/lifecycle".into());
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => Ok(PathBuf::from(dir).join("lifecycle")),
-        None => Ok(std::env::temp_dir().join(format!("lifecycle-{}", rustix::process::geteuid().as_raw()))),
-    }
+    let given = global.root.as_deref();
+    lifecycle_cli::runs::root(given).map_err(|e| {
+        failed(format!("cannot use {} as the state root", given.unwrap_or(std::path::Path::new("it")).display()), &e)
+    })
 }
 
 /// The names of a run that the caller gave by id.
@@ -71,6 +64,7 @@ impl From<RunError> for Failure {
                 "nothing was touched; the journal was damaged by something else than a crash: what the run made has to be removed by hand, `lifecycle audit` lists it".into()
             }
             RunError::Journal(JournalError::Io { .. }) => "name a state root that you may write to with --root".into(),
+            RunError::Beside(_) => "mend the cause, then try again".into(),
             RunError::Unknown { .. } => "use the version of the program that made the run, or a later one".into(),
             RunError::StillRunning { pid, .. } => format!("look at what process {pid} waits for; SIGKILL it and use `lifecycle recover` if it hangs"),
         };

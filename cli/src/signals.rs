@@ -3,15 +3,16 @@
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::print::{Failure, failed};
-
 /// Blocks the signals and makes them readable. Processes that the engine makes unblock them.
-pub fn cancel() -> Result<SignalFd, Failure> {
+///
+/// # Errors
+///
+/// What signalfd(2) says.
+pub fn cancel() -> std::io::Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         set.add(signal);
     }
-    let blocked =
-        set.thread_block().and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
-    blocked.map_err(|e| failed("cannot take signals", &e))
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }

@@ -186,6 +186,10 @@ pub trait Pending {
     }
     /// Called once after `release`, and then whenever a descriptor is ready or the deadline has come. `Some` ends it.
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError>;
+    /// It takes the signals that otherwise cancel the run: they are for a container's program.
+    fn takes_signals(&self) -> bool {
+        false
+    }
     /// Stops it: the outcome is unknown, and the effect is undone as if it had happened. Must not block.
     fn cancel(&mut self, cx: &mut Cx);
 }
@@ -217,10 +221,31 @@ pub struct RunNames {
     pub id: String,
 }
 
+/// The directory in a run's own that holds the runs beside it.
+const BESIDE: &str = "beside";
+
 impl RunNames {
     /// The run's directory.
     pub fn dir(&self) -> PathBuf {
         self.root.join(&self.id)
+    }
+
+    /// The names of a run that lies within this one: it works beside it, and goes with it.
+    #[must_use]
+    pub fn beside(&self, id: String) -> Self {
+        Self { root: self.besides(), id }
+    }
+
+    /// The directory of the runs beside this one.
+    pub fn besides(&self) -> PathBuf {
+        self.dir().join(BESIDE)
+    }
+
+    /// The run in which this one lies.
+    #[must_use]
+    pub fn around(&self) -> Option<Self> {
+        let around = self.root.file_name().filter(|name| *name == BESIDE).and(self.root.parent())?;
+        Some(Self { root: around.parent()?.to_owned(), id: around.file_name()?.to_str()?.to_owned() })
     }
 
     /// Ten hexadecimal digits that tell this run from all others on the machine: a hash of the state root and the id. Fits into the 15 bytes

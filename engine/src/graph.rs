@@ -92,6 +92,8 @@ pub struct Opens {
     pub run: Input,
     /// The plan that made it: an index into [`Graph::units`].
     pub unit: u32,
+    /// The plan has a run of its own within that one.
+    pub beside: bool,
     /// Where that is written.
     pub span: Span,
 }

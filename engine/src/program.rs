@@ -28,6 +28,8 @@ pub struct Program {
     pub runs: Vec<RunNames>,
     /// The program continues the existing run `runs[0]` instead of making it.
     pub opens: bool,
+    /// The program's own run lies within another one that it only reads: `runs[0]` is in that run's directory.
+    pub beside: bool,
     /// The steps, each after all that it waits for.
     pub nodes: Vec<Node>,
     /// Nested plans, for folding; the first is the whole program.
@@ -36,6 +38,8 @@ pub struct Program {
     pub main: Option<NodeId>,
     /// The plan's outputs; may hold handles.
     pub outputs: Value,
+    /// The outputs of the plans that make the child runs, one for each of `runs` after the first.
+    pub nested: Vec<Value>,
     /// What planning read.
     pub facts: Recorded,
 }

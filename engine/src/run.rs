@@ -33,6 +33,9 @@ pub enum RunError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What was done beside a run could not be taken back, so the run itself is left as it is.
+    #[error("what was done beside it could not be taken back: {0}")]
+    Beside(String),
     /// The run whose undo could not be finished in the time given.
     #[error("the engine of run `{id}` (pid {pid}) did not end within {seconds} s")]
     StillRunning {

@@ -42,7 +42,8 @@ pub fn plan_schema(registry: &Registry) -> Value {
                 "additionalProperties": false,
                 "properties": {
                     "run": { "type": "string", "description": "The run's id." },
-                    "plan": { "type": "string", "description": "The plan that made it." }
+                    "plan": { "type": "string", "description": "The plan that made it." },
+                    "beside": { "type": "boolean", "default": false, "description": "The plan has a run of its own within that one: several may go on side by side, and while another engine works on it." }
                 }
             }
         },

@@ -62,3 +62,15 @@ pub struct Fifo {
 impl Outcome for Fifo {
     const NAME: &'static str = "fifo";
 }
+
+/// A mount that hangs nowhere, as a descriptor that the engine keeps for a process that it makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DetachedMount {
+    /// Under which name the engine keeps it.
+    pub name: String,
+}
+
+impl Outcome for DetachedMount {
+    const NAME: &'static str = "mount";
+}

@@ -12,12 +12,15 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, Effect};
+use lifecycle_engine::facts::Host;
 use lifecycle_engine::site::block_on;
+use lifecycle_steps::facts::Machine;
 use lifecycle_steps::outcomes::Process;
 use lifecycle_tests::harness::Need;
 use lifecycle_tests::machine::{hierarchies, remove_cgroup};
+use lifecycle_tests::program::{output, quiet};
 use lifecycle_tests::{Result, While};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use rustix::process::Pid;
@@ -58,7 +61,17 @@ pub fn needs(kind: &str) -> &'static [Need] {
         let there = enabled.any(|enabled| enabled.split_whitespace().any(|name| name == "pids"));
         [Need::Other(there, "a hierarchy of version 2 whose top lets its children use pids")]
     });
-    if kind == "cgroup.controllers" { &*NEEDS } else { &[] }
+    static MODULES: LazyLock<[[Need; 1]; 2]> = LazyLock::new(|| {
+        let active: Vec<String> = serde_json::from_value(Machine.read("lsm")).unwrap_or_default();
+        let there = |module: &str| active.iter().any(|name| name == module);
+        [[Need::Other(there("apparmor"), "AppArmor in force")], [Need::Other(there("selinux"), "SELinux in force")]]
+    });
+    match kind {
+        "cgroup.controllers" => &*NEEDS,
+        "apparmor_profile" => &MODULES[0],
+        "selinux_label" => &MODULES[1],
+        _ => &[],
+    }
 }
 
 /// Gives every cgroup on the way to `cgroup` what the machine gives its topmost ones.
@@ -98,6 +111,7 @@ impl Standing {
         match kind {
             "cgroup.controllers" => cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?,
             "probe.http" => serve_nothing()?,
+            "device.move" => lay_a_cable()?,
             "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
             _ => {}
         }
@@ -130,7 +144,7 @@ fn somebodys_scope(effect: &dyn Effect) -> Result<Child> {
     let doing = || format!("starting {unit}");
     let child = Command::new("systemd-run").args(arguments).stdin(Stdio::null()).spawn().when(doing)?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !lifecycle_tests::program::output("systemctl", &["is-active", unit])
+    while !program::output("systemctl", &["is-active", unit])
         .is_ok_and(|state| state.trim() == "active")
     {
         if Instant::now() > deadline {
@@ -145,7 +159,7 @@ fn somebodys_scope(effect: &dyn Effect) -> Result<Child> {
 fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
     let data = effect.data();
     let at = match kind {
-        "cgroup.write" | "cgroup.devices" | "cgroup.controllers" => data.get("at"),
+        "cgroup.write" | "cgroup.devices" | "cgroup.controllers" | "cgroup.freeze" | "cgroup.update" => data.get("at"),
         "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
         _ => None,
     };
@@ -166,6 +180,27 @@ fn serve_nothing() -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// The device that the example of `device.move` lends, with something to lose.
+fn lay_a_cable() -> Result<()> {
+    let ip = |words: &str| quiet("ip", &words.split(' ').collect::<Vec<_>>());
+    ip("link add lcexample3 type veth peer name lcexample4")?;
+    ip("link set lcexample4 up")?;
+    ip("link set lcexample3 mtu 1400 up")?;
+    ip("addr add 192.0.2.1/24 dev lcexample3")?;
+    ip("addr add 2001:db8::1/64 nodad dev lcexample3")?;
+    ip("route add 198.51.100.0/24 via 192.0.2.7 dev lcexample3")?;
+    // Until the kernel has given both ends what it gives a link that comes up.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let shown = output("ip", &["-6", "addr"])?;
+        if shown.matches("fe80").count() == 2 && !shown.contains("tentative") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err("lcexample3 does not come up").when(|| "laying a cable".into())
 }
 
 /// What the applying process holds until it ends.
@@ -197,8 +232,9 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
     match kind {
         "await_end" => held.process = Some(child(&["true"], None)?),
         "end_process" | "oom_score_adj" | "relay_console" | "systemd.scope" | "cgroup.adopt" => {
-            held.process = Some(child(&["cat"], Some("cat"))?)
+            held.process = Some(child(&["cat"], Some("cat"))?);
         }
+        "netns.pin" | "device.move" => held.process = Some(child(&["unshare", "--net", "cat"], Some("cat"))?),
         "id_maps" => held.process = Some(child(&["unshare", "--user", "cat"], Some("cat"))?),
         "release" => {
             make_fifo(scratch)?;
@@ -251,6 +287,7 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
     let before: &[&str] = match kind {
         "root.bind" | "root.overlay" => &["root.propagation"],
         "root.propagation" => &[],
+        "device.move" => &["netns.pin"],
         kind if kind.starts_with("root.") => &["root.propagation", "root.bind"],
         _ => &[],
     };
@@ -277,6 +314,13 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
             cx.fds.put("console", init.into());
             // To the very end of this process: its terminal hangs up, and with it its session, when the master is closed.
             std::mem::forget(engine);
+        }
+        "seccomp_listener" => {
+            let (init, agent) = UnixStream::pair()?;
+            cx.fds.put("seccomp-agent", init.into());
+            cx.fds.put("seccomp-listener", File::open("/dev/null")?.into());
+            // It takes what comes, and keeps it.
+            std::mem::forget(agent);
         }
         // Whose other end is closed: the container has ended before it opened a terminal.
         "relay_console" => cx.fds.put("engine:console:init", UnixStream::pair()?.0.into()),
@@ -319,22 +363,34 @@ fn make_fifo(scratch: &Path) -> rustix::io::Result<()> {
 /// Takes back what [`enter`] made for one round, as the steps before the effect's would.
 pub fn leave(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
     if kind == "cgroup.adopt" {
-        let registry = lifecycle_steps::registry();
-        let effect = registry.effect(kind).and_then(|kind| (kind.examples)(scratch).into_iter().next());
-        let Some(dir) = effect.and_then(|effect| adopted(kind, effect.as_ref())) else { return Ok(()) };
-        for dir in dir.ancestors().take(2).filter(|dir| dir.exists()) {
-            remove_cgroup(dir)?;
+        return leave_adopted(kind, scratch);
+    }
+    let file = match kind {
+        "release" => fifo(scratch),
+        "device.move" => {
+            let pin = scratch.join("netns");
+            // Not mounted where the round ended before it was.
+            while umount2(&pin, MntFlags::MNT_DETACH).is_ok() {}
+            pin
         }
-        // The topmost is the other tests', too.
-        let _ = dir.ancestors().nth(2).map(fs::remove_dir);
-    }
-    if kind != "release" {
-        return Ok(());
-    }
-    match fs::remove_file(fifo(scratch)) {
+        _ => return Ok(()),
+    };
+    match fs::remove_file(file) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+fn leave_adopted(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
+    let registry = lifecycle_steps::registry();
+    let effect = registry.effect(kind).and_then(|kind| (kind.examples)(scratch).into_iter().next());
+    let Some(dir) = effect.and_then(|effect| adopted(kind, effect.as_ref())) else { return Ok(()) };
+    for dir in dir.ancestors().take(2).filter(|dir| dir.exists()) {
+        remove_cgroup(dir)?;
+    }
+    // The topmost is the other tests', too.
+    let _ = dir.ancestors().nth(2).map(fs::remove_dir);
+    Ok(())
 }
 
 /// Another program, which ends by itself when this process does: its standard input is ours to close.

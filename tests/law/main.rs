@@ -8,14 +8,19 @@ use lifecycle_tests::harness;
 
 mod around;
 mod effects;
+mod masked;
 mod plans;
 mod runs;
 mod steps;
 mod subject;
+mod users;
 
 fn main() -> ExitCode {
     match std::env::var(subject::VARIABLE) {
         Ok(order) => subject::obey(&order),
-        Err(_) => harness::main([effects::tests(), steps::tests(), plans::tests()].into_iter().flatten().collect()),
+        Err(_) => {
+            let all = [effects::tests(), steps::tests(), plans::tests(), masked::tests(), users::tests()];
+            harness::main(all.into_iter().flatten().collect())
+        }
     }
 }

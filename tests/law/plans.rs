@@ -15,10 +15,14 @@ use lifecycle_tests::rounds::{PATIENCE, Sample};
 use lifecycle_tests::{Error, Result, While, program};
 use serde_json::{Value, json};
 
-use crate::runs::Scenario;
+use crate::runs::{Scenario, Way};
 
 /// How many kills in the run and how many in undo, where not all are asked for.
 const SAMPLE: usize = 40;
+
+fn sampled() -> Way {
+    Way { sample: Sample::from_environment(SAMPLE), ..Way::default() }
+}
 
 /// The container that each scenario is about.
 const ID: &str = "web";
@@ -42,27 +46,20 @@ pub fn tests() -> Vec<Test> {
         ("oci/delete::created", Oci { prior: &["oci/create"], plan: "oci/delete", hooks: true, ..short }),
         ("oci/delete::running", Oci { prior: &["oci/create", "oci/start"], plan: "oci/delete", force: true, ..long }),
     ];
-    let oci = oci.map(|(name, oci)| Test::new(format!("plan::{name}"), move |lab| oci.hold(lab)));
+    let oci = oci.map(|(name, oci)| Test::new(format!("plan::{name}"), move |lab| oci.hold(lab, sampled())));
     let all = own.into_iter().chain(oci);
     all.map(|test| test.needs(&[Need::Root, Need::Program("busybox")]).limit(Duration::from_secs(3600))).collect()
 }
 
-fn hold(lab: &Lab, run: Vec<OsString>) -> TestResult {
-    let scenario = Scenario {
-        lab,
-        scope: lab.scope(),
-        prior: Vec::new(),
-        run,
-        neighbour: None,
-        kept: &|_| false,
-        sample: Sample::from_environment(SAMPLE),
-    };
+/// A plan that needs nothing around it.
+pub fn hold(lab: &Lab, run: Vec<OsString>, way: Way) -> TestResult {
+    let scenario = Scenario { lab, scope: lab.scope(), prior: Vec::new(), run, neighbour: None, kept: &|_| false, way };
     note(scenario.hold()?);
     Ok(())
 }
 
 fn hello(lab: &Lab) -> TestResult {
-    hold(lab, ["hello", "--", "true"].map(OsString::from).into())
+    hold(lab, ["hello", "--", "true"].map(OsString::from).into(), sampled())
 }
 
 /// A built-in plan under a name of the test's own, with which its run's id and its cgroups' names begin.
@@ -75,7 +72,7 @@ fn renamed(lab: &Lab, name: &str, change: impl Fn(&str) -> String) -> Result<()>
 
 fn service(lab: &Lab) -> TestResult {
     renamed(lab, "ci/service", str::to_owned)?;
-    hold(lab, vec!["plan.yaml".into()])
+    hold(lab, vec!["plan.yaml".into()], sampled())
 }
 
 /// It takes a bridge, which no parameter on the command line can be: so a plan around it makes one.
@@ -93,25 +90,26 @@ main: wait
         lab.token()
     );
     fs::write(lab.dir().join("plan.yaml"), plan)?;
-    hold(lab, vec!["plan.yaml".into()])
+    hold(lab, vec!["plan.yaml".into()], sampled())
 }
 
 /// A container from a bundle.
 #[derive(Clone, Copy)]
-struct Oci {
+pub struct Oci {
     /// The plans that run before.
-    prior: &'static [&'static str],
-    plan: &'static str,
+    pub prior: &'static [&'static str],
+    pub plan: &'static str,
     /// It is deleted although it runs.
-    force: bool,
+    pub force: bool,
     /// Hooks of every stage, one of which leaves a file on the host that its counterpart removes.
-    hooks: bool,
+    pub hooks: bool,
     /// The container's command.
-    args: &'static [&'static str],
+    pub args: &'static [&'static str],
 }
 
 impl Oci {
-    fn hold(&self, lab: &Lab) -> TestResult {
+    /// Holds the law against it, with the neighbour beside it.
+    pub fn hold(&self, lab: &Lab, way: Way) -> TestResult {
         let empty = lab.snapshot()?;
         let bundle = Bundle::create(lab.dir().join("bundle"))?;
         bundle.runs(self.args)?;
@@ -137,7 +135,7 @@ impl Oci {
             run: parameters(self.plan),
             neighbour: Some(NEIGHBOUR.into()),
             kept: &|_| false,
-            sample: Sample::from_environment(SAMPLE),
+            way,
         };
         note(scenario.hold()?);
         lifecycle(lab, &["undo", NEIGHBOUR])?;

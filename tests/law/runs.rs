@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use lifecycle_tests::killer::{Ending, Outcome, Victim, count, run_killed_at};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::{Change, Scope, Snapshot};
 use lifecycle_tests::rounds::{Kill, PATIENCE, Sample, places};
-use lifecycle_tests::{Error, Result, While, program};
+use lifecycle_tests::{Error, Result, While, older, program};
 use serde_json::Value;
 
 /// The exit code that says that the run failed, not its main process.
@@ -28,8 +29,27 @@ pub struct Scenario<'a> {
     pub neighbour: Option<String>,
     /// A difference that is left on purpose.
     pub kept: &'a dyn Fn(&Change) -> bool,
+    /// How it is held against it.
+    pub way: Way,
+}
+
+/// How the law is held.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
     /// How many kills to try in the run, and how many in undo.
     pub sample: Sample,
+    /// Whether every step is made to fail, too.
+    pub faults: bool,
+    /// Every command runs as on an older kernel, and every run with its facts masked.
+    pub older: bool,
+    /// Every command runs as this user, whose state root is the lab's.
+    pub user: Option<u32>,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self { sample: Sample::Full, faults: true, older: false, user: None }
+    }
 }
 
 /// What was tried of what there is.
@@ -80,7 +100,7 @@ impl Scenario<'_> {
         self.as_before(&before, "after the run")?;
         self.undone_twice(&before)?;
         let mut tried = Tried { steps: steps.len(), ..Tried::default() };
-        for step in &steps {
+        for step in steps.iter().filter(|_| self.way.faults) {
             self.fail_at(step, code, &before, &mut tried)?;
         }
         self.killed_in_run(whole, &before, &mut tried)?;
@@ -172,7 +192,7 @@ impl Scenario<'_> {
     fn each(&self, whole: Outcome, tried: &mut Tried, round: impl Fn(&Kill) -> Result<bool>) -> Result<()> {
         let all = places(whole.points);
         tried.places += all.len();
-        for kill in self.sample.choose(all) {
+        for kill in self.way.sample.choose(all) {
             if round(&kill).map_err(|error| Error::new(format!("with {kill}"), error))? {
                 tried.kills += 1;
             } else {
@@ -231,8 +251,17 @@ impl Scenario<'_> {
     fn command(&self, name: &str, options: &[&str], arguments: &[OsString]) -> Command {
         // Without the program every round fails, and says so.
         let mut command = Command::new(program::lifecycle().unwrap_or_else(|_| "lifecycle".into()));
-        command.arg(name).arg("--root").arg(self.lab.state_root()).args(options).args(arguments);
-        command.current_dir(self.lab.dir());
+        command.arg(name).arg("--root").arg(self.lab.state_root());
+        if self.way.older {
+            if matches!(name, "run" | "plan") {
+                command.args(["--mask", &older::all()]);
+            }
+            older::kernel(&mut command);
+        }
+        if let Some(user) = self.way.user {
+            command.uid(user).gid(user);
+        }
+        command.args(options).args(arguments).current_dir(self.lab.dir());
         command
     }
 

@@ -11,27 +11,30 @@ use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::rounds::Sample;
 
-use crate::runs::Scenario;
+use crate::runs::{Scenario, Way};
 
 /// How many kills in the run and how many in undo, where not all are asked for.
 const SAMPLE: usize = 16;
 
 /// One test for each example of each kind of step.
 pub fn tests() -> Vec<Test> {
-    let registry = lifecycle_steps::registry();
-    let mut tests = Vec::new();
-    for kind in registry.steps() {
-        for (index, example) in kind.examples.iter().enumerate() {
-            let name = format!("step::{}::{index}", kind.kind);
-            let test = Test::new(name, move |lab| hold(lab, example));
-            tests.push(test.needs(&needs(example)).limit(Duration::from_secs(3600)));
-        }
-    }
-    tests
+    let test = |(kind, index, example): (&str, usize, &'static Example)| {
+        let way = Way { sample: Sample::from_environment(SAMPLE), ..Way::default() };
+        let test = Test::new(format!("step::{kind}::{index}"), move |lab| hold(lab, example, way));
+        test.needs(&needs(example)).limit(Duration::from_secs(3600))
+    };
+    examples().map(test).collect()
+}
+
+/// Every example of every kind of step, with its kind and its number.
+pub fn examples() -> impl Iterator<Item = (&'static str, usize, &'static Example)> {
+    let kinds: Vec<_> = lifecycle_steps::registry().steps().map(|kind| (kind.kind, kind.examples)).collect();
+    let of = |(kind, examples): (&'static str, &'static [Example])| (0..).zip(examples).map(move |(k, e)| (kind, k, e));
+    kinds.into_iter().flat_map(of)
 }
 
 /// What the example says that it needs. All run as root: only then has a test a machine of its own.
-fn needs(example: &Example) -> Vec<Need> {
+pub fn needs(example: &Example) -> Vec<Need> {
     use lifecycle_engine::facts::Host;
     let of = |need: &'static str| match need {
         // The harness gives it one.
@@ -48,7 +51,7 @@ fn needs(example: &Example) -> Vec<Need> {
     (!by_systemd).then_some(Need::Root).into_iter().chain(needs.map(of)).collect()
 }
 
-fn hold(lab: &Lab, example: &Example) -> TestResult {
+pub fn hold(lab: &Lab, example: &Example, way: Way) -> TestResult {
     let dir = lab.dir().display().to_string();
     // The run's id, and with it its cgroups' names, begins with the plan's; files go where this test looks.
     let mut lines: Vec<String> = example.plan.lines().map(|line| line.replace("/tmp/", &format!("{dir}/"))).collect();
@@ -66,15 +69,7 @@ fn hold(lab: &Lab, example: &Example) -> TestResult {
         let bundle = Bundle::create(lab.dir().join("bundle"))?;
         run.extend(["-p".into(), format!("bundle={}", bundle.dir().display()).into()]);
     }
-    let scenario = Scenario {
-        lab,
-        scope: lab.scope(),
-        prior: Vec::new(),
-        run,
-        neighbour: None,
-        kept: &|_| false,
-        sample: Sample::from_environment(SAMPLE),
-    };
+    let scenario = Scenario { lab, scope: lab.scope(), prior: Vec::new(), run, neighbour: None, kept: &|_| false, way };
     note(scenario.hold()?);
     Ok(())
 }

@@ -48,6 +48,14 @@ pub type TestResult = std::result::Result<(), Box<dyn std::error::Error>>;
 
 type Body = dyn Fn(&Lab) -> TestResult + Send + Sync;
 
+/// How many times slower than a real processor the guest's is, at the most.
+const SLOWNESS: u32 = 8;
+
+/// Whether this is the guest of `tests/guest`, which says so and whose processor is emulated.
+fn in_guest() -> bool {
+    std::env::var_os("LIFECYCLE_IN_GUEST").is_some()
+}
+
 /// One test.
 #[derive(Clone)]
 pub struct Test {
@@ -66,6 +74,12 @@ impl Test {
     /// What it cannot do without.
     pub fn needs(mut self, needs: &[Need]) -> Self {
         self.needs.extend_from_slice(needs);
+        self
+    }
+
+    /// Puts a module's name before its own.
+    pub fn within(mut self, module: &str) -> Self {
+        self.name = format!("{module}::{}", self.name);
         self
     }
 
@@ -168,14 +182,15 @@ fn in_process(test: &Test, token: &str) -> std::result::Result<(), Failed> {
         Ok((child, output))
     };
     let failed = |error: Error| Failed::from(error.to_string());
+    let limit = test.limit * if in_guest() { SLOWNESS } else { 1 };
     let (mut child, mut output) = started().map_err(failed)?;
-    let late = kill_after(child.id(), test.limit).map_err(failed)?;
+    let late = kill_after(child.id(), limit).map_err(failed)?;
     let status = child.wait().map_err(|error| Failed::from(format!("waiting for the test: {error}")))?;
     let mut text = Vec::new();
     output.rewind().and_then(|()| output.read_to_end(&mut text)).map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&text);
     if late {
-        return Err(format!("not done after {} s\n{text}", test.limit.as_secs()).into());
+        return Err(format!("not done after {} s\n{text}", limit.as_secs()).into());
     }
     judge(status, &text, &test.name)
 }

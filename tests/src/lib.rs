@@ -5,6 +5,7 @@
 //! - [`lab`]: a machine of its own for each test: its own mounts, network, processes and `/run`.
 //! - [`rounds`]: the law itself, over any pair of an apply and an undo.
 //! - [`bundle`]: OCI bundles small enough to make one per test.
+//! - [`older`]: a kernel that lacks the newer calls.
 //! - [`program`]: the `lifecycle` program under test.
 //! - [`audit`]: what carries our names on the real machine once the tests are over.
 //! - [`harness`]: runs tests, each in its lab, and names what it had to skip and why.
@@ -16,8 +17,10 @@ pub mod harness;
 pub mod killer;
 pub mod lab;
 pub mod machine;
+pub mod older;
 pub mod program;
 pub mod rounds;
 mod sys;
 
 pub use error::{Error, Result, While};
+pub use sys::seccomp;

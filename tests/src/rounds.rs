@@ -41,12 +41,12 @@ pub enum Sample {
 }
 
 impl Sample {
-    /// All if `LIFECYCLE_LAW=full`, otherwise at most `number`.
+    /// All if `LIFECYCLE_LAW=full`, at most as many as it says if it is a number, otherwise at most `number`.
     pub fn from_environment(number: usize) -> Self {
-        if std::env::var_os("LIFECYCLE_LAW").is_some_and(|value| value == "full") {
-            Self::Full
-        } else {
-            Self::AtMost(number)
+        match std::env::var("LIFECYCLE_LAW") {
+            Ok(value) if value == "full" => Self::Full,
+            Ok(value) => Self::AtMost(value.parse().unwrap_or(number)),
+            Err(_) => Self::AtMost(number),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The calls that have no safe wrapper.
 
-#![expect(unsafe_code, reason = "ptrace's start and its union, and bpf(2), have no safe form")]
+#![expect(unsafe_code, reason = "ptrace's start and its union, bpf(2) and a child's seccomp(2) have no safe form")]
+
+pub mod seccomp;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -15,6 +17,34 @@ pub(crate) fn trace_from_exec(command: &mut Command) {
     // SAFETY: the closure runs between fork and exec and makes one system call, which is async-signal-safe and allocates nothing.
     unsafe {
         command.pre_exec(|| ptrace::traceme().map_err(io::Error::from));
+    }
+}
+
+/// Makes the program, and all that it starts, see these calls as a kernel that lacks them: ENOSYS. Needs CAP_SYS_ADMIN, and changes nothing else
+/// of the process, such as no_new_privs.
+pub(crate) fn hide(command: &mut Command, calls: &[i64]) {
+    // linux/filter.h, linux/seccomp.h: struct seccomp_data begins with the call's number.
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let op = |code, jump, k| libc::sock_filter { code, jt: jump, jf: 0, k };
+    let allow = op(RETURN, 0, libc::SECCOMP_RET_ALLOW);
+    let absent = op(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+    let mut filter = vec![op(LOAD_WORD, 0, 0)];
+    for (index, call) in calls.iter().enumerate() {
+        // Over the other calls and `allow`.
+        filter.push(op(JUMP_IF_EQUAL, (calls.len() - index) as u8, *call as u32));
+    }
+    filter.extend([allow, absent]);
+    // SAFETY: the closure runs between fork and exec, makes one system call and allocates nothing; the filter that it points to is its own.
+    unsafe {
+        command.pre_exec(move || {
+            let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+            match libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        });
     }
 }
 

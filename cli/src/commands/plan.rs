@@ -10,9 +10,9 @@ use lifecycle_engine::step::Registry;
 use serde_json::Value;
 
 use crate::args::{Format, Global, Plan};
-use crate::builtin::LIBRARY;
 use crate::load::{self, Planned, Wanted};
 use crate::print::{self, Failure, failed, refused};
+use lifecycle_cli::builtin::LIBRARY;
 
 /// Shows one plan, saves it, or compares two.
 pub fn run(global: &Global, args: &Plan) -> Result<ExitCode, Failure> {

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use lifecycle_engine::render::{diff, text};
 
 use crate::args::{Global, Snapshot};
-use crate::builtin::LIBRARY;
 use crate::load::{self, Wanted};
 use crate::print::{self, Failure, failed};
+use lifecycle_cli::builtin::LIBRARY;
 
 /// Compares every plan with its snapshot, or stores it.
 pub fn run(global: &Global, args: &Snapshot) -> Result<ExitCode, Failure> {

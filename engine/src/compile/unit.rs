@@ -48,8 +48,10 @@ fn check<'r>(
     let (outputs, output) = checks.outputs(found);
     let main = plan.main.as_ref().and_then(|main| checks.id(main, "main", found));
     let run = plan.run.as_ref().map(|run| checks.run_id(run, found));
-    let opens = plan.opens.as_ref().map(|opens| (checks.run_id(&opens.run, found), opens.span));
-    let opens = opens.and_then(|(run, span)| Some(Opens { run, unit: loaded.opens?, span }));
+    let opens = plan.opens.as_ref().and_then(|opens| {
+        let run = checks.run_id(&opens.run, found);
+        Some(Opens { run, unit: loaded.opens?, beside: opens.beside, span: opens.span })
+    });
     if let (Some(_), Some(opens)) = (&plan.run, &plan.opens) {
         let place = Place::new(plan.file, opens.span);
         found.push(

@@ -66,6 +66,9 @@ pub enum Entry {
         engine: Identity,
         /// The number of its first node.
         base: u32,
+        /// What its plan gives to others, as far as it is known beforehand: handles stand for what is still to come.
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        outputs: Value,
         /// When.
         at: u64,
     },

@@ -144,7 +144,7 @@ impl RunDir {
     pub fn create(names: &RunNames, parent: Option<&str>) -> Result<(Journal, Entry), JournalError> {
         let staged = names.root.join(format!(".new-{}-{}", std::process::id(), names.id));
         let journal_path = staged.join(JOURNAL);
-        stage(&names.root, &staged)?;
+        stage(names, &staged)?;
         let made = File::options()
             .write(true)
             .create_new(true)
@@ -252,15 +252,25 @@ fn alive(pid: &str) -> bool {
 }
 
 /// Makes the directory that is to become the run's, and the state root around it. The last run of a root takes it away, perhaps just now.
-fn stage(root: &Path, staged: &Path) -> Result<(), JournalError> {
+fn stage(names: &RunNames, staged: &Path) -> Result<(), JournalError> {
     use std::os::unix::fs::DirBuilderExt;
     let mut tries = 0;
     loop {
-        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root).map_err(io("create", root))?;
+        make_root(names).map_err(io("create", &names.root))?;
         match std::fs::DirBuilder::new().mode(0o711).create(staged) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && tries < 100 => tries += 1,
             other => return other.map_err(io("create", staged)),
         }
+    }
+}
+
+/// A run beside another one is made in that one's directory, which has to be there still.
+fn make_root(names: &RunNames) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let beside = names.around().is_some();
+    match std::fs::DirBuilder::new().recursive(!beside).mode(0o711).create(&names.root) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
     }
 }
 

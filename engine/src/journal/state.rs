@@ -39,8 +39,10 @@ pub struct Segment {
     pub settled: Option<(Settlement, u64)>,
     /// The exit code of its main step.
     pub exit: Option<i32>,
-    /// Its plan's outputs.
+    /// Its plan's outputs as they were when it was settled; null before that, and for a nested run.
     pub outputs: Value,
+    /// Its plan's outputs with handles in them.
+    pub promised: Value,
 }
 
 /// A step of a run.
@@ -133,7 +135,7 @@ impl RunState {
                 self.id.clone_from(id);
                 self.parent.clone_from(parent);
             }
-            Entry::Segment { plan, engine, base, at } => self.segments.push(Segment {
+            Entry::Segment { plan, engine, base, outputs, at } => self.segments.push(Segment {
                 plan: plan.clone(),
                 engine: engine.clone(),
                 base: *base,
@@ -141,6 +143,7 @@ impl RunState {
                 settled: None,
                 exit: None,
                 outputs: Value::Null,
+                promised: outputs.clone(),
             }),
             Entry::Child { id } => self.children.push(id.clone()),
             Entry::Begin { n, step, kind, origin, after, site, armed, effects, at } => {
@@ -223,9 +226,13 @@ impl RunState {
         self.segments.last().is_some_and(|s| s.settled.is_some())
     }
 
-    /// The outputs of the plan that made the run.
-    pub fn outputs(&self) -> &Value {
-        self.segments.first().map_or(&Value::Null, |s| &s.outputs)
+    /// The outputs of the plan that made the run; while it goes on, what is still to come is null.
+    pub fn outputs(&self) -> Value {
+        match self.segments.first() {
+            Some(first) if first.outputs.is_null() => self.outcomes().resolve(&first.promised),
+            Some(first) => first.outputs.clone(),
+            None => Value::Null,
+        }
     }
 
     /// What could not be undone.

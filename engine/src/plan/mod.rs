@@ -119,6 +119,8 @@ pub struct Opens {
     pub run: Arg,
     /// The plan that made it; `${run.x}` are that plan's outputs.
     pub plan: Word,
+    /// The plan reads that run's outputs and has a run of its own within it, so that several may go on side by side.
+    pub beside: bool,
     /// The whole entry.
     pub span: Span,
 }

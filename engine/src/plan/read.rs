@@ -192,12 +192,13 @@ impl Reader<'_> {
                 .help("write `opens: { run: \"${params.id}\", plan: oci/create }`");
             return None;
         };
-        let (mut run, mut plan) = (None, None);
+        let (mut run, mut plan, mut beside) = (None, None, false);
         for (key, node) in entries.iter() {
             match &*key.text {
                 "run" => run = Some(self.arg(node)),
                 "plan" => plan = self.word(node, "plan"),
-                other => self.unknown(key, other, &["run", "plan"], "`opens`"),
+                "beside" => beside = self.bool(node, "beside").unwrap_or(false),
+                other => self.unknown(key, other, &["run", "plan", "beside"], "`opens`"),
             }
         }
         for (name, missing) in [("run", run.is_none()), ("plan", plan.is_none())] {
@@ -206,7 +207,7 @@ impl Reader<'_> {
                     .help("write `opens: { run: \"${params.id}\", plan: oci/create }`");
             }
         }
-        Some(Opens { run: run?, plan: plan?, span: node.span() })
+        Some(Opens { run: run?, plan: plan?, beside, span: node.span() })
     }
 
     /// A mapping from ids to something: `params`, `steps`, `outputs`.

@@ -38,6 +38,8 @@ pub struct RunId {
     pub id: Option<String>,
     /// The run exists, and the program works on it.
     pub opens: bool,
+    /// The run exists, and the program has a run of its own within it.
+    pub beside: bool,
 }
 
 /// Where a program will run.
@@ -45,7 +47,7 @@ pub struct RunId {
 pub struct Target {
     /// The state root.
     pub root: PathBuf,
-    /// The run's id, where the plan does not give one.
+    /// The run's id, where the plan does not give one; of a plan beside a run, its own id there.
     pub id: String,
     /// The outputs of the run that the plan opens; null otherwise.
     pub opened: Value,
@@ -54,16 +56,16 @@ pub struct Target {
 /// The run that a plan makes or opens, known before planning so that the caller can fetch the outputs of one that exists.
 pub fn run_id(graph: &Graph<'_>, bound: &Bound) -> Result<RunId, Report> {
     let unit = graph.root();
-    let (input, opens) = match (&unit.opens, &unit.run) {
-        (Some(opens), _) => (Some(&opens.run), true),
-        (None, run) => (run.as_ref(), false),
+    let (input, opens, beside) = match (&unit.opens, &unit.run) {
+        (Some(opens), _) => (Some(&opens.run), !opens.beside, opens.beside),
+        (None, run) => (run.as_ref(), false, false),
     };
     let Some(input) = input else { return Ok(RunId::default()) };
     let mut found = Diagnostics::default();
     let value = eval::of_parameters(input, &bound.values);
     let id = value.as_ref().and_then(|value| instances::checked_id(graph, 0, value, &mut found));
     match id {
-        Some(id) => Ok(RunId { id: Some(id), opens }),
+        Some(id) => Ok(RunId { id: Some(id), opens, beside }),
         None => Err(found.into_report(graph.sources.clone())),
     }
 }
@@ -71,9 +73,14 @@ pub fn run_id(graph: &Graph<'_>, bound: &Bound) -> Result<RunId, Report> {
 /// Plans every step.
 pub fn program(graph: &Graph<'_>, bound: &Bound, facts: &mut Facts, target: Target) -> Result<Program, Report> {
     let run = run_id(graph, bound)?;
-    let names = RunNames { root: target.root, id: run.id.unwrap_or(target.id) };
-    steps::Planner::new(graph, bound, facts, names, target.opened, run.opens)
+    let names = match run.id {
+        Some(id) if run.beside => RunNames { root: target.root, id }.beside(target.id),
+        id => RunNames { root: target.root, id: id.unwrap_or(target.id) },
+    };
+    let (opens, beside) = (run.opens, run.beside);
+    steps::Planner::new(graph, bound, facts, names, target.opened)
         .plan()
+        .map(|program| Program { opens, beside, ..program })
         .map_err(|found| found.into_report(graph.sources.clone()))
 }
 

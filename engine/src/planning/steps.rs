@@ -44,7 +44,6 @@ pub(super) struct Planner<'g, 'r, 'f> {
     of_item: Vec<(u32, u32)>,
     /// By item: it could not be planned, which has been reported.
     failed: Vec<bool>,
-    opens: bool,
 }
 
 impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
@@ -54,7 +53,6 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
         facts: &'f mut Facts,
         run: RunNames,
         opened: Value,
-        opens: bool,
     ) -> Self {
         Self {
             graph,
@@ -70,7 +68,6 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
             made: Vec::with_capacity(graph.order.len()),
             of_item: vec![(0, 0); graph.items.len()],
             failed: vec![false; graph.items.len()],
-            opens,
         }
     }
 
@@ -80,11 +77,8 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
         for item in &graph.order {
             self.leaf(*item);
         }
-        let mut outputs = Map::new();
-        for output in &graph.root().outputs {
-            let value = input(&output.value, &mut Here { planner: &mut self, instance: 0, each: None });
-            outputs.insert(output.name.to_string(), value.unwrap_or_default());
-        }
+        let outputs = self.outputs_of_run(0);
+        let nested = (1..self.runs.len() as u32).map(|run| self.outputs_of_run(run)).collect();
         let main = graph.root().main.and_then(|local| self.main(0, local));
         if !self.found.is_empty() {
             return Err(self.found);
@@ -94,13 +88,27 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
             about: graph.root().about.to_string(),
             files: graph.sources.names().map(str::to_owned).collect(),
             runs: self.runs,
-            opens: self.opens,
+            opens: false,
+            beside: false,
             nodes: self.nodes,
             scopes: self.shown,
             main,
-            outputs: Value::Object(outputs),
+            outputs,
+            nested,
             facts: self.facts.recorded().clone(),
         })
+    }
+
+    /// The outputs of the plan that makes a run.
+    fn outputs_of_run(&mut self, run: u32) -> Value {
+        let maker = (0..).zip(&self.instances).find(|(_, instance)| instance.run == run).map(|(index, _)| index);
+        let Some(instance) = maker else { return Value::Null };
+        let mut outputs = Map::new();
+        for output in &self.graph.unit(self.instances[instance as usize].scope).outputs {
+            let value = input(&output.value, &mut Here { planner: self, instance, each: None });
+            outputs.insert(output.name.to_string(), value.unwrap_or_default());
+        }
+        Value::Object(outputs)
     }
 
     /// The node of a plan's main step; that of a step which uses a plan is that plan's.
@@ -138,6 +146,9 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
         let extras = step.extras.as_deref();
         let address = address(&self.instances[instance as usize].address, &step.id, each.as_deref());
         let Item { site, armed, .. } = self.graph.items[item as usize];
+        if site != NONE && self.failed[site as usize] {
+            return None;
+        }
         let site = if site == NONE { None } else { self.nodes_in(site, instance).next() };
         let without_process = site.is_some_and(|site| self.nodes[site as usize].skipped);
         let when = if without_process { Decided::Known(false) } else { self.decided(instance, extras, each.clone())? };

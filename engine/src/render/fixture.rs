@@ -63,6 +63,8 @@ impl Draft {
                 files: vec![format!("plans/{plan}.yaml")],
                 runs: vec![RunNames { root: "/run/lifecycle".into(), id: "web".into() }],
                 opens: false,
+                beside: false,
+                nested: Vec::new(),
                 nodes: Vec::new(),
                 scopes: vec![root],
                 main: None,

@@ -22,8 +22,10 @@ impl Execution<'_> {
         let mut outputs = if failed { Value::Null } else { self.outcomes.resolve(&self.program.outputs) };
         crate::value::redact(&mut outputs);
         let deleting = self.log.state().deleting;
-        let keep = !failed && !deleting && (self.options.keep || self.program.opens);
-        if !keep && !deleting {
+        let keep = !failed && !deleting && !self.program.beside && (self.options.keep || self.program.opens);
+        // What was done beside a run belongs to that run from here on, and goes with it.
+        let hand_over = !failed && self.program.beside && (self.options.keep || self.program.main.is_none());
+        if !keep && !deleting && !hand_over {
             // A process inside a site that still waits for our word exits when the channel goes.
             self.sites.clear();
             let mine = self.log.state().begun().map(|(n, _)| n).filter(|n| *n >= self.base).collect();
@@ -33,9 +35,9 @@ impl Execution<'_> {
         if keep {
             self.log.settle(Settlement::Kept, exit, outputs.clone())?;
         } else if self.program.opens && !deleting {
-            let before = self.log.state().outputs().clone();
+            let before = self.log.state().outputs();
             self.log.settle(Settlement::RolledBack, None, before)?;
-        } else if stuck.is_empty() {
+        } else if hand_over || stuck.is_empty() {
             self.log.remove()?;
         } else {
             self.log.flush()?;

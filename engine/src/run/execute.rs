@@ -60,7 +60,7 @@ pub fn run(
     watch: &mut dyn Watch,
 ) -> Result<Finished, RunError> {
     let (mut log, base) = open(&program)?;
-    log.begin(&program.plan, options.engine.clone(), base)?;
+    log.begin(&program, &options.engine, base)?;
     let mut execution = Execution::new(program, registry, options, watch, log, base);
     if let Err(e) = execution.drive() {
         // Nothing may happen that the journal does not hold; what has happened is taken back from memory.
@@ -198,6 +198,9 @@ impl<'a> Execution<'a> {
         }
         if !node.armed {
             self.stop_here(n)?;
+            if self.cancelled.is_some() {
+                return Ok(());
+            }
         }
         self.progress[n as usize] = Progress::Running;
         if node.site.is_some() {
@@ -226,6 +229,8 @@ impl<'a> Execution<'a> {
                 (*node, node.effects.iter().filter(|e| outcomes(e)).filter_map(|e| e.record.outcome.as_ref()).collect())
             });
             self.watch.pause(&Paused { step: &self.program.nodes[n as usize].address, steps: steps.collect() });
+            // Before the step begins: it may end so soon that the run is over before anything is waited for.
+            self.cancelled = self.options.cancel.filter(|fd| is_readable(*fd)).map(signal);
         }
         Ok(())
     }
@@ -291,7 +296,7 @@ impl<'a> Execution<'a> {
                 self.sites.push(Site::new(n, channel, output, gated));
                 Ok(Ok(Some(outcome)))
             }
-            Ok(Applied::UndoRun) => self.undo_earlier().map(Ok),
+            Ok(Applied::UndoRun) => self.undo_earlier(),
             Err(error) => Ok(Err(error)),
         }
     }
@@ -399,11 +404,14 @@ impl<'a> Execution<'a> {
     }
 
     /// Undoes the earlier pieces of work on the run. What is stuck stays in the journal, and fails the step that asked for it.
-    fn undo_earlier(&mut self) -> Result<Option<Value>, JournalError> {
+    fn undo_earlier(&mut self) -> Result<Result<Option<Value>, EffectError>, JournalError> {
+        if let Err(error) = super::recover::end_beside(self.log.run(), self.registry, self.watch) {
+            return Ok(Err(EffectError::new(describe(&error))));
+        }
         self.log.deleting()?;
         let earlier = self.log.state().begun().map(|(n, _)| n).filter(|n| *n < self.base).collect();
         self.take_back(&earlier)?;
-        Ok(Some(Value::Null))
+        Ok(Ok(Some(Value::Null)))
     }
 
     pub(super) fn with_cx<T>(&mut self, n: NodeId, e: u32, run: impl FnOnce(&mut Cx) -> T) -> T {
@@ -424,7 +432,8 @@ impl<'a> Execution<'a> {
     }
 
     fn wait(&mut self) -> Result<(), JournalError> {
-        let mut extra: Vec<RawFd> = self.options.cancel.into_iter().collect();
+        let taken = self.waiting.iter().any(|w| w.pending.takes_signals());
+        let mut extra: Vec<RawFd> = self.options.cancel.filter(|_| !taken).into_iter().collect();
         let cancel = extra.len();
         self.sites.iter().for_each(|site| site.poll_fds(&mut extra));
         let deadline = self.retries.iter().map(|(at, _)| Some(*at)).fold(self.site_deadline(), earliest);
@@ -499,6 +508,13 @@ pub(super) fn timed_out(timeout: Duration) -> EffectError {
         crate::types::Millis(timeout.as_millis() as u64)
     ))
     .help("raise the step's `timeout`, or find out what it waits for with `--pause-at`")
+}
+
+fn is_readable(fd: RawFd) -> bool {
+    let fd = crate::sys::borrow(fd);
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut polled = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut polled, Some(&now)) == Ok(1)
 }
 
 /// The number of the signal that a signalfd holds: the first field of its record (signalfd(2)).

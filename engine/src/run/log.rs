@@ -145,9 +145,20 @@ impl Log {
         flushed
     }
 
-    /// An engine starts to work on the run.
-    pub fn begin(&mut self, plan: &str, engine: Identity, base: u32) -> Result<(), JournalError> {
-        self.note_all(&Entry::Segment { plan: plan.to_owned(), engine, base, at: crate::site::now() })?;
+    /// An engine starts to work on the run. Each of the program's runs learns what its own plan will give to others.
+    pub fn begin(&mut self, program: &Program, engine: &Identity, base: u32) -> Result<(), JournalError> {
+        let at = crate::site::now();
+        let segment = |outputs: &serde_json::Value| {
+            let mut outputs = outputs.clone();
+            crate::value::redact(&mut outputs);
+            Entry::Segment { plan: program.plan.clone(), engine: engine.clone(), base, outputs, at }
+        };
+        self.take(&segment(&program.outputs));
+        let all = std::iter::once(&program.outputs).chain(&program.nested);
+        let nothing = serde_json::Value::Null;
+        let entries: Vec<Entry> =
+            all.chain(std::iter::repeat(&nothing)).take(self.journals.len()).map(segment).collect();
+        self.write(|journals| journals.iter_mut().zip(&entries).try_for_each(|(j, entry)| j.append(entry)))?;
         self.flush()
     }
 
@@ -157,14 +168,21 @@ impl Log {
         self.flush()
     }
 
-    /// The engine is done with the run.
+    /// The engine is done with the run. The outputs are the run's own; a nested one's are read off its own journal.
     pub fn settle(
         &mut self,
         how: Settlement,
         exit: Option<i32>,
         outputs: serde_json::Value,
     ) -> Result<(), JournalError> {
-        self.note_all(&Entry::Settled { how, exit, outputs, at: crate::site::now() })?;
+        let at = crate::site::now();
+        let own = Entry::Settled { how, exit, outputs, at };
+        let nested = Entry::Settled { how, exit, outputs: serde_json::Value::Null, at };
+        self.take(&own);
+        self.write(|journals| {
+            let entries = std::iter::once(&own).chain(std::iter::repeat(&nested));
+            journals.iter_mut().zip(entries).try_for_each(|(journal, entry)| journal.append(entry))
+        })?;
         self.flush()
     }
 

@@ -41,6 +41,9 @@ pub fn recover(root: &Path, registry: &Registry, watch: &mut dyn Watch) -> Resul
         if parent.is_some_and(|parent| RunNames { root: root.to_owned(), id: parent }.dir().exists()) {
             continue;
         }
+        for (beside, recovered) in recover(&names.besides(), registry, watch)? {
+            all.push((format!("{id}/{beside}"), recovered));
+        }
         let recovered = match recover_run(&names, registry, watch) {
             Ok(recovered) => recovered,
             Err(RunError::Journal(JournalError::Absent { .. })) if adopt_empty(&names) => Recovered::Undone,
@@ -78,12 +81,15 @@ fn recover_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> 
     let last = state.segments.last().map_or(0, |s| s.base);
     let first = state.segments.len() <= 1;
     if !first && !state.deleting && committed(state, last) {
-        let outputs = state.outputs().clone();
+        let outputs = state.outputs();
         log.settle(Settlement::Kept, None, outputs)?;
         return Ok(Recovered::Settled);
     }
     let whole = first || state.deleting;
     let from = if whole { 0 } else { last };
+    if whole {
+        end_beside(names, registry, watch)?;
+    }
     let stuck = undo_from(&mut log, from, registry, watch)?;
     if !stuck.is_empty() {
         return Ok(Recovered::Stuck(stuck));
@@ -92,7 +98,7 @@ fn recover_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> 
         log.remove()?;
         return Ok(Recovered::Undone);
     }
-    let outputs = log.state().outputs().clone();
+    let outputs = log.state().outputs();
     log.settle(Settlement::RolledBack, None, outputs)?;
     Ok(Recovered::Settled)
 }
@@ -142,12 +148,30 @@ pub fn undo_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) ->
             Err(e) => return Err(e.into()),
         }
     };
+    end_beside(names, registry, watch)?;
     log.deleting()?;
     let stuck = undo_from(&mut log, 0, registry, watch)?;
     if stuck.is_empty() {
         log.remove()?;
     }
     Ok(stuck)
+}
+
+/// Takes back what goes on beside a run that is to go itself: its journals lie in the run's directory.
+pub(super) fn end_beside(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> Result<(), RunError> {
+    for id in RunDir::list(&names.besides())? {
+        let beside = names.beside(id);
+        let stuck = match undo_run(&beside, registry, watch) {
+            Ok(stuck) => stuck,
+            // Its own engine has finished it off, or it did nothing yet.
+            Err(RunError::Journal(JournalError::Absent { .. })) => continue,
+            Err(e) => return Err(e),
+        };
+        if let Some(first) = stuck.first() {
+            return Err(RunError::Beside(format!("{}: {}: {}", first.step, first.effect, first.error)));
+        }
+    }
+    Ok(())
 }
 
 /// Deals with the engine that holds the lock. One that is dead may have left a child that has not noticed yet and holds the lock for some

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::devices::{DeviceRules, Rule, rules};
-use super::limits::{Limit, limits};
+use super::limits::{Limit, limits, there};
 use super::path::Place;
 use super::scope::ScopeUnit;
 use crate::effects::cgroup::{Cgroup, DeviceFilter, EnableControllers, MakeCgroup, Version, WriteLimit};
@@ -101,6 +101,7 @@ steps:
         }
         let resources = input.resources.unwrap_or_default();
         let limits = limits(&resources, &layout)?;
+        there(&resources, &limits, cx.facts)?;
         if layout.mode == CgroupMode::None || (input.path.is_none() && !layout.writable()) {
             return without(&layout, &limits, input.path.is_some());
         }
@@ -111,7 +112,7 @@ steps:
             || matches!(devices, Some((Version::V2, _)));
         let hierarchies = make_directories(&layout, &place, version_2, cx);
         if let Some(hierarchy) = hierarchies.iter().find(|h| h.version == Version::V2) {
-            enable_controllers(hierarchy, &limits, cx);
+            enable_controllers(&hierarchy.mount, &hierarchy.at, &limits, cx);
         }
         if let Some((version, rules)) = devices {
             write_device_rules(version, rules, &hierarchies, cx);
@@ -126,8 +127,8 @@ pub(super) fn write_limits(limits: Vec<Limit>, hierarchies: &[Made], cx: &mut Pl
         let Some(hierarchy) = Made::find(hierarchies, limit.version, &limit.controller) else {
             return Err(PlanError::new("resources", format!("no hierarchy has `{}`", limit.file)));
         };
-        let Limit { file, value, otherwise, optional, .. } = limit;
-        hierarchy.write(file, value, cx, |effect| WriteLimit { otherwise, optional, ..effect });
+        let Limit { field, file, value, otherwise, optional, .. } = limit;
+        hierarchy.write(file, value, cx, |effect| WriteLimit { field, otherwise, optional, ..effect });
     }
     Ok(())
 }
@@ -199,7 +200,8 @@ impl Made {
         with: impl FnOnce(WriteLimit) -> WriteLimit,
     ) {
         let (at, cgroup, file) = (self.at.clone(), self.cgroup.clone(), file.into());
-        cx.effect(with(WriteLimit { at, cgroup, file, value, otherwise: None, optional: false }));
+        let field = String::new();
+        cx.effect(with(WriteLimit { at, cgroup, field, file, value, otherwise: None, optional: false }));
     }
 }
 
@@ -217,7 +219,7 @@ fn make_directories(layout: &CgroupLayout, place: &Place, version_2: bool, cx: &
 }
 
 /// From the top down, each directory above the cgroup gives its children what the limits need.
-fn enable_controllers(hierarchy: &Made, limits: &[Limit], cx: &mut Planning) {
+pub(super) fn enable_controllers(mount: &Path, at: &Path, limits: &[Limit], cx: &mut Planning) {
     let needed = limits.iter().filter(|limit| limit.version == Version::V2 && limit.controller != "cgroup");
     let mut controllers: Vec<String> = needed.map(|limit| limit.controller.clone()).collect();
     controllers.sort_unstable();
@@ -225,7 +227,7 @@ fn enable_controllers(hierarchy: &Made, limits: &[Limit], cx: &mut Planning) {
     if controllers.is_empty() {
         return;
     }
-    for at in ways_down(&hierarchy.mount, &hierarchy.at) {
+    for at in ways_down(mount, at) {
         cx.effect(EnableControllers { at, controllers: controllers.clone() });
     }
 }

@@ -78,6 +78,9 @@ pub struct ScopeCgroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScopeWrite {
+    /// Which field of the config asks for it, for messages.
+    #[serde(default)]
+    pub field: String,
     /// The file.
     pub file: String,
     /// What is written into it.
@@ -251,16 +254,22 @@ impl ScopeCgroup {
     }
 
     fn write(&mut self, file: &str, value: String) {
-        self.writes.push(ScopeWrite { file: file.to_owned(), value, otherwise: None, optional: false });
+        self.writes.push(ScopeWrite {
+            field: String::new(),
+            file: file.to_owned(),
+            value,
+            otherwise: None,
+            optional: false,
+        });
     }
 
     fn take(&mut self, limit: Limit) {
-        let Limit { version, controller, file, value, otherwise, optional } = limit;
+        let Limit { field, version, controller, file, value, otherwise, optional } = limit;
         let foreign = version == Version::V2 && controller != "cgroup" && !DELEGATED.contains(&controller.as_str());
         if foreign && !self.enable.contains(&controller) {
             self.enable.push(controller);
         }
-        self.writes.push(ScopeWrite { file, value, otherwise, optional });
+        self.writes.push(ScopeWrite { field, file, value, otherwise, optional });
     }
 }
 
@@ -281,8 +290,8 @@ pub(crate) fn start(scope: ScopeJoin, process: &Handle<Process>, cx: &mut Planni
         if let Some(rules) = devices {
             cx.effect(DeviceFilter { at: at.clone(), cgroup: handle.clone(), rules });
         }
-        for ScopeWrite { file, value, otherwise, optional } in writes {
-            cx.effect(WriteLimit { at: at.clone(), cgroup: handle.clone(), file, value, otherwise, optional });
+        for ScopeWrite { field, file, value, otherwise, optional } in writes {
+            cx.effect(WriteLimit { at: at.clone(), cgroup: handle.clone(), field, file, value, otherwise, optional });
         }
     }
 }
@@ -291,3 +300,6 @@ pub(crate) fn start(scope: ScopeJoin, process: &Handle<Process>, cx: &mut Planni
 pub(super) fn changed(resources: &Resources, layout: &CgroupLayout) -> Result<Vec<Property>, PlanError> {
     Ok(of_limits(&limits(resources, layout)?))
 }
+
+#[cfg(test)]
+mod tests;

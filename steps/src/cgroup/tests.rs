@@ -56,7 +56,14 @@ impl Run {
             let before = self.with(k, |planned, cx| planned.effect.before(cx))?;
             self.records.push(Record { before: before.clone(), ..Record::default() });
             let applied = self.with(k, |planned, cx| planned.effect.apply(&before, cx))?;
-            let Applied::Done(outcome) = applied else { panic!("{} does not wait", self.describe(k)) };
+            let outcome = match applied {
+                Applied::Done(outcome) => outcome,
+                Applied::Pending(pending) => {
+                    self.records[k].started = Some(pending.started());
+                    self.with(k, |_, cx| block_on(pending, cx))?
+                }
+                Applied::Site { .. } | Applied::UndoRun => panic!("{} is no cgroup's", self.describe(k)),
+            };
             let step = self.step.clone();
             self.outcomes.put(&step, k as u32, outcome.clone());
             self.records[k].outcome = Some(outcome);
@@ -170,6 +177,7 @@ fn a_crash_after_any_effect_leaves_nothing() {
             run.apply(cut).unwrap();
             if !recorded {
                 run.records[cut - 1].outcome = None;
+                run.records[cut - 1].started = None;
             }
             run.undo().unwrap();
             assert_eq!(run.exist(), 0, "cut after {}", run.describe(cut - 1));
@@ -376,7 +384,7 @@ fn a_dry_run_names_every_file_and_value() {
         "write 100 to /sys/fs/cgroup/box/web/memory.max",
         "write 50 to /sys/fs/cgroup/box/web/memory.low",
         "write 100 to /sys/fs/cgroup/box/web/cpu.weight",
-        "write 20000 100000 to /sys/fs/cgroup/box/web/cpu.max",
+        "write 20000 to /sys/fs/cgroup/box/web/cpu.max",
         "write 0-1 to /sys/fs/cgroup/box/web/cpuset.cpus",
         "write max to /sys/fs/cgroup/box/web/pids.max",
         "write 500 to /sys/fs/cgroup/box/web/io.bfq.weight (or 4950 to io.weight)",

@@ -20,6 +20,13 @@ pub struct Input {
     /// Whose it is, in the container's ids: the user of the container's program.
     #[serde(default)]
     pub uid: u32,
+    /// Whether it is the container's console, too: bound on its /dev/console. Not the terminal of an exec.
+    #[serde(default = "yes")]
+    pub console: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Nothing.
@@ -41,7 +48,7 @@ impl Step for Open {
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        cx.effect(OpenConsole { size: input.size, uid: input.uid });
+        cx.effect(OpenConsole { size: input.size, uid: input.uid, console: input.console });
         Ok(Output {})
     }
 }

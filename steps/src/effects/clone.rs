@@ -130,7 +130,10 @@ impl Handover {
         let dir = self.cgroup.as_ref().and_then(|c| c.v2.as_ref()).filter(|_| self.into_cgroup);
         let cgroup = dir.map(|dir| format!("in cgroup {}", dir.display()));
         let kept = (self.preserve_fds > 0).then(|| format!("{} descriptors kept", self.preserve_fds));
-        stdio.into_iter().chain(cgroup).chain(kept).map(|part| format!("; {part}")).collect::<Vec<_>>().concat()
+        let mounts = (!self.mounts.is_empty()).then(|| format!("{} mounts handed over", self.mounts.len()));
+        let agent = self.seccomp_agent.as_ref().map(|path| format!("seccomp agent at {path}"));
+        let parts = stdio.into_iter().chain(cgroup).chain(kept).chain(mounts).chain(agent);
+        parts.map(|part| format!("; {part}")).collect::<Vec<_>>().concat()
     }
 }
 
@@ -146,6 +149,20 @@ impl NamespaceType {
             Self::User => libc::CLONE_NEWUSER,
             Self::Cgroup => libc::CLONE_NEWCGROUP,
             Self::Time => libc::CLONE_NEWTIME,
+        }
+    }
+
+    /// Its file in `/proc/PID/ns`.
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::Pid => "pid",
+            Self::Network => "net",
+            Self::Mount => "mnt",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::User => "user",
+            Self::Cgroup => "cgroup",
+            Self::Time => "time",
         }
     }
 

@@ -36,18 +36,26 @@ pub struct OpenConsole {
     pub size: Option<ConsoleSize>,
     /// Who owns it: the user of the container's program.
     pub uid: u32,
+    /// It is bound on the container's /dev/console.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub console: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl EffectDef for OpenConsole {
     const KIND: &'static str = "console";
 
     fn examples(_: &Path) -> Vec<Self> {
-        vec![Self { size: Some(ConsoleSize { height: 24, width: 80 }), uid: 0 }]
+        vec![Self { size: Some(ConsoleSize { height: 24, width: 80 }), uid: 0, console: true }]
     }
 
     fn describe(&self) -> String {
         let size = self.size.map_or_else(String::new, |s| format!(" of {} by {} characters", s.width, s.height));
-        format!("terminal{size} from the container's /dev/pts, owned by {}; bound on /dev/console", self.uid)
+        let bound = if self.console { "; bound on /dev/console" } else { "" };
+        format!("terminal{size} from the container's /dev/pts, owned by {}{bound}", self.uid)
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
@@ -62,7 +70,9 @@ impl EffectDef for OpenConsole {
         fchown(&terminal, Some(Uid::from_raw(self.uid)), None)
             .map_err(|e| EffectError::call(format!("fchown(terminal, {})", self.uid), e))?;
         wear(&terminal)?;
-        bind_console(&terminal)?;
+        if self.console {
+            bind_console(&terminal)?;
+        }
         send(&socket, &master)?;
         Ok(Applied::done())
     }

@@ -13,12 +13,13 @@ use rustix::process::{chdir, getcwd, getuid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::find::not_found;
 use crate::sys;
 
 /// The exit code where the program cannot be executed, as shells have it.
 const CANNOT_EXECUTE: i32 = 126;
 /// The exit code where it is not there.
-const NOT_FOUND: i32 = 127;
+pub(super) const NOT_FOUND: i32 = 127;
 /// Where a program is looked for when the environment has no PATH.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of the container's /etc/passwd is read: it is the enemy's, and may be endless (CVE-2025-4437).
@@ -64,10 +65,10 @@ impl EffectDef for Exec {
         if value_of(&env, "HOME").is_none() {
             env.push(format!("HOME={}", home()));
         }
-        self.enter_cwd()?;
+        enter(&self.cwd)?;
         self.pass_descriptors()?;
         sys::signal::reset(None).map_err(|e| EffectError::call("sigaction(SIG_DFL)", e))?;
-        let path = value_of(&env, "PATH").unwrap_or(USUAL_PATH).to_owned();
+        let path = path_of(&env).to_owned();
         let env = env.into_iter().map(c_string).collect::<Result<Vec<_>, _>>()?;
         // Only a failure comes back.
         Err(exec(&args, &env, &path))
@@ -80,23 +81,6 @@ impl EffectDef for Exec {
 }
 
 impl Exec {
-    fn enter_cwd(&self) -> Result<(), EffectError> {
-        let cwd = self.cwd.display();
-        chdir(&self.cwd).map_err(|e| {
-            EffectError::call(format!("chdir({cwd})"), e)
-                .help("the working directory must be there in the container, and its user must be allowed to enter it")
-                .exit(CANNOT_EXECUTE)
-        })?;
-        // CVE-2024-21626: a directory outside the root, by way of a leaked descriptor.
-        match getcwd(Vec::new()) {
-            Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
-            Ok(_) | Err(Errno::NOENT) => {
-                Err(EffectError::new(format!("{cwd} is not inside the container's root")).exit(CANNOT_EXECUTE))
-            }
-            Err(e) => Err(EffectError::call("getcwd()", e).exit(CANNOT_EXECUTE)),
-        }
-    }
-
     fn pass_descriptors(&self) -> Result<(), EffectError> {
         let first = 3 + self.preserve_fds as RawFd;
         sys::fd::close_on_exec_from(first)
@@ -111,6 +95,38 @@ impl Exec {
         }
         Ok(())
     }
+}
+
+/// Changes to the directory that the program starts in.
+pub(super) fn enter(directory: &Path) -> Result<(), EffectError> {
+    let cwd = directory.display();
+    chdir(directory).map_err(|e| {
+        EffectError::call(format!("chdir({cwd})"), e)
+            .help("the working directory must be there in the container, and its user must be allowed to enter it")
+            .exit(CANNOT_EXECUTE)
+    })?;
+    // CVE-2024-21626: a directory outside the root, by way of a leaked descriptor.
+    match getcwd(Vec::new()) {
+        Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
+        Ok(_) | Err(Errno::NOENT) => {
+            Err(EffectError::new(format!("{cwd} is not inside the container's root")).exit(CANNOT_EXECUTE))
+        }
+        Err(e) => Err(EffectError::call("getcwd()", e).exit(CANNOT_EXECUTE)),
+    }
+}
+
+/// Where the environment has programs looked for.
+pub(super) fn path_of(env: &[String]) -> &str {
+    value_of(env, "PATH").unwrap_or(USUAL_PATH)
+}
+
+/// Each place where a program may be. A name with a slash is a path, and is not looked for.
+pub(super) fn candidates(program: &str, path: &str) -> Vec<String> {
+    if program.contains('/') {
+        return vec![program.to_owned()];
+    }
+    let dirs = path.split(':').filter(|_| !program.is_empty()).map(|dir| if dir.is_empty() { "." } else { dir });
+    dirs.map(|dir| format!("{}/{program}", dir.trim_end_matches('/'))).collect()
 }
 
 /// An argument as it would be typed.
@@ -168,16 +184,11 @@ fn exec(args: &[CString], env: &[CString], path: &str) -> EffectError {
     let Some(program) = args.first().map(|a| a.to_string_lossy().into_owned()) else {
         return EffectError::new("there is no program to execute: args is empty").exit(CANNOT_EXECUTE);
     };
-    if program.contains('/') {
-        let errno = execve(&args[0], args, env);
-        return explain(&program, errno);
-    }
     let mut found = None;
-    for dir in path.split(':').filter(|_| !program.is_empty()) {
-        let dir = if dir.is_empty() { "." } else { dir };
-        let Ok(candidate) = CString::new(format!("{}/{program}", dir.trim_end_matches('/'))) else { continue };
+    for candidate in candidates(&program, path) {
+        let Ok(candidate) = CString::new(candidate) else { continue };
         match execve(&candidate, args, env) {
-            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::NOENT | Errno::NOTDIR if !program.contains('/') => {}
             errno => {
                 found.get_or_insert((candidate.to_string_lossy().into_owned(), errno));
             }
@@ -185,9 +196,7 @@ fn exec(args: &[CString], env: &[CString], path: &str) -> EffectError {
     }
     match found {
         Some((candidate, errno)) => explain(&candidate, errno),
-        None => EffectError::new(format!("no program {program:?} in the container's PATH"))
-            .help(format!("PATH is {path}"))
-            .exit(NOT_FOUND),
+        None => not_found(&program, path),
     }
 }
 
@@ -196,13 +205,14 @@ fn execve(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
     Errno::from_raw_os_error(errno as i32)
 }
 
-fn explain(program: &str, errno: Errno) -> EffectError {
+pub(super) fn explain(program: &str, errno: Errno) -> EffectError {
     let code = if errno == Errno::NOENT { NOT_FOUND } else { CANNOT_EXECUTE };
     EffectError::call(format!("execve({program:?})"), errno).exit(code).help(match errno {
         Errno::NOENT => "it is not there in the container, or the interpreter that it names (#! or ELF loader) is not",
         Errno::ACCESS => {
             "it must be a file with the execute bit, readable by the container's user, on a mount without noexec"
         }
+        Errno::ISDIR => "name a program, not a directory",
         Errno::NOEXEC => "it is no program for this machine: a script needs a #! line, a binary the right architecture",
         Errno::PERM => "a seccomp filter may forbid execve, or the file is set-user-id where that is not allowed",
         Errno::TOOBIG => "arguments and environment together exceed the kernel's limit, which RLIMIT_STACK lowers",

@@ -1,5 +1,6 @@
 //! Looks where a container is in its life.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
@@ -22,6 +23,24 @@ pub struct ExpectStatus {
     pub process: Later<Process>,
     /// What it may be.
     pub status: Vec<Status>,
+    /// Its cgroups, to tell a paused one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cgroups: BTreeMap<String, PathBuf>,
+}
+
+/// Where a container is in its life, read from the machine and not from its state.json: a program ends without telling. The FIFO in the
+/// container's directory goes when its program starts; a cgroup that is frozen tells that it is paused.
+pub fn status_of(directory: &Path, process: &Process, cgroups: &BTreeMap<String, PathBuf>) -> std::io::Result<Status> {
+    let alive = match process.watch()? {
+        Some(watched) => !watched.is_dead().map_err(|e| std::io::Error::other(e.to_string()))?,
+        None => false,
+    };
+    Ok(match alive {
+        false => Status::Stopped,
+        true if crate::cgroup::is_frozen(cgroups)? => Status::Paused,
+        true if directory.join(crate::fifo::NAME).exists() => Status::Created,
+        true => Status::Running,
+    })
 }
 
 impl ExpectStatus {
@@ -29,18 +48,9 @@ impl ExpectStatus {
         self.status.iter().map(Status::to_string).collect::<Vec<_>>().join(" or ")
     }
 
-    /// Read from the machine, not from state.json: a program ends without telling. The FIFO goes when the program starts.
     fn now(&self, process: &Process) -> Result<Status, EffectError> {
-        let failed = |e| EffectError::call(format!("look at {process}"), e);
-        let alive = match process.watch().map_err(failed)? {
-            Some(watched) => !watched.is_dead()?,
-            None => false,
-        };
-        Ok(match alive {
-            false => Status::Stopped,
-            true if self.directory.join(crate::fifo::NAME).exists() => Status::Created,
-            true => Status::Running,
-        })
+        status_of(&self.directory, process, &self.cgroups)
+            .map_err(|e| EffectError::call(format!("look at {process}"), e))
     }
 }
 
@@ -49,7 +59,12 @@ impl EffectDef for ExpectStatus {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let process = Process { pid: i32::MAX, start: 1, boot: "00000000-0000-0000-0000-000000000000".into() };
-        vec![Self { directory: scratch.to_owned(), process: Later::Now(process), status: vec![Status::Stopped] }]
+        vec![Self {
+            directory: scratch.to_owned(),
+            process: Later::Now(process),
+            status: vec![Status::Stopped],
+            cgroups: BTreeMap::new(),
+        }]
     }
 
     fn class(&self) -> Class {
@@ -70,6 +85,7 @@ impl EffectDef for ExpectStatus {
         Err(match now {
             Status::Running => error.help("stop it first, or force the deletion"),
             Status::Stopped => error.help("its program has ended; delete it"),
+            Status::Paused => error.help("resume it first, or ask for it to be ignored (--ignore-paused)"),
             _ => error,
         })
     }
@@ -93,6 +109,7 @@ mod tests {
                 directory: dir.path().to_owned(),
                 process: Later::Now(process.clone()),
                 status: vec![status],
+                cgroups: BTreeMap::new(),
             };
             Bench::new(dir.path()).apply(&effect).1.map_err(|e| e.what)
         };

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use crate::facts::boot_id;
 use crate::mounts::table::{self, MountId};
-use crate::mounts::{Options, api};
+use crate::mounts::{Api, Options, api};
 
 /// Mounts a file system, or binds a path, on a directory or file of the host that is there. It is made attached nowhere, recorded, and then
-/// attached, so undo unmounts this mount and no other. Needs Linux 5.12.
+/// attached, so undo unmounts this mount and no other.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Mount {
     /// Where. Absolute; a symlink at its end is followed.
@@ -29,6 +29,9 @@ pub struct Mount {
     /// Options, as the runtime-spec writes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// Which calls set its attributes: mount_setattr(2) before it is attached, or mount(2), which changes attached mounts only, right after.
+    #[serde(default, skip_serializing_if = "Api::is_default")]
+    pub api: Api,
 }
 
 /// What tells the mount from others: the kernel's numbers begin anew with every boot.
@@ -43,20 +46,21 @@ impl EffectDef for Mount {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let options = |list: &[&str]| list.iter().map(|option| (*option).to_owned()).collect();
-        vec![
-            Self {
-                target: scratch.to_owned(),
-                kind: Some("tmpfs".into()),
-                source: Some("tmpfs".into()),
-                options: options(&["nosuid", "mode=700", "private"]),
-            },
-            Self {
-                target: scratch.to_owned(),
-                kind: None,
-                source: Some("/etc".into()),
-                options: options(&["bind", "ro", "private"]),
-            },
-        ]
+        let tmpfs = |api| Self {
+            target: scratch.to_owned(),
+            kind: Some("tmpfs".into()),
+            source: Some("tmpfs".into()),
+            options: options(&["nosuid", "mode=700", "private"]),
+            api,
+        };
+        let bind = |api| Self {
+            target: scratch.to_owned(),
+            kind: None,
+            source: Some("/etc".into()),
+            options: options(&["bind", "ro", "private"]),
+            api,
+        };
+        vec![tmpfs(Api::Detached), bind(Api::Detached), tmpfs(Api::Classic), bind(Api::Classic)]
     }
 
     fn class(&self) -> Class {
@@ -89,9 +93,16 @@ impl EffectDef for Mount {
             }
             (None, None) => return Err(EffectError::new("a mount needs a type, or the option `bind` or `rbind`")),
         };
-        api::configure(&mount, &options, None)?;
+        let later = match self.api {
+            Api::Detached => api::configure(&mount, &options, None).map(|()| None),
+            Api::Classic if options.id_map.is_some() => {
+                Err(EffectError::new(format!("the id-mapped mount on {}", self.target.display()))
+                    .help("it needs mount_setattr, Linux 5.12"))
+            }
+            Api::Classic => Ok(Some(options)),
+        }?;
         let identity = Identity { mount: table::mount_id(&mount)?, boot: boot_id().to_owned() };
-        Ok(Applied::Pending(Box::new(Attaching { mount, target, path: self.target.clone(), identity })))
+        Ok(Applied::Pending(Box::new(Attaching { mount, target, path: self.target.clone(), later, identity })))
     }
 
     fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
@@ -139,6 +150,8 @@ struct Attaching {
     mount: OwnedFd,
     target: OwnedFd,
     path: PathBuf,
+    /// What is set once it is attached.
+    later: Option<Options>,
     identity: Identity,
 }
 
@@ -148,7 +161,9 @@ impl Pending for Attaching {
     }
 
     fn release(&mut self, _cx: &mut Cx) -> Result<(), EffectError> {
-        api::attach(&self.mount, &self.target, &self.path)
+        api::attach(&self.mount, &self.target, &self.path)?;
+        // The descriptor of the mount leads to where it is attached now.
+        self.later.iter().try_for_each(|options| api::classic_configure(&self.mount, options, &self.path))
     }
 
     fn interest(&self, _wants: &mut Vec<Interest>) {}

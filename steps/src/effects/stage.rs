@@ -15,14 +15,15 @@ use std::time::Duration;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Fds, Outcomes, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::site::SiteProgram;
-use lifecycle_engine::value::Handle;
+use lifecycle_engine::value::{Handle, Later};
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{Mode, OFlags, fstat, open, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, open, openat};
 use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::clone::{CloneInit, flags, refused};
+use super::wait::resolve;
 use crate::outcomes::Process;
 use crate::process::{ENGINE_ONLY, Handover, InitEnds, Stdio, Watched};
 use crate::spec::{Namespace, NamespaceType, TimeOffset};
@@ -37,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Stage {
     /// The namespaces to join, with their paths.
     pub join: Vec<Namespace>,
+    /// The process whose namespaces they are, instead of those at the paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Later<Process>>,
     /// It makes a user namespace, whose id maps a later effect writes.
     pub new_user: bool,
     /// It makes a time namespace with these offsets.
@@ -53,8 +57,8 @@ impl EffectDef for Stage {
         let handover = Handover { stdio: Stdio::Null, ..Handover::default() };
         let own = Namespace { kind: NamespaceType::Uts, path: Some("/proc/self/ns/uts".into()) };
         vec![
-            Self { join: vec![own], new_user: false, time: None, handover: handover.clone() },
-            Self { join: Vec::new(), new_user: true, time: Some(BTreeMap::new()), handover },
+            Self { join: vec![own], of: None, new_user: false, time: None, handover: handover.clone() },
+            Self { join: Vec::new(), of: None, new_user: true, time: Some(BTreeMap::new()), handover },
         ]
     }
 
@@ -63,7 +67,11 @@ impl EffectDef for Stage {
     }
 
     fn describe(&self) -> String {
-        let path = |n: &Namespace| n.path.as_ref().map_or_else(String::new, |p| format!(" {}", p.display()));
+        let path = |n: &Namespace| match (&self.of, &n.path) {
+            (Some(process), _) => format!(" of {process}"),
+            (None, Some(path)) => format!(" {}", path.display()),
+            (None, None) => String::new(),
+        };
         let mut does: Vec<String> = self.join.iter().map(|n| format!("joins {}{}", n.kind.name(), path(n))).collect();
         if self.new_user {
             does.push("makes a user namespace".into());
@@ -77,7 +85,7 @@ impl EffectDef for Stage {
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let joins = self.open_joins()?;
+        let joins = self.open_joins(cx)?;
         let ends = self.handover.open(cx)?;
         let (engine, stage) = UnixStream::pair().map_err(|e| EffectError::call("socketpair(AF_UNIX)", e))?;
         let (site, outcomes) = (cx.site.take(), cx.outcomes);
@@ -112,20 +120,27 @@ struct Join {
 }
 
 impl Stage {
-    fn open_joins(&self) -> Result<Vec<Join>, EffectError> {
+    fn open_joins(&self, cx: &Cx) -> Result<Vec<Join>, EffectError> {
+        let of = self.of.as_ref().map(|of| resolve(of, cx)).transpose()?;
+        let of = of.as_ref().map(directory).transpose()?;
         let id = |fd: &OwnedFd| fstat(fd).map(|s| (s.st_dev, s.st_ino));
         let own = open("/proc/self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|fd| id(&fd))
             .map_err(|e| EffectError::call("open(/proc/self/ns/user)", e))?;
         let mut joins = Vec::new();
         for namespace in &self.join {
-            let path = namespace.path.as_ref().map_or_else(String::new, |p| p.display().to_string());
+            let path = match (&of, &namespace.path) {
+                (Some(_), _) => format!("ns/{}", namespace.kind.file()),
+                (None, path) => path.as_ref().map_or_else(String::new, |p| p.display().to_string()),
+            };
             let failed = |e: rustix::io::Errno| {
                 EffectError::call(format!("open({path})"), e)
                     .help("a namespace is joined by a file such as /proc/PID/ns/net or /run/netns/NAME")
             };
-            let fd = open(&path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())
-                .map_err(failed)?;
+            // The directory of a process stands for that very process: once it has ended, nothing in it opens.
+            let dir = of.as_ref().map_or(CWD, AsFd::as_fd);
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+            let fd = openat(dir, &path, flags, Mode::empty()).map_err(failed)?;
             // Its own user namespace is there already, and the kernel refuses to enter it again.
             if namespace.kind == NamespaceType::User && id(&fd).map_err(failed)? == own {
                 continue;
@@ -136,6 +151,12 @@ impl Stage {
         }
         Ok(joins)
     }
+}
+
+/// The directory in /proc of a process whose namespaces are to be joined.
+fn directory(of: &Process) -> Result<OwnedFd, EffectError> {
+    let found = of.directory().map_err(|e| EffectError::call(format!("open(/proc/{})", of.pid), e))?;
+    found.ok_or_else(|| EffectError::new(format!("{of}, whose namespaces were to be joined, has ended")))
 }
 
 /// What the stage process tells the engine.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
@@ -25,6 +26,8 @@ pub enum Status {
     Created,
     /// Its program has been started. Whether it still runs is to be read from its process.
     Running,
+    /// Its processes are frozen.
+    Paused,
     /// Its program has ended.
     Stopped,
 }
@@ -35,6 +38,7 @@ impl fmt::Display for Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         })
     }
@@ -52,6 +56,9 @@ pub struct State {
     pub process: Later<Process>,
     /// Its bundle.
     pub bundle: PathBuf,
+    /// Its root file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<PathBuf>,
     /// The config's annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -68,12 +75,19 @@ impl State {
     }
 
     /// The document of runtime.md, "State"; what is ours is under a name of our own.
-    fn document(&self, id: &str, process: &Process) -> Value {
+    fn document(&self, id: &str, process: &Process, before: &Value) -> Value {
         let mut state = json!({ "ociVersion": self.oci_version, "id": id, "status": self.status });
         if self.status != Status::Stopped {
             state["pid"] = json!(process.pid);
         }
         state["bundle"] = json!(self.bundle);
+        if let Some(rootfs) = &self.rootfs {
+            state["rootfs"] = json!(rootfs);
+        }
+        // The time is that of the first state; later ones keep it.
+        let earlier: Option<Value> = before.as_str().and_then(|text| serde_json::from_str(text).ok());
+        let created = earlier.and_then(|state| state.get("created").cloned());
+        state["created"] = created.unwrap_or_else(|| json!(timestamp(lifecycle_engine::site::now())));
         if !self.annotations.is_empty() {
             state["annotations"] = json!(self.annotations);
         }
@@ -104,6 +118,11 @@ impl State {
     }
 }
 
+/// Microseconds since the epoch as RFC 3339 in UTC, which is what callers of runtimes parse.
+fn timestamp(micros: u64) -> String {
+    humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(micros)).to_string()
+}
+
 impl EffectDef for State {
     const KIND: &'static str = "state";
 
@@ -114,6 +133,7 @@ impl EffectDef for State {
             status: Status::Created,
             process: Later::Now(process),
             bundle: scratch.to_owned(),
+            rootfs: Some(scratch.join("rootfs")),
             annotations: BTreeMap::from([("org.example.team".into(), "web".into())]),
             oci_version: "1.3.0".into(),
             cgroups: BTreeMap::new(),
@@ -136,9 +156,9 @@ impl EffectDef for State {
         }
     }
 
-    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+    fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let process = resolve(&self.process, cx)?;
-        self.write(&self.document(&cx.run.id, &process).to_string())?;
+        self.write(&self.document(&cx.run.id, &process, before).to_string())?;
         Ok(Applied::done())
     }
 

@@ -7,9 +7,12 @@ use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending,
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::types::Millis;
 use lifecycle_engine::value::Later;
+use nix::sys::signal::{SigSet, Signal as Named};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::os::fd::AsRawFd;
 
 use super::example_process;
 use crate::outcomes::Process;
@@ -23,6 +26,9 @@ const DEATH: Duration = Duration::from_secs(10);
 pub struct AwaitEnd {
     /// The process.
     pub process: Later<Process>,
+    /// It gets the signals that come for the engine.
+    #[serde(default)]
+    pub forward_signals: bool,
 }
 
 /// Sends a signal, and SIGKILL to a process that is still there after the grace. The outcome's `signal` is the one that it ended by.
@@ -52,7 +58,7 @@ impl EffectDef for AwaitEnd {
     const KIND: &'static str = "await_end";
 
     fn examples(_: &Path) -> Vec<Self> {
-        vec![Self { process: Later::Handle(example_process()) }]
+        vec![Self { process: Later::Handle(example_process()), forward_signals: false }]
     }
 
     fn class(&self) -> Class {
@@ -60,13 +66,17 @@ impl EffectDef for AwaitEnd {
     }
 
     fn describe(&self) -> String {
-        format!("wait until {} has ended", self.process)
+        let forward = if self.forward_signals { ", and send it the signals that come for the engine" } else { "" };
+        format!("wait until {} has ended{forward}", self.process)
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let process = resolve(&self.process, cx)?;
         match watch(&process)? {
-            Some(watched) => Ok(Applied::Pending(Box::new(Waiting { pid: process.pid, watched }))),
+            Some(watched) => {
+                let forward = self.forward_signals.then(Forward::begin).transpose()?;
+                Ok(Applied::Pending(Box::new(Waiting { pid: process.pid, watched, forward })))
+            }
             None => Err(unknown(process.pid)),
         }
     }
@@ -84,14 +94,23 @@ fn unknown(pid: i32) -> EffectError {
 struct Waiting {
     pid: i32,
     watched: Watched,
+    forward: Option<Forward>,
 }
 
 impl Pending for Waiting {
     fn interest(&self, wants: &mut Vec<Interest>) {
         wants.push(self.watched.interest());
+        wants.extend(self.forward.iter().map(|forward| Interest::read(forward.fd.as_raw_fd())));
+    }
+
+    fn takes_signals(&self) -> bool {
+        self.forward.is_some()
     }
 
     fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
+        if let Some(forward) = &self.forward {
+            forward.pass_on(&self.watched)?;
+        }
         if !self.watched.is_dead()? {
             return Ok(None);
         }
@@ -102,6 +121,61 @@ impl Pending for Waiting {
     }
 
     fn cancel(&mut self, _: &mut Cx) {}
+}
+
+/// The signals that are a program's own business. Not those that a fault in the engine raises, that stop it for good, that tell of its
+/// children and its terminal, or that the kernel keeps for itself.
+const FORWARDED: [Signal; 17] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::TRAP,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::PIPE,
+    Signal::ALARM,
+    Signal::TERM,
+    Signal::CONT,
+    Signal::TSTP,
+    Signal::TTIN,
+    Signal::TTOU,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::IO,
+    Signal::POWER,
+];
+
+/// Signals that come for the engine, as a descriptor. They stay blocked when it is closed: the engine has its own for those that cancel it.
+struct Forward {
+    fd: SignalFd,
+}
+
+impl Forward {
+    fn begin() -> Result<Self, EffectError> {
+        let set: SigSet = FORWARDED.iter().filter_map(|s| Named::try_from(s.as_raw()).ok()).collect();
+        let fd = set
+            .thread_block()
+            .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
+        fd.map(|fd| Self { fd }).map_err(|e| EffectError::call("signalfd(the signals to send on)", e))
+    }
+
+    fn pass_on(&self, to: &Watched) -> Result<(), EffectError> {
+        loop {
+            match self.fd.read_signal() {
+                Ok(Some(info)) => {
+                    let Some(signal) = Signal::from_named_raw(info.ssi_signo as i32) else { continue };
+                    // A program that has just ended needs no signal.
+                    if let Err(e) = to.signal(signal)
+                        && !to.is_dead()?
+                    {
+                        return Err(EffectError::call(format!("pidfd_send_signal({signal:?})"), e));
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(e) => return Err(EffectError::call("read(signalfd)", e)),
+            }
+        }
+    }
 }
 
 impl EffectDef for EndProcess {
@@ -156,11 +230,14 @@ struct Ending {
 impl Ending {
     fn send(&mut self, signal: SignalName) -> Result<(), EffectError> {
         self.sent = signal;
-        self.watched.signal(signal.0).map_err(|e| {
-            EffectError::call(format!("pidfd_send_signal({}, {signal})", self.pid), e)
-                .help("signalling another user's process needs CAP_KILL")
-        })
+        self.watched.signal(signal.0).map_err(|e| refused(signal, self.pid, e))
     }
+}
+
+/// A signal that could not be sent.
+pub(super) fn refused(signal: SignalName, pid: i32, error: std::io::Error) -> EffectError {
+    EffectError::call(format!("pidfd_send_signal({pid}, {signal})"), error)
+        .help("signalling another user's process needs CAP_KILL")
 }
 
 impl Pending for Ending {

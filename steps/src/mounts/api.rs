@@ -1,15 +1,15 @@
 //! The calls that make, change and attach mounts.
 
-use super::{Bind, Options};
+use super::{Bind, Options, table};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::facts::Facts;
-use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, XattrFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, mount_remount,
-    move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    fspick, mount, mount_change, mount_remount, move_mount, open_tree,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -31,6 +31,12 @@ impl Api {
     /// The one to use here.
     pub fn choose(facts: &mut Facts) -> Self {
         let offered = facts.has("kernel.mount_api") && facts.has("kernel.mount_setattr");
+        if offered { Self::Detached } else { Self::Classic }
+    }
+
+    /// The one that works here, for who has no facts yet.
+    pub fn probe() -> Self {
+        let offered = crate::sys::probe::mount_api() && crate::sys::probe::mount_setattr();
         if offered { Self::Detached } else { Self::Classic }
     }
 
@@ -67,6 +73,12 @@ pub fn new_file_system(kind: &str, source: Option<&str>, options: &Options) -> R
         if source.starts_with('/') && options.set & crate::sys::mount::RDONLY != 0 {
             set("ro", None)?;
         }
+    }
+    for flag in &options.super_flags {
+        set(flag, None)?;
+    }
+    if let Some(context) = &options.context {
+        set("context", Some(context))?;
     }
     for option in &options.data {
         match option.split_once('=') {
@@ -185,7 +197,7 @@ pub fn attach(mount: impl AsFd, target: impl AsFd, what: &Path) -> Result<(), Ef
     })
 }
 
-/// A path that leads to an open descriptor, for calls that take nothing else.
+/// A path that leads to an open descriptor, for calls that take nothing else, and for as long as it is open: lend it, do not give it away.
 pub fn magic_link(fd: impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }
@@ -198,15 +210,73 @@ pub fn classic_file_system(
     target: impl AsFd,
     what: &Path,
 ) -> Result<(), EffectError> {
-    let data =
-        CString::new(options.data.join(",")).map_err(|_| EffectError::new("a mount option contains a NUL byte"))?;
-    let mut flags = options.flags(MountFlags::empty());
+    let data = classic_data(options)?;
+    let mut flags = options.flags(MountFlags::empty()) | options.super_flags();
     if options.copy_up {
         flags.remove(MountFlags::RDONLY);
     }
-    mount(source.unwrap_or(kind), magic_link(target), kind, flags, Some(data.as_c_str())).map_err(|errno| {
+    mount(source.unwrap_or(kind), magic_link(target.as_fd()), kind, flags, Some(data.as_c_str())).map_err(|errno| {
         EffectError::call(format!("mount(\"{kind}\", \"{}\", \"{}\")", what.display(), options.data.join(",")), errno)
             .help(explain_file_system(kind, errno))
+    })
+}
+
+/// A new file system on `target`, by either family.
+pub fn file_system_on(
+    api: Api,
+    kind: &str,
+    source: &str,
+    options: &Options,
+    target: impl AsFd,
+    what: &Path,
+) -> Result<(), EffectError> {
+    match api {
+        Api::Detached => attach(new_file_system(kind, Some(source), options)?, target, what),
+        Api::Classic => classic_file_system(kind, Some(source), options, target, what),
+    }
+}
+
+/// The options for the file system itself as one text. A label may have commas, so it is quoted, as security modules read it.
+fn classic_data(options: &Options) -> Result<CString, EffectError> {
+    let context = options.context.iter().map(|context| format!("context=\"{context}\""));
+    let data: Vec<String> = context.chain(options.data.iter().cloned()).collect();
+    CString::new(data.join(",")).map_err(|_| EffectError::new("a mount option contains a NUL byte"))
+}
+
+/// Changes the options of the file system that is mounted at `top`.
+pub fn reconfigure_file_system(api: Api, top: impl AsFd, options: &Options, what: &Path) -> Result<(), EffectError> {
+    let failed = |call: &str, errno: Errno, log: Option<String>| {
+        let error = EffectError::call(format!("{call}(\"{}\")", what.display()), errno);
+        error.help(log.unwrap_or_else(|| "its file system cannot change these options while it is mounted".into()))
+    };
+    if api == Api::Classic {
+        let present = present_flags(top.as_fd())?;
+        let flags = options.flags(present) | options.super_flags();
+        let data = classic_data(options)?;
+        return mount_remount(magic_link(top.as_fd()), flags, data.as_c_str())
+            .map_err(|errno| failed("mount(remount)", errno, None));
+    }
+    let context = fspick(top.as_fd(), c"", FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC)
+        .map_err(|errno| failed("fspick", errno, None))?;
+    let log = || last_message(context.as_fd());
+    for option in options.super_flags.iter().copied().chain(options.data.iter().map(String::as_str)) {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value),
+            None => fsconfig_set_flag(context.as_fd(), option),
+        }
+        .map_err(|errno| failed(&format!("fsconfig({option})"), errno, log()))?;
+    }
+    fsconfig_reconfigure(context.as_fd()).map_err(|errno| failed("fsconfig(reconfigure)", errno, log()))
+}
+
+/// Gives the root of a file system that knows no `context=` its label, fsetxattr(2).
+pub fn label_root(top: impl AsFd, label: &str, what: &Path) -> Result<(), EffectError> {
+    // The kernel takes a label with its NUL, and wants a descriptor that is not O_PATH.
+    let mut value = label.as_bytes().to_vec();
+    value.push(0);
+    rustix::fs::setxattr(magic_link(top), "security.selinux", &value, XattrFlags::empty()).map_err(|errno| {
+        EffectError::call(format!("setxattr(\"{}\", security.selinux, {label:?})", what.display()), errno)
+            .help("the policy does not know this label, or does not let the caller set it (relabelto)")
     })
 }
 
@@ -214,7 +284,7 @@ pub fn classic_file_system(
 pub fn classic_bind(source: impl AsFd, bind: Bind, target: impl AsFd, what: &Path) -> Result<(), EffectError> {
     let mut flags = MountFlags::BIND;
     flags.set(MountFlags::REC, bind == Bind::Recursive);
-    mount(magic_link(source), magic_link(target), c"", flags, None).map_err(|errno| {
+    mount(magic_link(source.as_fd()), magic_link(target.as_fd()), c"", flags, None).map_err(|errno| {
         EffectError::call(format!("mount(bind, \"{}\")", what.display()), errno).help(match errno {
             Errno::NOTDIR => "a directory can only be mounted on a directory, and a file on a file",
             Errno::PERM => "binding needs CAP_SYS_ADMIN in the mount namespace's user namespace",
@@ -226,15 +296,10 @@ pub fn classic_bind(source: impl AsFd, bind: Bind, target: impl AsFd, what: &Pat
 /// mount(2): attributes and propagation of the mount whose root `top` is.
 pub fn classic_configure(top: impl AsFd, options: &Options, what: &Path) -> Result<(), EffectError> {
     if options.recursive_set | options.recursive_clear != 0 {
-        return Err(EffectError::new(format!("recursive mount options on {}", what.display()))
-            .help("they need mount_setattr, Linux 5.12; use the ones without the `r`"));
+        remount_tree(top.as_fd(), options)?;
     }
     if options.has_attributes() {
-        let flags = options.flags(present_flags(top.as_fd())?) | MountFlags::BIND;
-        mount_remount(magic_link(top.as_fd()), flags, c"").map_err(|errno| {
-            EffectError::call(format!("mount(remount, \"{}\", {flags:?})", what.display()), errno)
-                .help("in a user namespace what the host's mount forbids cannot be allowed again")
-        })?;
+        remount(top.as_fd(), options, what)?;
     }
     for (kind, recursive) in &options.propagation {
         classic_propagation(&magic_link(top.as_fd()), *kind, *recursive)?;
@@ -242,9 +307,39 @@ pub fn classic_configure(top: impl AsFd, options: &Options, what: &Path) -> Resu
     Ok(())
 }
 
+fn remount(top: BorrowedFd, options: &Options, what: &Path) -> Result<(), EffectError> {
+    let flags = options.flags(present_flags(top)?) | MountFlags::BIND;
+    mount_remount(magic_link(top), flags, c"").map_err(|errno| {
+        EffectError::call(format!("mount(remount, \"{}\", {flags:?})", what.display()), errno)
+            .help("in a user namespace what the host's mount forbids cannot be allowed again")
+    })
+}
+
+/// The recursive attributes, one mount below `top` after the other: mount(2) changes no more than one at a time.
+fn remount_tree(top: BorrowedFd, options: &Options) -> Result<(), EffectError> {
+    let (set, clear) = (options.recursive_set, options.recursive_clear);
+    let recursive = Options { recursive_set: set, recursive_clear: clear, ..Options::default() };
+    let Some(top) = table::containing(top)? else {
+        return Err(EffectError::new("a mount that is attached nowhere cannot be changed by mount(2)"));
+    };
+    for mount in table::read()?.into_iter().filter(|mount| mount.id != top.id && mount.target.starts_with(&top.target))
+    {
+        let fd = match rustix::fs::openat(CWD, &mount.target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => fd,
+            // Another mount covers the way to it, for the container too.
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            Err(errno) => return Err(EffectError::call(format!("open(\"{}\")", mount.target.display()), errno)),
+        };
+        if table::containing(&fd)?.is_some_and(|found| found.id == mount.id) {
+            remount(fd.as_fd(), &recursive, &mount.target)?;
+        }
+    }
+    Ok(())
+}
+
 /// mount(2): how mount events travel through the mount at `path`.
 pub fn classic_propagation(path: &Path, kind: super::Propagation, recursive: bool) -> Result<(), EffectError> {
-    let mut flags = MountPropagationFlags::from_bits_retain(kind.flag() as u32);
+    let mut flags = MountPropagationFlags::from_bits_retain(kind.flag());
     flags.set(MountPropagationFlags::REC, recursive);
     mount_change(path, flags).map_err(|errno| {
         EffectError::call(format!("mount(\"{}\", {flags:?})", path.display()), errno)

@@ -124,7 +124,7 @@ fn own(dir: BorrowedFd, name: &CStr, stat: &Stat) -> Result<(), EffectError> {
 fn dress(made: BorrowedFd, dir: BorrowedFd, name: &CStr, stat: &Stat) -> Result<(), EffectError> {
     own(dir, name, stat)?;
     fchmod(made, Mode::from_raw_mode(stat.st_mode)).map_err(|errno| failed("fchmod", name, errno))?;
-    let time = |seconds: i64, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
+    let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),

@@ -1,13 +1,13 @@
 //! `process.clone`: the container's first process, in its namespaces, stopped before the first step of its site.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::{Facts, FileKind};
 use lifecycle_engine::step::{Example, Made, Planning, Step};
 use lifecycle_engine::types::HostPath;
-use lifecycle_engine::value::Handle;
+use lifecycle_engine::value::{Handle, Later};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +16,10 @@ use crate::effects::clone::CloneInit;
 use crate::effects::idmap::{MapIds, Writer};
 use crate::effects::oom::OomScoreAdj;
 use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, UnshareCgroup};
+use crate::effects::schedule::SetAffinity;
 use crate::effects::stage::Stage;
-use crate::outcomes::{CgroupJoin, Fifo, Process};
-use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset};
+use crate::outcomes::{CgroupJoin, DetachedMount, Fifo, Process};
+use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset, number_list};
 
 /// Makes the first process of a container: a site for the steps that set it up from within, until one of them replaces it by the container's
 /// program.
@@ -29,6 +30,9 @@ pub struct Input {
     /// engine.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
+    /// Those of `namespaces` are all this process's, and are joined: what an exec does. Paths in the list do not count then.
+    #[serde(default)]
+    pub join: Option<Later<Process>>,
     /// More namespaces to make, by type alone.
     #[serde(default)]
     pub new: Vec<NamespaceType>,
@@ -44,6 +48,13 @@ pub struct Input {
     /// The cgroup to be in: the `join` of a `cgroup.create`.
     #[serde(default)]
     pub cgroup: Option<CgroupJoin>,
+    /// A cgroup below that one, which has to exist: `PATH`, or `CONTROLLER:PATH` for the hierarchy of that controller alone (version 1).
+    #[serde(default)]
+    pub subgroup: Option<String>,
+    /// The CPUs that it runs on until it is in its cgroup, as a list such as `0-3,7`: config.json's process.execCPUAffinity.initial. A process that
+    /// is moved into a cgroup may begin on any CPU of it; this keeps it away from those that are others' alone.
+    #[serde(default)]
+    pub cpu_affinity: Option<String>,
     /// How readily the kernel kills it when memory is short, -1000 to 1000. Absent: the engine's own.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
@@ -62,6 +73,12 @@ pub struct Input {
     /// The FIFO at which a `fifo.wait` in its site waits: the `fifo` of a `fifo.create`.
     #[serde(default)]
     pub fifo: Option<Handle<Fifo>>,
+    /// Bind mounts for a `rootfs.mount` in its site to attach: the `prepared` of a `rootfs.sources`.
+    #[serde(default)]
+    pub mounts: BTreeMap<String, Handle<DetachedMount>>,
+    /// The unix socket of the agent that a `seccomp.load` in its site hands the notified calls to.
+    #[serde(default)]
+    pub seccomp_agent: Option<HostPath>,
 }
 
 /// What the process is known by.
@@ -112,6 +129,22 @@ main: wait
             needs: &["root"],
         },
         Example {
+            about: "A second process in the namespaces of the first.",
+            plan: "plan: example/clone-join
+steps:
+  init: { uses: process.clone, with: { new: [pid, mount, uts, ipc], stdio: log } }
+  exec: { uses: process.exec, site: \"${init}\", with: { args: [/bin/sleep, \"60\"] } }
+  second:
+    uses: process.clone
+    needs: [exec]
+    with: { join: \"${init.process}\", namespaces: [{ type: pid }, { type: mount }, { type: uts }], stdio: log }
+  hello: { uses: process.exec, site: \"${second}\", with: { args: [/bin/echo, hello] } }
+  wait: { uses: process.wait, with: { process: \"${second.process}\" } }
+main: wait
+",
+            needs: &["root"],
+        },
+        Example {
             about: "Joined namespaces and a clock of its own need a stage process.",
             plan: "plan: example/clone-stage
 steps:
@@ -133,18 +166,27 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        let mut input = input;
+        input.below()?;
+        let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
-        let is_new = |kind| namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
+        if namespaces.iter().any(|n| n.kind == NamespaceType::Time) && !cx.facts.has("kernel.time_namespace") {
+            let message = "this kernel has no time namespaces (fact kernel.time_namespace)";
+            return Err(PlanError::new("namespaces", message)
+                .help("they need Linux 5.6, built with CONFIG_TIME_NS; or take the namespace of type time out"));
+        }
+        let is_new = |kind| input.makes(&namespaces, kind);
         let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
         let new_user = is_new(NamespaceType::User);
-        let mut input = input;
-        let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
-        let into_cgroup =
-            input.cgroup.as_ref().is_some_and(|c| c.v2.is_some()) && cx.facts.has("kernel.clone_into_cgroup");
+        // Whoever is cloned into a cgroup has no time before it.
+        let into_cgroup = input.cpu_affinity.is_none()
+            && input.cgroup.as_ref().is_some_and(|c| c.v2.is_some())
+            && cx.facts.has("kernel.clone_into_cgroup");
         let handover = input.handover(into_cgroup);
         let maps = if new_user { Some(Maps::of(&input, cx.facts)?) } else { None };
-        let made = if namespaces.iter().any(|n| n.path.is_some() || n.kind == NamespaceType::Time) {
+        let joins = input.join.is_some() || namespaces.iter().any(|n| n.path.is_some());
+        let made = if joins || namespaces.iter().any(|n| n.kind == NamespaceType::Time) {
             by_stage(&input, &namespaces, handover, maps, cx)
         } else {
             let made = cx.effect(CloneInit { namespaces: made_by_clone(&namespaces, true), handover, stage: None });
@@ -155,7 +197,10 @@ main: wait
             crate::cgroup::scope::start(*scope, &made.handle(""), cx);
         }
         cx.inside(Conceal {});
-        let enter = input.cgroup.map(|c| CgroupJoin { v2: c.v2.filter(|_| !into_cgroup), ..c });
+        if let Some(cpus) = input.cpu_affinity.clone() {
+            cx.inside(SetAffinity { cpus });
+        }
+        let enter = input.cgroup.clone().map(|c| CgroupJoin { v2: c.v2.filter(|_| !into_cgroup), ..c });
         if let Some(cgroup) = enter.filter(|c| !c.v1.is_empty() || c.v2.is_some()) {
             cx.inside(EnterCgroup { cgroup });
         }
@@ -183,15 +228,17 @@ fn children(process: &Handle<Process>, maps: Option<Maps>, score: Option<i32>, c
 /// Everything that is written about init is written about the stage, from which init has it: once cloned, init is in joined namespaces, and
 /// concealed from an ordinary user's engine too.
 fn by_stage(input: &Input, all: &[Namespace], handover: Handover, maps: Option<Maps>, cx: &mut Planning) -> Made {
-    let is_new = |kind| all.iter().any(|n| n.kind == kind && n.path.is_none());
+    let is_new = |kind| input.makes(all, kind);
     let stage = cx.effect(Stage {
-        join: all.iter().filter(|n| n.path.is_some()).cloned().collect(),
+        join: all.iter().filter(|n| !is_new(n.kind)).cloned().collect(),
+        of: input.join.clone(),
         new_user: is_new(NamespaceType::User),
         time: is_new(NamespaceType::Time).then(|| input.time_offsets.clone()),
         handover: handover.clone(),
     });
     children(&stage.handle(""), maps, input.oom_score_adj, cx);
-    cx.effect(CloneInit { namespaces: made_by_clone(all, false), handover, stage: Some(stage.handle("")) })
+    let made: Vec<Namespace> = all.iter().filter(|n| is_new(n.kind)).cloned().collect();
+    cx.effect(CloneInit { namespaces: made_by_clone(&made, false), handover, stage: Some(stage.handle("")) })
 }
 
 /// The namespaces that the clone makes. The cgroup namespace comes later, when init is in its cgroup; a stage makes those of users and time.
@@ -205,6 +252,35 @@ fn made_by_clone(all: &[Namespace], user: bool) -> Vec<NamespaceType> {
 }
 
 impl Input {
+    /// Whether the process gets a new namespace of that type.
+    fn makes(&self, all: &[Namespace], kind: NamespaceType) -> bool {
+        let new =
+            |n: &Namespace| n.kind == kind && (n.path.is_none() && self.join.is_none() || self.new.contains(&kind));
+        all.iter().any(new)
+    }
+
+    /// Goes down to the cgroup below.
+    fn below(&mut self) -> Result<(), PlanError> {
+        let (Some(below), Some(join)) = (&self.subgroup, &mut self.cgroup) else { return Ok(()) };
+        let (controller, path) = below.split_once(':').map_or((None, &**below), |(c, path)| (Some(c), path));
+        let path = Path::new(path.trim_start_matches('/'));
+        let plain = |part| matches!(part, Component::Normal(_));
+        if !path.components().all(plain) {
+            return Err(PlanError::new("subgroup", format!("{below:?} does not stay below the container's cgroup")));
+        }
+        // A hierarchy is called by its controllers, joined by commas, in its mount point's last name.
+        let is_meant = |dir: &Path| match controller {
+            Some(wanted) => {
+                dir.components().any(|c| c.as_os_str().to_str().is_some_and(|n| n.split(',').any(|n| n == wanted)))
+            }
+            None => true,
+        };
+        for dir in join.v1.iter_mut().chain(&mut join.v2).filter(|dir| is_meant(dir)) {
+            *dir = dir.join(path);
+        }
+        Ok(())
+    }
+
     fn all_namespaces(&self) -> Result<Vec<Namespace>, PlanError> {
         let more = self.new.iter().map(|kind| Namespace { kind: *kind, path: None });
         let all: Vec<Namespace> = self.namespaces.iter().cloned().chain(more).collect();
@@ -218,6 +294,9 @@ impl Input {
     }
 
     fn check(&self, namespaces: &[Namespace]) -> Result<(), PlanError> {
+        if self.join.is_some() && !self.time_offsets.is_empty() {
+            return Err(PlanError::new("time_offsets", "the clocks of a running container cannot be set"));
+        }
         let find = |kind| namespaces.iter().find(|n| n.kind == kind);
         if find(NamespaceType::User).is_none() && !(self.uid_mappings.is_empty() && self.gid_mappings.is_empty()) {
             return Err(PlanError::new("uid_mappings", "ids are mapped, but there is no user namespace")
@@ -235,6 +314,9 @@ impl Input {
         }
         if let Some(path) = namespaces.iter().filter_map(|n| n.path.as_deref()).find(|p| !p.is_absolute()) {
             return Err(PlanError::new("namespaces", format!("the path {} is not absolute", path.display())));
+        }
+        if let Some(Err(message)) = self.cpu_affinity.as_deref().map(number_list) {
+            return Err(PlanError::new("cpu_affinity", message));
         }
         if let Some(score) = self.oom_score_adj.filter(|s| !(-1000..=1000).contains(s)) {
             return Err(PlanError::new("oom_score_adj", format!("{score} is not between -1000 and 1000")));
@@ -258,6 +340,8 @@ impl Input {
             cgroup: self.cgroup.clone(),
             into_cgroup,
             fifo: self.fifo.clone(),
+            mounts: self.mounts.values().cloned().collect(),
+            seccomp_agent: self.seccomp_agent.clone(),
         }
     }
 }

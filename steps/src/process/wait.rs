@@ -15,6 +15,9 @@ use crate::outcomes::Process;
 pub struct Input {
     /// The process: one that this run has made.
     pub process: Later<Process>,
+    /// The signals that the engine gets meanwhile are sent on to the process, instead of cancelling the run.
+    #[serde(default)]
+    pub forward_signals: bool,
 }
 
 /// How it ended.
@@ -48,7 +51,7 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let made = cx.effect(AwaitEnd { process: input.process });
+        let made = cx.effect(AwaitEnd { process: input.process, forward_signals: input.forward_signals });
         Ok(Output { exit: made.handle("exit") })
     }
 }

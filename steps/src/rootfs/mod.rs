@@ -4,3 +4,4 @@ pub mod mount;
 pub mod overlay;
 pub mod pivot;
 pub mod protect;
+pub mod sources;

@@ -6,16 +6,18 @@ use std::path::{Component, Path, PathBuf};
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{After, Example, Place, Planning, Step};
 use lifecycle_engine::types::{HostPath, Mode};
-use lifecycle_engine::value::Text;
+use lifecycle_engine::value::{Handle, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::effects::inside::{
     ALLOWED_IN_PROC, CgroupHierarchy, RootBind, RootCgroup, RootDevice, RootFile, RootMount, RootPropagation,
-    RootSymlink, clean,
+    RootRemount, RootSymlink, clean,
 };
 use crate::facts::CgroupLayout;
 use crate::mounts::{Api, Options, Propagation};
+use crate::outcomes::{CgroupJoin, DetachedMount};
+use crate::process::label::require_selinux;
 use crate::spec::{Device, DeviceType, Mount, Namespace, NamespaceType, RootfsPropagation};
 
 /// Makes a directory of the host the container's root, then mounts in it what the runtime-spec lists, in its order, and fills `/dev`: the six
@@ -47,6 +49,16 @@ pub struct Input {
     /// How mounts travel between the host and the container. Null: from the host into the container alone.
     #[serde(default)]
     pub propagation: Option<RootfsPropagation>,
+    /// The SELinux context of the file systems that are mounted: linux.mountLabel. Those that are bound keep theirs, and proc and sysfs have none.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Bind mounts that the host's side has made: the `prepared` of a `rootfs.sources`, which `process.clone` must have been given too.
+    #[serde(default)]
+    pub prepared: BTreeMap<String, Handle<DetachedMount>>,
+    /// The container's cgroup: the `join` of a `cgroup.create`. On a host with both versions of cgroups, the container sees the second one only if
+    /// it has a cgroup of its own there: it would be the engine's.
+    #[serde(default)]
+    pub cgroup: Option<CgroupJoin>,
     /// The container's namespaces, as given to `process.clone`: whether it has a cgroup namespace of its own decides how it sees its cgroups.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
@@ -98,26 +110,42 @@ main: wait
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let api = Api::choose(cx.facts);
-        let base = base(&input, cx)?;
+        if input.label.is_some() {
+            require_selinux("label", "linux.mountLabel", cx.facts)?;
+        }
+        let relative_root = input.root.as_ref().is_some_and(|root| root.is_relative());
+        let base = if relative_root || input.mounts.iter().any(is_bind) || input.bundle.is_some() {
+            base(input.bundle.as_ref(), cx)?
+        } else {
+            PathBuf::new()
+        };
         if let Some(root) = &input.root {
-            let (propagation, recursive) =
-                input.propagation.map_or((Propagation::Slave, true), RootfsPropagation::parts);
+            let (propagation, recursive) = outside(input.propagation);
             cx.effect(RootPropagation { propagation, recursive });
             cx.effect(RootBind { source: base.join(&root.0), api });
         } else if input.propagation.is_some() {
             return Err(PlanError::new("propagation", "belongs to a `root` of the container's own")
                 .help("an overlay of the host's root never passes mounts on; leave it out"));
         }
-        for index in 0..input.mounts.len() {
-            plan_mount(&input.mounts, index, input.root.is_none(), &base, &input.namespaces, api, cx)?;
-        }
+        let common = Common {
+            own_root: input.root.is_none(),
+            base: &base,
+            namespaces: &input.namespaces,
+            api,
+            cgroup: input.cgroup.as_ref(),
+            label: input.label.as_deref(),
+            prepared: Some(&input.prepared),
+        };
+        (0..input.mounts.len()).try_for_each(|index| plan_mount(&input.mounts, index, common, cx))?;
         // As in runc: a /dev of the host's, bound, is not ours to fill.
         let dev_is_bound =
             input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev") && is_bind(mount));
         if input.default_devices && !dev_is_bound {
             default_devices(api, is_own(&input, Path::new("/dev/null")), cx);
         }
-        for (index, device) in input.devices.iter().enumerate() {
+        // The link to the container's own devpts is there already: the host's multiplexer would open terminals of the host.
+        let is_link = |device: &Device| !dev_is_bound && clean(&device.path) == Path::new("/dev/ptmx");
+        for (index, device) in input.devices.iter().enumerate().filter(|(_, device)| !is_link(device)) {
             cx.effect(
                 device_effect(device, is_own(&input, &clean(&device.path)), api)
                     .map_err(|message| PlanError::new(format!("devices.{index}"), message))?,
@@ -128,6 +156,16 @@ main: wait
             cx.effect(RootFile { path: path.into(), content, mode: Mode(0o644), own });
         }
         Ok(Output {})
+    }
+}
+
+/// How the host's mounts travel into the mount namespace before the container's root is taken out of it. All of them, or a volume that lies on
+/// another mount than the root would still pass events to the host; and what is unbindable could not become the container's root.
+pub(super) fn outside(asked: Option<RootfsPropagation>) -> (Propagation, bool) {
+    match asked.map(RootfsPropagation::parts) {
+        None | Some((Propagation::Slave, _)) => (Propagation::Slave, true),
+        Some((Propagation::Private | Propagation::Unbindable, _)) => (Propagation::Private, true),
+        Some(shared) => shared,
     }
 }
 
@@ -145,41 +183,57 @@ fn lies_in_own(root: bool, mounts: &[Mount], path: &Path) -> bool {
 }
 
 /// What relative paths are relative to.
-fn base(input: &Input, cx: &mut Planning) -> Result<PathBuf, PlanError> {
-    let relative = |path: &Option<HostPath>| path.as_ref().is_none_or(|path| path.is_relative());
-    if !relative(&input.bundle) {
-        return Ok(input.bundle.as_ref().map(|bundle| bundle.0.clone()).unwrap_or_default());
+pub(super) fn base(bundle: Option<&HostPath>, cx: &mut Planning) -> Result<PathBuf, PlanError> {
+    match bundle {
+        Some(bundle) if bundle.is_absolute() => Ok(bundle.0.clone()),
+        Some(bundle) => Ok(crate::fs::working_directory(cx)?.join(&bundle.0)),
+        None => crate::fs::working_directory(cx),
     }
-    let cwd = crate::fs::working_directory(cx)?;
-    Ok(input.bundle.as_ref().map_or(cwd.clone(), |bundle| cwd.join(&bundle.0)))
 }
 
-fn is_bind(mount: &Mount) -> bool {
+pub(super) fn is_bind(mount: &Mount) -> bool {
     mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|option| option == "bind" || option == "rbind")
 }
 
-/// Plans one of the mounts. `own_root`: the root goes with the container.
-pub(super) fn plan_mount(
-    mounts: &[Mount],
-    index: usize,
-    own_root: bool,
-    base: &Path,
-    namespaces: &[Namespace],
-    api: Api,
-    cx: &mut Planning,
-) -> Result<(), PlanError> {
+/// What all mounts of a container have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Common<'a> {
+    /// The root goes with the container.
+    pub own_root: bool,
+    /// What relative sources are relative to.
+    pub base: &'a Path,
+    /// The container's namespaces.
+    pub namespaces: &'a [Namespace],
+    /// Which calls to use.
+    pub api: Api,
+    /// The container's cgroup.
+    pub cgroup: Option<&'a CgroupJoin>,
+    /// The SELinux context of new file systems.
+    pub label: Option<&'a str>,
+    /// Bind mounts that the host's side has made, by their place in the list.
+    pub prepared: Option<&'a BTreeMap<String, Handle<DetachedMount>>>,
+}
+
+/// Plans one of the mounts.
+pub(super) fn plan_mount(mounts: &[Mount], index: usize, common: Common, cx: &mut Planning) -> Result<(), PlanError> {
     let mount = &mounts[index];
     let wrong = |field: &str, message: String| PlanError::new(format!("mounts.{index}.{field}"), message);
     let destination = clean(&mount.destination);
-    let own_place = destination.parent().is_some_and(|parent| lies_in_own(own_root, &mounts[..index], parent));
+    let own_place = destination.parent().is_some_and(|parent| lies_in_own(common.own_root, &mounts[..index], parent));
     if destination == Path::new("/") {
         return Err(
             wrong("destination", "nothing can be mounted on / itself".into()).help("the root is what `root` says")
         );
     }
-    let options = Options::parse(&mount.options).map_err(|message| wrong("options", message))?;
+    let mut written = mount.options.clone();
+    normalise_options(mount, &mut written);
+    let options = Options::parse(&written).map_err(|message| wrong("options", message))?;
+    if options.remount {
+        return plan_remount(mounts, index, written, common, cx).map_err(|message| wrong("options", message));
+    }
+    performable(mount, &options, common).map_err(|message| wrong("options", message))?;
     if matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && options.bind.is_none() {
-        return plan_cgroup(mount, namespaces, api, cx).map_err(|message| wrong("type", message));
+        return plan_cgroup(mount, common, cx).map_err(|message| wrong("type", message));
     }
     let in_proc = destination.starts_with("/proc")
         && !(destination == Path::new("/proc") && mount.kind.as_deref() == Some("proc"));
@@ -192,37 +246,91 @@ pub(super) fn plan_mount(
             ),
         ));
     }
-    let mut effect = RootMount {
+    let binds = options.bind.is_some();
+    let source = match &mount.source {
+        Some(source) if binds => Some(without_dots(&common.base.join(source))),
+        None if binds => return Err(wrong("source", "a bind mount needs a source".into())),
+        source => source.clone(),
+    };
+    let prepared = common.prepared.and_then(|prepared| prepared.get(&index.to_string()));
+    cx.effect(RootMount {
         destination,
-        kind: mount.kind.clone(),
-        source: mount.source.clone(),
-        options: mount.options.clone(),
+        kind: mount.kind.clone().filter(|_| !binds),
+        source,
+        options: written,
         uid_mappings: mount.uid_mappings.clone(),
         gid_mappings: mount.gid_mappings.clone(),
-        api,
+        api: if options.needs_classic() { Api::Classic } else { common.api },
         keeps_mountpoint: !own_place,
-    };
-    effect.normalise();
-    if effect.kind.is_none() {
-        let source = effect.source.take().ok_or_else(|| wrong("source", "a bind mount needs a source".into()))?;
-        effect.source = Some(without_dots(&base.join(source)));
+        label: common.label.filter(|_| !binds).map(str::to_owned),
+        prepared: prepared.filter(|_| binds).cloned(),
+    });
+    Ok(())
+}
+
+/// The options of a mount with what its other fields imply: type `bind` is a bind mount, and maps of its own make it an id-mapped one.
+pub(super) fn normalise_options(mount: &Mount, options: &mut Vec<String>) {
+    if mount.kind.as_deref() == Some("bind") && !options.iter().any(|option| option == "bind" || option == "rbind") {
+        options.insert(0, "bind".into());
     }
-    // As normalised: an id map may have come in.
-    Options::parse(&effect.options).map_err(|message| wrong("options", message))?;
-    cx.effect(effect);
+    if !mount.uid_mappings.is_empty() && !options.iter().any(|option| option == "idmap" || option == "ridmap") {
+        options.push("idmap".into());
+    }
+}
+
+/// What this host, or this container, cannot have.
+fn performable(mount: &Mount, options: &Options, common: Common) -> Result<(), String> {
+    if options.copy_up && mount.kind.as_deref() != Some("tmpfs") {
+        return Err("tmpcopyup fills a tmpfs; it has no meaning for another file system".into());
+    }
+    // config.md: "an error MUST be returned".
+    let has_users = common.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
+    if options.id_map.is_some() && mount.uid_mappings.is_empty() && !has_users {
+        return Err("idmap needs uidMappings and gidMappings of the mount, or a user namespace of the container".into());
+    }
+    if options.needs_mount_setattr() && common.api == Api::Classic {
+        return Err(
+            "recursive attributes and id maps need mount_setattr, Linux 5.12 (fact kernel.mount_setattr)".into()
+        );
+    }
+    Ok(())
+}
+
+/// `remount` changes one of the mounts before it.
+fn plan_remount(
+    mounts: &[Mount],
+    index: usize,
+    options: Vec<String>,
+    common: Common,
+    cx: &mut Planning,
+) -> Result<(), String> {
+    let destination = clean(&mounts[index].destination);
+    let earlier = mounts[..index].iter().rev().find(|mount| {
+        clean(&mount.destination) == destination && !mount.options.iter().any(|option| option == "remount")
+    });
+    let Some(earlier) = earlier else {
+        return Err(format!("no mount before this one is on {}, so there is none to change", destination.display()));
+    };
+    let parsed = Options::parse(&options)?;
+    if is_bind(earlier) && (!parsed.data.is_empty() || !parsed.super_flags.is_empty()) {
+        return Err("a bind mount shares its file system with the host, whose options cannot be changed here".into());
+    }
+    cx.effect(RootRemount { destination, options, api: common.api });
     Ok(())
 }
 
 /// A path of the host without `.`: `..` stays, since what is before it may be a symlink.
-fn without_dots(path: &Path) -> PathBuf {
+pub(super) fn without_dots(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
-fn plan_cgroup(mount: &Mount, namespaces: &[Namespace], api: Api, cx: &mut Planning) -> Result<(), String> {
+fn plan_cgroup(mount: &Mount, common: Common, cx: &mut Planning) -> Result<(), String> {
+    let Common { namespaces, api, .. } = common;
     let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
     if layout.v1.is_empty() && layout.v2.is_none() {
         return Err("the host has no cgroup hierarchy mounted; leave the mount out".into());
     }
+    let in_v2 = common.cgroup.is_none_or(|join| join.v2.is_some());
     let own_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Cgroup);
     let user_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
     let mut options = mount.options.clone();
@@ -234,8 +342,9 @@ fn plan_cgroup(mount: &Mount, namespaces: &[Namespace], api: Api, cx: &mut Plann
         destination: clean(&mount.destination),
         options,
         v1: layout.v1.iter().map(CgroupHierarchy::from).collect(),
-        v2: layout.v2.map(|unified| unified.mount),
+        v2: layout.v2.filter(|_| layout.v1.is_empty() || in_v2).map(|unified| unified.mount),
         own_namespace,
+        label: common.label.map(str::to_owned),
         api,
     });
     Ok(())
@@ -299,8 +408,8 @@ impl RootfsPropagation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{plan_inside, refused_inside};
-    use serde_json::json;
+    use crate::testing::{plan_inside, plan_with, refused_inside, refused_with};
+    use serde_json::{Value, json};
 
     #[test]
     fn a_bundle_as_runc_generates_it_is_planned_in_order() {
@@ -332,10 +441,73 @@ mod tests {
         assert_eq!(planned.effects, ["bind /work/b/data on /data (rbind)"]);
     }
 
+    /// A host with SELinux and the newer calls.
+    fn modern() -> Value {
+        json!({ "lsm": ["selinux"], "kernel.mount_api": true, "kernel.mount_setattr": true })
+    }
+
+    #[test]
+    fn new_file_systems_get_the_mount_label_and_others_keep_theirs() {
+        let label = "system_u:object_r:container_file_t:s0:c1,c2";
+        let mounts = json!([
+            { "destination": "/proc", "type": "proc" },
+            { "destination": "/data", "type": "tmpfs" },
+            { "destination": "/own", "type": "tmpfs", "options": ["context=a:b:c:s0"] },
+            { "destination": "/host", "type": "bind", "source": "/srv" },
+        ]);
+        let input = json!({ "root": "/r", "mounts": mounts, "label": label, "default_devices": false });
+        let planned = plan_with::<MountRoot>(modern(), input.clone());
+        let labels: Vec<&Value> = planned.data[2..].iter().map(|data| &data["label"]).collect();
+        // Which of them the kernel is told is for the effect to say: it knows what each file system takes.
+        assert_eq!(labels, [&json!(label), &json!(label), &json!(label), &Value::Null]);
+        let refused = refused_inside::<MountRoot>(input);
+        assert_eq!(refused.field, "label");
+        assert!(refused.message.contains("fact `lsm`"), "{refused}");
+    }
+
+    #[test]
+    fn a_remount_changes_a_mount_before_it() {
+        let mounts = json!([
+            { "destination": "/data", "type": "tmpfs", "options": ["size=1m"] },
+            { "destination": "/data/", "options": ["remount", "ro", "size=2m"] },
+        ]);
+        let planned = plan_inside::<MountRoot>(json!({ "mounts": mounts, "default_devices": false }));
+        assert_eq!(planned.effects[1], "change the mount on /data (remount,ro,size=2m)");
+        let alone = json!([{ "destination": "/data", "options": ["remount", "ro"] }]);
+        assert_eq!(refused_inside::<MountRoot>(json!({ "mounts": alone })).field, "mounts.0.options");
+        let of_the_host = json!([
+            { "destination": "/data", "type": "bind", "source": "/srv" },
+            { "destination": "/data", "options": ["remount", "sync"] },
+        ]);
+        assert_eq!(refused_inside::<MountRoot>(json!({ "mounts": of_the_host })).field, "mounts.1.options");
+    }
+
+    #[test]
+    fn id_maps_and_recursive_attributes_need_newer_calls() {
+        let own = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
+        for mount in [
+            json!({ "destination": "/x", "source": "/srv", "options": ["rbind", "rro"] }),
+            json!({ "destination": "/x", "source": "/srv", "options": ["bind", "idmap"], "uidMappings": own, "gidMappings": own }),
+        ] {
+            let input = json!({ "mounts": [mount], "default_devices": false });
+            assert_eq!(refused_inside::<MountRoot>(input.clone()).field, "mounts.0.options");
+            assert_eq!(plan_with::<MountRoot>(modern(), input).effects.len(), 1);
+        }
+        // Without ids to map.
+        let mount = json!({ "destination": "/x", "source": "/srv", "options": ["bind", "idmap"] });
+        let error = refused_with::<MountRoot>(modern(), json!({ "mounts": [mount] }));
+        assert!(error.message.contains("uidMappings"), "{error}");
+        // Only mount(2) has a flag for it.
+        let mount = json!({ "destination": "/x", "type": "tmpfs", "options": ["iversion"] });
+        let planned = plan_with::<MountRoot>(modern(), json!({ "mounts": [mount], "default_devices": false }));
+        assert_eq!(planned.data[0]["api"], "classic");
+    }
+
     #[test]
     fn what_cannot_be_is_refused_with_its_field() {
         for (mount, field) in [
             (json!({ "destination": "/x", "options": ["bind", "tmpcopyup"] }), "mounts.0.options"),
+            (json!({ "destination": "/x", "type": "proc", "options": ["tmpcopyup"] }), "mounts.0.options"),
             (json!({ "destination": "/x", "type": "bind" }), "mounts.0.source"),
             (json!({ "destination": "/a/..", "type": "tmpfs" }), "mounts.0.destination"),
             (json!({ "destination": "/x/../proc/sys", "type": "tmpfs" }), "mounts.0.destination"),

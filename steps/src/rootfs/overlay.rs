@@ -8,7 +8,7 @@ use lifecycle_engine::types::{Mode, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::mount::{default_devices, plan_mount};
+use super::mount::{Common, default_devices, plan_mount};
 use crate::effects::inside::{Layout, RootOverlay, RootPropagation, clean};
 use crate::mounts::{Api, Propagation};
 use crate::spec::Mount;
@@ -99,11 +99,19 @@ main: wait
         };
         cx.effect(RootPropagation { propagation: Propagation::Slave, recursive: true });
         let writable = layout != Layout::ReadOnly;
-        cx.effect(RootOverlay { scratch: cx.run.dir(), layout, user_namespace, size: input.size, mode: Mode(0o755) });
         let api = Api::choose(cx.facts);
-        for index in 0..input.mounts.len() {
-            plan_mount(&input.mounts, index, true, Path::new("/"), &[], api, cx)?;
-        }
+        let (scratch, size, mode) = (cx.run.dir(), input.size, Mode(0o755));
+        cx.effect(RootOverlay { scratch, layout, user_namespace, size, mode, api });
+        let common = Common {
+            own_root: true,
+            base: Path::new("/"),
+            namespaces: &[],
+            api,
+            cgroup: None,
+            label: None,
+            prepared: None,
+        };
+        (0..input.mounts.len()).try_for_each(|index| plan_mount(&input.mounts, index, common, cx))?;
         if input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev")) {
             default_devices(api, true, cx);
         }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
+use lifecycle_engine::facts::Facts;
 use lifecycle_engine::step::{Example, Nature, Planning, Step};
 use lifecycle_engine::types::HostPath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Device, Hooks, IdMapping, Mount, Namespace, NamespaceType, Process, Resources, Root, RootfsPropagation, Seccomp,
-    Spec, TimeOffset, unperformed, validate,
+    Device, Hooks, IdMapping, MemoryPolicy, Mount, Namespace, NamespaceType, NetDevice, Personality, Process,
+    Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, unperformed, validate,
 };
 
 /// Reads a bundle's `config.json` (the runtime-spec's config.md) and checks it.
@@ -56,6 +57,8 @@ pub struct Output {
     pub time_offsets: BTreeMap<String, TimeOffset>,
     /// Device nodes beside the default ones.
     pub devices: Vec<Device>,
+    /// Network devices of the host to move in, by their name there.
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// The cgroup's path.
     pub cgroups_path: Option<String>,
     /// The cgroup's limits.
@@ -64,6 +67,14 @@ pub struct Output {
     pub sysctl: BTreeMap<String, String>,
     /// The system call filter.
     pub seccomp: Option<Seccomp>,
+    /// The execution domain.
+    pub personality: Option<Personality>,
+    /// The NUMA memory policy.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// The SELinux context of the container's mounts.
+    pub mount_label: Option<String>,
+    /// The socket of the agent that the filter notifies, if it does: its `listenerPath`.
+    pub seccomp_agent: Option<HostPath>,
     /// How mounts travel between the container's root and the host.
     pub rootfs_propagation: Option<RootfsPropagation>,
     /// Paths in the container that cannot be read.
@@ -139,15 +150,21 @@ outputs:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let bundle = absolute(&input.bundle, cx)?;
-        let file = bundle.join("config.json");
-        let text = cx.facts.file(&file).map_err(|e| unreadable(&file, &e))?;
-        let spec = Spec::parse(&text).map_err(|e| {
-            PlanError::new("bundle", format!("{} is not a container's configuration: {e}", file.display()))
-                .help("`runc spec` or `oci-runtime-tool generate` writes one to start from")
-        })?;
-        check(&spec, &file)?;
+        let (spec, file) = read(&bundle, cx)?;
+        check(&spec, &file, absent_devices(&spec, cx.facts))?;
         Output::of(spec, bundle)
     }
+}
+
+/// A bundle's configuration, and its file.
+pub(super) fn read(bundle: &Path, cx: &mut Planning) -> Result<(Spec, PathBuf), PlanError> {
+    let file = bundle.join("config.json");
+    let text = cx.facts.file(&file).map_err(|e| unreadable(&file, &e))?;
+    let spec = Spec::parse(&text).map_err(|e| {
+        PlanError::new("bundle", format!("{} is not a container's configuration: {e}", file.display()))
+            .help("`runc spec` or `oci-runtime-tool generate` writes one to start from")
+    })?;
+    Ok((spec, file))
 }
 
 fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
@@ -156,12 +173,25 @@ fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
         .help("a bundle is a directory with a config.json; `runc spec` writes one")
 }
 
+/// "The runtime MUST check if moving the network interface to the container namespace is possible": what is not there cannot be moved.
+fn absent_devices(spec: &Spec, facts: &mut Facts) -> Vec<String> {
+    let wanted = &spec.linux.net_devices;
+    let there: Option<Vec<String>> = if wanted.is_empty() { None } else { facts.get("net.links") };
+    let absent = |there: Vec<String>| {
+        let missing = wanted.keys().filter(|name| !there.contains(name));
+        missing
+            .map(|name| format!("linux.netDevices.{name}: there is no such device on the host; see `ip link`"))
+            .collect()
+    };
+    there.map(absent).unwrap_or_default()
+}
+
 /// Everything that is wrong with it, at once.
-fn check(spec: &Spec, file: &Path) -> Result<(), PlanError> {
+fn check(spec: &Spec, file: &Path, absent: Vec<String>) -> Result<(), PlanError> {
     let problems = validate(spec).into_iter().map(|problem| problem.to_string());
     let missing = spec.process.is_none().then(|| "process: is required to make a container".to_owned());
     let refused = unperformed(spec).into_iter().map(|field| format!("{field}: is not performed yet"));
-    let all: Vec<String> = problems.chain(missing).chain(refused).collect();
+    let all: Vec<String> = problems.chain(missing).chain(absent).chain(refused).collect();
     match all.as_slice() {
         [] => Ok(()),
         [one] => Err(PlanError::new("bundle", format!("{}: {one}", file.display()))),
@@ -170,7 +200,7 @@ fn check(spec: &Spec, file: &Path) -> Result<(), PlanError> {
 }
 
 /// A relative bundle is the caller's: below his working directory. `.` is taken out, `..` stays: a symlink may stand before it.
-fn absolute(path: &Path, cx: &mut Planning) -> Result<PathBuf, PlanError> {
+pub(super) fn absolute(path: &Path, cx: &mut Planning) -> Result<PathBuf, PlanError> {
     let base: PathBuf = if path.is_absolute() {
         PathBuf::new()
     } else {
@@ -210,10 +240,21 @@ impl Output {
             gid_mappings: linux.gid_mappings,
             time_offsets: linux.time_offsets,
             devices: linux.devices,
+            net_devices: linux.net_devices,
             cgroups_path: linux.cgroups_path,
             resources: linux.resources,
             sysctl: linux.sysctl,
+            // "If the SCMP_ACT_NOTIFY action is not used this value is ignored."
+            seccomp_agent: linux
+                .seccomp
+                .as_ref()
+                .filter(|profile| profile.notifies())
+                .and_then(|profile| profile.listener_path.clone())
+                .map(HostPath),
             seccomp: linux.seccomp,
+            personality: linux.personality,
+            memory_policy: linux.memory_policy,
+            mount_label: linux.mount_label,
             rootfs_propagation: linux.rootfs_propagation,
             masked_paths: linux.masked_paths,
             readonly_paths: linux.readonly_paths,
@@ -273,9 +314,9 @@ mod tests {
         let mut config = config();
         config["ociVersion"] = json!("2.0.0");
         config["process"] = Value::Null;
-        config["linux"] = json!({ "personality": { "domain": "LINUX32" } });
+        config["vm"] = json!({});
         let error = load(config).unwrap_err();
-        for expected in ["ociVersion: ", "process: is required", "linux.personality: is not performed yet"] {
+        for expected in ["ociVersion: ", "process: is required", "vm: is not performed yet"] {
             assert!(error.message.contains(expected), "{error}");
         }
     }

@@ -11,8 +11,10 @@
 //! - [`validate`] checks what the spec demands; [`unperformed`] names what is asked for and not performed yet, so that it can be refused.
 
 mod device;
+mod exec;
 mod hooks;
 mod linux;
+mod list;
 mod load;
 mod mount;
 mod process;
@@ -23,11 +25,13 @@ mod unperformed;
 mod validate;
 
 pub use device::{Device, DeviceType};
+pub use exec::Exec;
 pub use hooks::{Hook, Hooks};
 pub use linux::{
     IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, Namespace, NamespaceType, NetDevice,
     Personality, PersonalityDomain, RootfsPropagation, TimeOffset,
 };
+pub use list::number_list;
 pub use load::Load;
 pub use mount::Mount;
 pub use process::{
@@ -41,7 +45,7 @@ pub use resources::{
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall};
 pub use unknown::unknown_fields;
 pub use unperformed::unperformed;
-pub use validate::{Problem, validate};
+pub use validate::{Problem, check_io_priority, check_memory_policy, check_scheduler, validate, validate_process};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -93,7 +93,7 @@ fn what_runc_generates_asks_for_nothing_unperformed() {
 #[test]
 fn what_is_not_performed_is_named() {
     let named = unperformed(&Spec::parse(EVERYTHING).unwrap());
-    for path in ["process.scheduler", "process.apparmorProfile", "linux.intelRdt", "linux.memoryPolicy", "vm"] {
+    for path in ["vm"] {
         assert!(named.iter().any(|name| name == path), "{path} is missing in {named:?}");
     }
 }

@@ -2,9 +2,12 @@
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Nature, Planning, Step};
+use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::effects::{ExpectStatus, Status};
 use crate::outcomes::Process;
@@ -17,6 +20,12 @@ pub struct Input {
     pub process: Later<Process>,
     /// What it may be.
     pub status: Vec<Status>,
+    /// The container's state.json (`state.publish`'s `path`). Default: this run's own.
+    #[serde(default)]
+    pub state: Option<HostPath>,
+    /// Its cgroups (`cgroup.create`'s `paths`). Without them a paused container counts as what it is otherwise.
+    #[serde(default)]
+    pub cgroups: BTreeMap<String, PathBuf>,
 }
 
 /// Nothing.
@@ -52,8 +61,9 @@ steps:
         if input.status.is_empty() {
             return Err(PlanError::new("status", "names no status, so nothing could be right"));
         }
-        let directory = cx.run.dir();
-        cx.effect(ExpectStatus { directory, process: input.process, status: input.status });
+        let other = input.state.as_ref().and_then(|state| state.0.parent().map(Path::to_owned));
+        let directory = other.unwrap_or_else(|| cx.run.dir());
+        cx.effect(ExpectStatus { directory, process: input.process, status: input.status, cgroups: input.cgroups });
         Ok(Output {})
     }
 }

@@ -23,6 +23,9 @@ pub struct Input {
     pub process: Later<Process>,
     /// The container's bundle.
     pub bundle: HostPath,
+    /// Its root file system, on the host.
+    #[serde(default)]
+    pub rootfs: Option<HostPath>,
     /// The config's annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
@@ -73,10 +76,10 @@ steps:
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Input { status, process, bundle, annotations, oci_version, cgroups } = input;
+        let Input { status, process, bundle, rootfs, annotations, oci_version, cgroups } = input;
         let path = cx.run.dir().join("state.json");
-        let bundle = bundle.0;
-        cx.effect(State { path: path.clone(), status, process, bundle, annotations, oci_version, cgroups });
+        let (bundle, rootfs) = (bundle.0, rootfs.map(|rootfs| rootfs.0));
+        cx.effect(State { path: path.clone(), status, process, bundle, rootfs, annotations, oci_version, cgroups });
         Ok(Output { path: HostPath(path) })
     }
 }

@@ -1,6 +1,7 @@
 //! Enables controllers for the children of a cgroup of version 2.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, RunNames, Undone};
@@ -44,6 +45,15 @@ fn list(words: &str) -> BTreeSet<String> {
     words.split_whitespace().map(str::to_owned).collect()
 }
 
+fn words(controllers: &BTreeSet<String>) -> String {
+    controllers.iter().cloned().collect::<Vec<_>>().join(" ")
+}
+
+/// What the run's mark says.
+fn own_mark(directory: impl AsFd, run: &RunNames) -> BTreeSet<String> {
+    mark::get(directory, &key(run)).map(|value| list(&value)).unwrap_or_default()
+}
+
 fn signed(sign: char, controllers: &BTreeSet<String>) -> String {
     controllers.iter().map(|name| format!("{sign}{name}")).collect::<Vec<_>>().join(" ")
 }
@@ -73,12 +83,15 @@ impl EffectDef for EnableControllers {
         format!("write {} to {}", signed('+', &self.wanted()), self.at.join(FILE).display())
     }
 
-    fn before(&self, _cx: &mut Cx) -> Result<Value, EffectError> {
+    fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
         let directory = open_directory(CWD, &self.at).map_err(|e| self.failed("open", e))?;
         let enabled = list(&read(&directory, FILE).map_err(|e| self.failed("read", e))?);
-        let by_runs: BTreeSet<String> =
-            mark::list(&directory, MARK).iter().flat_map(|(_, controllers)| list(controllers)).collect();
-        let ours = self.wanted().into_iter().filter(|c| !enabled.contains(c) || by_runs.contains(c)).collect();
+        let marks = mark::list(&directory, MARK);
+        let by_runs: BTreeSet<String> = marks.iter().flat_map(|(_, controllers)| list(controllers)).collect();
+        // What this run itself has enabled, at an earlier time, is for that effect to disable.
+        let own = own_mark(&directory, cx.run);
+        let free = |c: &String| !enabled.contains(c) || by_runs.contains(c);
+        let ours = self.wanted().into_iter().filter(|c| free(c) && !own.contains(c)).collect();
         Ok(json!(Before { ours }))
     }
 
@@ -88,8 +101,8 @@ impl EffectDef for EnableControllers {
             return Ok(Applied::done());
         }
         let directory = open_directory(CWD, &self.at).map_err(|e| self.failed("open", e))?;
-        let value = ours.iter().cloned().collect::<Vec<_>>().join(" ");
-        mark::set(&directory, &key(cx.run), &value).map_err(|e| self.failed("mark", e))?;
+        let needed: BTreeSet<String> = own_mark(&directory, cx.run).union(&ours).cloned().collect();
+        mark::set(&directory, &key(cx.run), &words(&needed)).map_err(|e| self.failed("mark", e))?;
         let line = signed('+', &ours);
         match write(&directory, FILE, &line) {
             Ok(()) => Ok(Applied::done()),
@@ -109,7 +122,13 @@ impl EffectDef for EnableControllers {
             Err(Errno::NOENT) => return Ok(Undone::Done),
             Err(errno) => return Err(self.failed("open", errno)),
         };
-        mark::clear(&directory, &key(cx.run)).map_err(|e| self.failed("unmark", e))?;
+        let rest: BTreeSet<String> = own_mark(&directory, cx.run).difference(&ours).cloned().collect();
+        let unmarked = if rest.is_empty() {
+            mark::clear(&directory, &key(cx.run))
+        } else {
+            mark::set(&directory, &key(cx.run), &words(&rest)).map(drop)
+        };
+        unmarked.map_err(|e| self.failed("unmark", e))?;
         let needed: BTreeSet<String> =
             mark::list(&directory, MARK).iter().flat_map(|(_, controllers)| list(controllers)).collect();
         let enabled = list(&read(&directory, FILE).map_err(|e| self.failed("read", e))?);

@@ -20,6 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The most processes that are waited for at once; the rest follow in the next round.
 const WATCHED: usize = 64;
 
+/// Processes in the cgroup at that path and in those below it. A cgroup that is gone has none.
+pub(crate) fn processes_below(at: &std::path::Path) -> std::io::Result<Vec<i32>> {
+    match open_directory(rustix::fs::CWD, at) {
+        Ok(directory) => processes(directory),
+        Err(Errno::NOENT | Errno::NODEV) => Ok(Vec::new()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Processes in the cgroup and those below it, by pid. 0 stands for one of another pid namespace.
 pub(super) fn processes(directory: impl AsFd) -> std::io::Result<Vec<i32>> {
     let mut found = Vec::new();
@@ -172,10 +181,16 @@ impl Emptying {
 }
 
 /// An inotify descriptor for the cgroup's events, where it has them.
-fn watch(at: &std::path::Path) -> Option<OwnedFd> {
+pub(super) fn watch(at: &std::path::Path) -> Option<OwnedFd> {
     let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
     inotify::add_watch(&fd, at.join("cgroup.events"), inotify::WatchFlags::MODIFY).ok()?;
     Some(fd)
+}
+
+/// Takes what an inotify descriptor has to tell: that something has changed, which is known then.
+pub(super) fn drain(events: Option<&OwnedFd>) {
+    let mut buffer = [0_u8; 1024];
+    while events.is_some_and(|fd| rustix::io::read(fd, &mut buffer).is_ok_and(|n| n > 0)) {}
 }
 
 impl Pending for Emptying {
@@ -189,10 +204,7 @@ impl Pending for Emptying {
     }
 
     fn advance(&mut self, _cx: &mut Cx) -> Result<Option<Value>, EffectError> {
-        if let Some(events) = &self.events {
-            let mut buffer = [0_u8; 1024];
-            while rustix::io::read(events, &mut buffer).is_ok_and(|n| n > 0) {}
-        }
+        drain(self.events.as_ref());
         let gone = remove_all(&self.parent, &self.name)
             .map_err(|errno| EffectError::call(format!("remove the cgroup {}", self.at.display()), errno))?;
         if gone {

@@ -4,18 +4,26 @@ mod adopt;
 mod controllers;
 mod devices;
 mod directory;
+mod former;
+mod freeze;
 mod mark;
 mod members;
 mod properties;
 mod scope;
+#[cfg(test)]
+mod tests;
+mod update;
 mod write;
 
 pub use adopt::{AdoptCgroup, Freezer};
 pub use controllers::EnableControllers;
 pub use devices::DeviceFilter;
 pub use directory::MakeCgroup;
+pub use freeze::FreezeCgroup;
+pub(crate) use members::processes_below;
 pub use properties::SetProperties;
 pub use scope::StartScope;
+pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,6 +40,15 @@ use crate::facts::{CgroupLayout, boot_id};
 
 /// The topmost directory of cgroups whose path the caller did not choose. The name is ours, so whoever finds it empty may remove it.
 pub const TOP: &str = "lifecycle";
+
+/// The processes in a cgroup and in those below it. A cgroup that is gone has none.
+pub(super) fn members_of(at: &Path) -> std::io::Result<Vec<i32>> {
+    match open_directory(CWD, at) {
+        Ok(directory) => members::processes(&directory),
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}
 
 /// The version of a hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -104,6 +121,21 @@ fn remove(parent: impl AsFd, name: &str) -> Result<bool, Errno> {
     }
 }
 
+/// Adds to a refused write which field of the config asks for it.
+trait OfField {
+    /// Nobody's where the name is empty.
+    fn of(self, field: &str) -> Self;
+}
+
+impl OfField for EffectError {
+    fn of(mut self, field: &str) -> Self {
+        if !field.is_empty() {
+            self.what = format!("{field}: {}", self.what);
+        }
+        self
+    }
+}
+
 /// A refused write, with what it most likely means.
 fn refused(at: &Path, file: &str, value: &str, errno: Errno) -> EffectError {
     let error = EffectError::call(format!("write {:?} to {}", value.trim_end(), at.join(file).display()), errno);
@@ -134,8 +166,12 @@ fn example_path(scratch: &Path) -> String {
 
 /// The directory of an example's cgroup that has the controller pids, and the version of its hierarchy.
 pub(crate) fn example(scratch: &Path) -> (PathBuf, Version) {
-    let v1 = machine().v1.into_iter().find(|h| h.controllers.iter().any(|name| name == "pids"));
-    match v1 {
+    example_of("pids", scratch)
+}
+
+/// The same for another controller.
+fn example_of(controller: &str, scratch: &Path) -> (PathBuf, Version) {
+    match machine().v1_of(controller) {
         Some(hierarchy) => (hierarchy.mount.join(example_path(scratch)), Version::V1),
         None => (example_v2(scratch), Version::V2),
     }

@@ -11,7 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Cgroup, open_directory, read, refused, write};
+use super::former::former;
+use super::{Cgroup, OfField, open_directory, read, refused, write};
 
 /// The device rules of version 1: written to one of two files, read from a third.
 const DEVICES: [&str; 2] = ["devices.allow", "devices.deny"];
@@ -24,6 +25,9 @@ pub struct WriteLimit {
     pub at: PathBuf,
     /// The cgroup as it was made.
     pub cgroup: Handle<Cgroup>,
+    /// Which field of the config asks for it, for messages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
     /// The file in it.
     pub file: String,
     /// What is written.
@@ -64,7 +68,9 @@ impl WriteLimit {
         let failed = |errno| refused(&self.at, &before.file, &before.text, errno);
         let Some(directory) = cgroup.open(&self.at).map_err(failed)? else { return Ok(()) };
         if before.file != "devices.list" {
-            return write(directory, &before.file, before.text.trim_end()).map_err(failed);
+            let written = self.choices().find(|(file, _)| *file == before.file).map_or("", |(_, value)| value);
+            let values = former(&before.file, &before.text, written);
+            return values.iter().try_for_each(|value| write(&directory, &before.file, value).map_err(failed));
         }
         write(&directory, "devices.deny", "a").map_err(failed)?;
         before.text.lines().try_for_each(|rule| write(&directory, "devices.allow", rule).map_err(failed))
@@ -79,6 +85,7 @@ impl EffectDef for WriteLimit {
         vec![Self {
             at: super::example(scratch).0,
             cgroup: Handle::new(cgroup),
+            field: "resources.pids.limit".into(),
             file: "pids.max".into(),
             value: "16".into(),
             otherwise: None,
@@ -126,10 +133,10 @@ impl EffectDef for WriteLimit {
             match write(&directory, file, value) {
                 Ok(()) => return Ok(Applied::done()),
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err(refused(&self.at, file, value, errno)),
+                Err(errno) => return Err(refused(&self.at, file, value, errno).of(&self.field)),
             }
         }
-        if self.optional { Ok(Applied::done()) } else { Err(failed(Errno::NOENT)) }
+        if self.optional { Ok(Applied::done()) } else { Err(failed(Errno::NOENT).of(&self.field)) }
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {

@@ -58,6 +58,9 @@ pub struct RootOverlay {
     pub size: Size,
     /// The permissions of the new root directory.
     pub mode: types::Mode,
+    /// Which calls to use.
+    #[serde(default, skip_serializing_if = "Api::is_default")]
+    pub api: Api,
 }
 
 /// Directories at the top of the host that no container should see as they are: they are other file systems, or other people's sockets.
@@ -67,15 +70,19 @@ impl EffectDef for RootOverlay {
     const KIND: &'static str = "root.overlay";
 
     fn examples(scratch: &Path) -> Vec<Self> {
-        let example = |layout| Self {
-            scratch: scratch.to_owned(),
-            layout,
-            user_namespace: false,
-            size: Size(64 << 20),
-            mode: types::Mode(0o755),
+        let directories = || vec![Entry::Overlay("usr".into()), Entry::Bind("etc".into()), Entry::Empty("tmp".into())];
+        let layouts = || [Layout::Whole, Layout::Directories(directories()), Layout::ReadOnly];
+        let example = |api| {
+            layouts().map(|layout| Self {
+                scratch: scratch.to_owned(),
+                layout,
+                user_namespace: false,
+                size: Size(64 << 20),
+                mode: types::Mode(0o755),
+                api,
+            })
         };
-        let directories = vec![Entry::Overlay("usr".into()), Entry::Bind("etc".into()), Entry::Empty("tmp".into())];
-        vec![example(Layout::Whole), example(Layout::Directories(directories)), example(Layout::ReadOnly)]
+        [example(Api::Detached), example(Api::Classic)].into_iter().flatten().collect()
     }
 
     fn class(&self) -> Class {
@@ -117,10 +124,10 @@ fn build(view: &RootOverlay) -> Result<OwnedFd, EffectError> {
     let root = view.scratch.join("root");
     match &view.layout {
         Layout::Whole => overlay(view, &memory, Path::new("/"), "all", &root)?,
-        Layout::ReadOnly => read_only(Path::new("/"), &root)?,
+        Layout::ReadOnly => read_only(view.api, Path::new("/"), &root)?,
         Layout::Directories(entries) => {
             // The root must be a mount of its own, or it could not be changed to.
-            bind_on(Api::Detached, &open_host(&root)?, Bind::One, &open_host(&root)?, &root)?;
+            bind_on(view.api, &open_host(&root)?, Bind::One, &open_host(&root)?, &root)?;
             let top = open_host(&root)?;
             entries.iter().try_for_each(|entry| place(view, &memory, &top, entry))?;
         }
@@ -131,9 +138,9 @@ fn build(view: &RootOverlay) -> Result<OwnedFd, EffectError> {
 /// The memory that takes the changes, mounted on the scratch directory. An overlay's layers must be mounted somewhere.
 fn mount_memory(view: &RootOverlay) -> Result<OwnedFd, EffectError> {
     let options = Options { data: vec![format!("size={}", view.size.0), "mode=700".into()], ..Options::default() };
-    let memory = api::new_file_system("tmpfs", Some("lifecycle"), &options)?;
-    api::attach(&memory, open_host(&view.scratch)?, &view.scratch)?;
-    Ok(memory)
+    api::file_system_on(view.api, "tmpfs", "lifecycle", &options, open_host(&view.scratch)?, &view.scratch)?;
+    // Opened again, the path leads onto the new mount.
+    open_host(&view.scratch)
 }
 
 fn place(view: &RootOverlay, memory: &OwnedFd, top: &OwnedFd, entry: &Entry) -> Result<(), EffectError> {
@@ -148,7 +155,7 @@ fn place(view: &RootOverlay, memory: &OwnedFd, top: &OwnedFd, entry: &Entry) -> 
         }
         Entry::Bind(name) => {
             let (source, target) = directory(name)?;
-            read_only(&source, &target)
+            read_only(view.api, &source, &target)
         }
         Entry::Empty(name) => directory(name).map(drop),
         Entry::Link(name, text) => symlinkat(text, top, name.as_str())
@@ -174,19 +181,26 @@ fn overlay(view: &RootOverlay, memory: &OwnedFd, lower: &Path, name: &str, targe
         data.push("userxattr".into());
     }
     let options = Options { data, ..Options::default() };
-    let mount = api::new_file_system("overlay", Some("overlay"), &options)?;
-    api::attach(mount, open_host(target)?, target)
+    api::file_system_on(view.api, "overlay", "overlay", &options, open_host(target)?, target)
 }
 
-fn read_only(source: &Path, target: &Path) -> Result<(), EffectError> {
-    let mount = api::clone_tree(open_host(source)?, source, Bind::Recursive)?;
+fn read_only(api: Api, source: &Path, target: &Path) -> Result<(), EffectError> {
     let options = Options {
         recursive_set: RDONLY,
         propagation: vec![(crate::mounts::Propagation::Private, true)],
         ..Options::default()
     };
-    api::configure(&mount, &options, None)?;
-    api::attach(mount, open_host(target)?, target)
+    match api {
+        Api::Detached => {
+            let mount = api::clone_tree(open_host(source)?, source, Bind::Recursive)?;
+            api::configure(&mount, &options, None)?;
+            api::attach(mount, open_host(target)?, target)
+        }
+        Api::Classic => {
+            api::classic_bind(open_host(source)?, Bind::Recursive, open_host(target)?, target)?;
+            api::classic_configure(open_host(target)?, &options, target)
+        }
+    }
 }
 
 fn make_directory(dir: &OwnedFd, name: &str, mode: types::Mode) -> Result<(), EffectError> {
@@ -207,6 +221,7 @@ pub fn probe(scratch: &Path, user_namespace: bool) -> Layout {
             user_namespace,
             size: Size(1 << 20),
             mode: types::Mode(0o755),
+            api: Api::probe(),
         };
         // Each attempt covers the one before.
         build(&view).is_ok()

@@ -4,21 +4,25 @@ use super::root::{ROOT, Root, open_host};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, mount_move, unmount};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
 /// Makes the prepared root the process's own, and lets go of the host's.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct RootPivot {}
+pub struct RootPivot {
+    /// Move the new root over the old one, and change to it by chroot(2).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_pivot: bool,
+}
 
 impl EffectDef for RootPivot {
     const KIND: &'static str = "root.pivot";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        vec![Self {}]
+        vec![Self { no_pivot: false }, Self { no_pivot: true }]
     }
 
     fn class(&self) -> Class {
@@ -26,7 +30,12 @@ impl EffectDef for RootPivot {
     }
 
     fn describe(&self) -> String {
-        "change to the new root and detach the host's".to_owned()
+        let how = if self.no_pivot {
+            "move the new root over the host's, and change to it"
+        } else {
+            "change to the new root and detach the host's"
+        };
+        how.to_owned()
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
@@ -34,7 +43,11 @@ impl EffectDef for RootPivot {
             let name = name.to_owned();
             move |errno: Errno| EffectError::call(name, errno)
         };
+        let old = open_host(Path::new("/"))?;
         fchdir(Root::of(cx)?.fd()).map_err(call("fchdir(the new root)"))?;
+        if self.no_pivot {
+            return move_over(cx);
+        }
         pivot_root(c".", c".").map_err(|errno| {
             EffectError::call("pivot_root(\".\", \".\")", errno).help(match errno {
                 Errno::INVAL => "the host's root is an initramfs, which cannot be exchanged, or the mount around the new root is shared",
@@ -43,16 +56,33 @@ impl EffectDef for RootPivot {
                 _ => "the root cannot be changed",
             })
         })?;
-        // The old root now lies on the new one. Unmounted while it still passes events on, it would be unmounted on the host too.
+        // The old root now lies on the new one, and `.` is still the new one, whose mounts keep the propagation that they were given.
+        fchdir(&old).map_err(call("fchdir(the old root)"))?;
+        // Unmounted while it still passes events on, it would be unmounted on the host too.
         mount_change(c".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .map_err(call("mount(\".\", MS_REC | MS_SLAVE)"))?;
         unmount(c".", UnmountFlags::DETACH).map_err(call("umount2(\".\", MNT_DETACH)"))?;
-        chdir(c"/").map_err(call("chdir(\"/\")"))?;
-        cx.fds.put(ROOT, open_host(Path::new("/"))?);
-        Ok(Applied::done())
+        arrive(cx)
     }
 
     fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
         Ok(Undone::Done)
     }
+}
+
+/// For a root that cannot be exchanged. The old root stays below the new one, out of reach of whoever may not mount.
+fn move_over(cx: &mut Cx) -> Result<Applied, EffectError> {
+    let call = |name: &str| {
+        let name = name.to_owned();
+        move |errno: Errno| EffectError::call(name, errno)
+    };
+    mount_move(c".", c"/").map_err(call("mount(\".\", \"/\", MS_MOVE)"))?;
+    chroot(c".").map_err(call("chroot(\".\")"))?;
+    arrive(cx)
+}
+
+fn arrive(cx: &mut Cx) -> Result<Applied, EffectError> {
+    chdir(c"/").map_err(|errno| EffectError::call("chdir(\"/\")", errno))?;
+    cx.fds.put(ROOT, open_host(Path::new("/"))?);
+    Ok(Applied::done())
 }

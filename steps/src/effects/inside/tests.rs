@@ -29,16 +29,14 @@ fn with_root(api: Api, prepare: impl FnOnce(&Path), body: impl FnOnce(&mut Bench
 }
 
 fn mount(destination: &str, kind: Option<&str>, source: Option<&Path>, options: &[&str], api: Api) -> RootMount {
-    let mut mount = RootMount {
+    RootMount {
         destination: destination.into(),
         kind: kind.map(str::to_owned),
         source: source.map(PathBuf::from),
         options: options.iter().map(|option| (*option).to_owned()).collect(),
         api,
         ..RootMount::default()
-    };
-    mount.normalise();
-    mount
+    }
 }
 
 const BOTH: [Api; 2] = [Api::Detached, Api::Classic];
@@ -96,9 +94,8 @@ fn an_id_mapped_bind_shows_other_owners() {
         fs::write(host.join("file"), "").unwrap();
         chown(host.join("file"), Some(1), Some(2)).unwrap();
         let map = |host_id| vec![crate::spec::IdMapping { container_id: 0, host_id, size: 10 }];
-        let mut effect = mount("/mapped", None, Some(&host), &["bind"], Api::Detached);
+        let mut effect = mount("/mapped", None, Some(&host), &["bind", "idmap"], Api::Detached);
         (effect.uid_mappings, effect.gid_mappings) = (map(1000), map(2000));
-        effect.normalise();
         bench.apply(&effect).1.unwrap();
         let shown = fs::metadata(root.join("mapped/file")).unwrap();
         assert_eq!((shown.uid(), shown.gid()), (1001, 2002));
@@ -218,7 +215,8 @@ fn a_device_of_the_images_own_is_refused() {
         let error = bench.apply(&null(None, Api::Detached)).1.unwrap_err();
         assert!(error.what.contains("is not the device 1:3"), "{error}");
         fs::write(root.join("etc/secret"), "secret").unwrap();
-        let error = bench.apply(&MaskPath { path: "/etc/secret".into(), api: Api::Detached }).1.unwrap_err();
+        let error =
+            bench.apply(&MaskPath { path: "/etc/secret".into(), label: None, api: Api::Detached }).1.unwrap_err();
         assert!(error.what.contains("/dev/null"), "{error}");
         assert_eq!(fs::read_to_string(root.parent().unwrap().join("host/core_pattern")).unwrap(), "untouched");
     });
@@ -233,9 +231,9 @@ fn a_container_without_a_mount_namespace_changes_nothing_of_the_hosts() {
         let refused = [
             bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }),
             bench.apply(&RootBind { source: dir.path().to_owned(), api: Api::Detached }),
-            bench.apply(&overlay(dir.path(), Layout::Whole, false)),
-            bench.apply(&RootPivot {}),
-            bench.apply(&MaskPath { path: "/etc/passwd".into(), api: Api::Detached }),
+            bench.apply(&overlay(dir.path(), Layout::Whole, false, Api::Detached)),
+            bench.apply(&RootPivot { no_pivot: false }),
+            bench.apply(&MaskPath { path: "/etc/passwd".into(), label: None, api: Api::Detached }),
         ];
         assert!(refused.iter().all(|(_, answer)| answer.is_err()), "{refused:?}");
         assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
@@ -254,13 +252,13 @@ fn the_root_changes_and_the_hosts_is_gone() {
             bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], api)).1.unwrap();
             bench.apply(&mount("/dev", Some("tmpfs"), None, &["mode=755"], api)).1.unwrap();
             bench.apply(&null(None, api)).1.unwrap();
-            bench.apply(&RootPivot {}).1.unwrap();
+            bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
             assert!(!root.exists(), "the host's files can still be reached");
             assert_eq!(fs::read_to_string("/etc/secret").unwrap(), "secret");
             let lines = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
             assert_eq!(lines, 3, "only the root, /proc and /dev are left");
             for path in ["/etc/secret", "/etc/hidden", "/not/there"] {
-                bench.apply(&MaskPath { path: path.into(), api }).1.unwrap();
+                bench.apply(&MaskPath { path: path.into(), label: None, api }).1.unwrap();
             }
             bench.apply(&ReadonlyPath { path: "/etc/fixed".into(), api }).1.unwrap();
             bench.apply(&ReadonlyPath { path: "/not/there".into(), api }).1.unwrap();
@@ -298,8 +296,9 @@ fn cgroups_are_seen_from_the_containers_own_on() {
     }
 }
 
-fn overlay(scratch: &Path, layout: Layout, user_namespace: bool) -> RootOverlay {
-    RootOverlay { scratch: scratch.to_owned(), layout, user_namespace, size: Size(16 << 20), mode: Mode(0o755) }
+fn overlay(scratch: &Path, layout: Layout, user_namespace: bool, api: Api) -> RootOverlay {
+    let (scratch, size, mode) = (scratch.to_owned(), Size(16 << 20), Mode(0o755));
+    RootOverlay { scratch, layout, user_namespace, size, mode, api }
 }
 
 /// Applies every layout, writes into it, and finds nothing on the host.
@@ -308,18 +307,22 @@ fn an_overlay_of_the_host_keeps_changes_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let probe_file = Path::new("etc/lifecycle-overlay-test");
     let directories = vec![Entry::Overlay("etc".into()), Entry::Bind("usr".into()), Entry::Empty("tmp".into())];
-    for layout in [Layout::Whole, Layout::Directories(directories), Layout::ReadOnly] {
+    let layouts = [Layout::Whole, Layout::Directories(directories), Layout::ReadOnly];
+    for (layout, api) in layouts.iter().flat_map(|layout| [(layout, Api::Detached), (layout, Api::Classic)]) {
         in_mount_namespace(|| {
             let mut bench = Bench::new(dir.path()).owning("mnt");
-            bench.apply(&overlay(dir.path(), layout.clone(), false)).1.unwrap();
+            bench.apply(&overlay(dir.path(), layout.clone(), false, api)).1.unwrap();
             bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], Api::Detached)).1.unwrap();
-            bench.apply(&RootPivot {}).1.unwrap();
+            bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
             assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
             assert!(Path::new("/usr/bin").is_dir());
             let written = fs::write(Path::new("/").join(probe_file), "x");
-            assert_eq!(written.is_ok(), layout != Layout::ReadOnly);
-            if layout != Layout::Whole {
+            assert_eq!(written.is_ok(), *layout != Layout::ReadOnly);
+            if *layout != Layout::Whole {
                 fs::write("/usr/lifecycle-overlay-test", "x").unwrap_err();
+            }
+            if *layout == Layout::ReadOnly {
+                fs::write("/dev/shm/lifecycle-overlay-test", "x").expect_err("a mount below the root is writable");
             }
         });
         assert!(!Path::new("/").join(probe_file).exists(), "{layout:?} wrote to the host");
@@ -340,11 +343,11 @@ fn what_works_as_root_and_in_a_user_namespace_is_found_out() {
         let layout = probe(Path::new("/tmp"), true);
         assert_ne!(layout, Layout::Whole);
         let mut bench = Bench::new(Path::new("/tmp")).owning("mnt");
-        bench.apply(&overlay(Path::new("/tmp"), layout.clone(), true)).1.unwrap();
+        bench.apply(&overlay(Path::new("/tmp"), layout.clone(), true, Api::Detached)).1.unwrap();
         assert!(bench.fds.get(ROOT).is_some());
         // A user namespace may not make device nodes: the host's are bound.
         bench.apply(&null(Some("/dev/null"), Api::Detached)).1.unwrap();
-        bench.apply(&RootPivot {}).1.unwrap();
+        bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
         fs::write("/dev/null", "swallowed").unwrap();
         assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
         if let Layout::Directories(entries) = &layout {

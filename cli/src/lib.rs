@@ -1,0 +1,5 @@
+//! What `lifecycle` and `lifecycle-oci` share: the built-in plans, and where runs are.
+
+pub mod builtin;
+pub mod runs;
+pub mod signals;

@@ -1,0 +1,115 @@
+//! What is known of containers without working on them: their state.json, and what the machine says.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use lifecycle_engine::effect::RunNames;
+use lifecycle_steps::effects::{Status, status_of};
+use lifecycle_steps::outcomes::Process;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::fault::Fault;
+use crate::perform::Call;
+
+/// A container that has been created.
+#[derive(Debug)]
+pub struct Container {
+    /// Its run's names.
+    pub names: RunNames,
+    /// Where it is in its life, just now.
+    pub status: Status,
+    /// Its state as `state.publish` wrote it.
+    pub state: Stored,
+    /// Who owns its directory.
+    pub owner: u32,
+}
+
+/// state.json
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stored {
+    /// The version of the runtime-spec of its config.
+    pub oci_version: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// Its root file system.
+    #[serde(default)]
+    pub rootfs: Option<PathBuf>,
+    /// When it was created, RFC 3339.
+    #[serde(default)]
+    pub created: String,
+    /// Its annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// What is ours.
+    pub lifecycle: Own,
+}
+
+/// What only we need.
+#[derive(Debug, Deserialize)]
+pub struct Own {
+    /// Its first process.
+    pub process: Process,
+    /// Its cgroups by controller.
+    #[serde(default)]
+    pub cgroups: BTreeMap<String, PathBuf>,
+}
+
+impl Container {
+    /// Looks it up.
+    pub fn load(call: &Call, id: &str) -> Result<Self, Fault> {
+        let names = call.container(id)?;
+        Self::find(names)?.ok_or_else(|| Fault::absent(id))
+    }
+
+    /// `None`: there is no container of that name, or it is still being made.
+    pub fn find(names: RunNames) -> Result<Option<Self>, Fault> {
+        let path = names.dir().join("state.json");
+        let text = match std::fs::read_to_string(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|e| Fault::failed(format!("cannot read {}", path.display()), &e))?,
+        };
+        let state: Stored =
+            serde_json::from_str(&text).map_err(|e| Fault::failed(format!("{} is damaged", path.display()), &e))?;
+        let owner = std::fs::metadata(names.dir()).map_or(0, |m| m.uid());
+        let status = status_of(&names.dir(), &state.lifecycle.process, &state.lifecycle.cgroups)
+            .map_err(|e| Fault::failed(format!("cannot look at container {}", names.id), &e))?;
+        Ok(Some(Self { names, status, state, owner }))
+    }
+
+    /// All of them, sorted by id.
+    pub fn all(call: &Call) -> Result<Vec<Self>, Fault> {
+        let ids = lifecycle_engine::journal::RunDir::list(&call.root).map_err(lifecycle_engine::run::RunError::from)?;
+        let find = |id| Self::find(RunNames { root: call.root.clone(), id }).transpose();
+        ids.into_iter().filter_map(find).collect()
+    }
+
+    /// Its first process's id; 0 when that has ended.
+    pub fn pid(&self) -> i32 {
+        if self.status == Status::Stopped { 0 } else { self.state.lifecycle.process.pid }
+    }
+
+    /// The document of runtime.md, "State", with what callers of runc find there as well.
+    pub fn document(&self) -> Value {
+        json!({
+            "ociVersion": self.state.oci_version,
+            "id": self.names.id,
+            "pid": self.pid(),
+            "status": self.status,
+            "bundle": self.state.bundle,
+            "rootfs": self.state.rootfs,
+            "created": self.state.created,
+            "annotations": self.state.annotations,
+            "owner": self.owner_name(),
+        })
+    }
+
+    /// The name of whoever made it; his id where he has none.
+    pub fn owner_name(&self) -> String {
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(self.owner)).ok().flatten();
+        user.map_or_else(|| format!("#{}", self.owner), |user| user.name)
+    }
+}

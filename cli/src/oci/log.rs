@@ -1,0 +1,69 @@
+//! The log, as callers parse it: containerd and conmon take the last line of level `error` for the reason of a failure.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use crate::args::{Global, LogFormat};
+
+/// Where messages go.
+#[derive(Debug)]
+pub struct Log {
+    file: Option<PathBuf>,
+    format: LogFormat,
+    debug: bool,
+}
+
+impl Log {
+    /// As the caller wants it.
+    pub fn new(global: &Global) -> Self {
+        Self { file: global.log.clone(), format: global.log_format, debug: global.debug }
+    }
+
+    /// Why the verb failed: in the log, and on stderr for whoever reads that instead.
+    pub fn error(&self, message: &str) {
+        self.write("error", message);
+        if self.file.is_some() {
+            // Nobody is left to be told.
+            let _ = writeln!(std::io::stderr(), "{message}");
+        }
+    }
+
+    /// Something that the caller should know, and that did not stop the verb.
+    pub fn warn(&self, message: &str) {
+        self.write("warning", message);
+    }
+
+    /// What is done, for `--debug`.
+    pub fn debug(&self, message: &str) {
+        if self.debug {
+            self.write("debug", message);
+        }
+    }
+
+    /// A log that cannot be written must not keep a container from being deleted.
+    fn write(&self, level: &str, message: &str) {
+        let line = self.line(level, message);
+        let written = match &self.file {
+            Some(path) => {
+                let file = OpenOptions::new().append(true).create(true).open(path);
+                file.and_then(|mut file| file.write_all(line.as_bytes()))
+            }
+            None => std::io::stderr().write_all(line.as_bytes()),
+        };
+        if let (Err(e), Some(path)) = (written, &self.file) {
+            let _ = writeln!(std::io::stderr(), "cannot write the log {}: {e}", path.display());
+        }
+    }
+
+    fn line(&self, level: &str, message: &str) -> String {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        match self.format {
+            LogFormat::Json => format!("{}\n", json!({ "level": level, "msg": message, "time": time })),
+            LogFormat::Text => format!("time=\"{time}\" level={level} msg={}\n", json!(message)),
+        }
+    }
+}

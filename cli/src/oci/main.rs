@@ -1,0 +1,56 @@
+//! `lifecycle-oci`: an OCI runtime with runc's command line, over the same engine and plans as `lifecycle`.
+
+mod args;
+mod containers;
+mod fault;
+mod log;
+mod perform;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use fault::Fault;
+use log::Log;
+use perform::Call;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return wrong_usage(&usage),
+    };
+    let log = Log::new(&cli.global);
+    dispatch(cli, &log).unwrap_or_else(|fault| {
+        log.error(&fault.message);
+        ExitCode::from(fault.code)
+    })
+}
+
+/// Also `--help` and `--version`.
+fn wrong_usage(usage: &clap::Error) -> ExitCode {
+    if usage.kind() == clap::error::ErrorKind::DisplayVersion {
+        return verbs::features::version();
+    }
+    // Nothing can be said where neither stdout nor stderr can be written to.
+    let _ = usage.print();
+    ExitCode::from(u8::from(usage.exit_code() != 0))
+}
+
+fn dispatch(cli: Cli, log: &Log) -> Result<ExitCode, Fault> {
+    let call = Call::new(&cli.global, log)?;
+    match cli.verb {
+        Verb::Create(args) => verbs::create::run(&call, &args),
+        Verb::Start(args) => verbs::start::run(&call, &args.id),
+        Verb::Run(args) => verbs::run::run(&call, &args),
+        Verb::State(args) => verbs::state::run(&call, &args.id),
+        Verb::Kill(args) => verbs::kill::run(&call, &args),
+        Verb::Delete(args) => verbs::delete::run(&call, &args),
+        Verb::Exec(args) => verbs::exec::run(&call, &args),
+        Verb::List(args) => verbs::list::run(&call, &args),
+        Verb::Completions { shell } => verbs::manual::completions(shell),
+        Verb::Man => verbs::manual::man(),
+        _ => Err(Fault::new("not yet")),
+    }
+}

@@ -1,0 +1,128 @@
+//! The one way in which a verb does anything: a built-in plan, run by the engine.
+
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use lifecycle_cli::builtin::LIBRARY;
+use lifecycle_cli::{runs, signals};
+use lifecycle_engine::compile;
+use lifecycle_engine::effect::RunNames;
+use lifecycle_engine::events::{Event, Watch};
+use lifecycle_engine::facts::Facts;
+use lifecycle_engine::journal::Identity;
+use lifecycle_engine::planning::{self, Given, Target};
+use lifecycle_engine::run::{Finished, RunOptions, run};
+use lifecycle_engine::step::Registry;
+use lifecycle_engine::types::Name;
+use lifecycle_steps::facts::Machine;
+use lifecycle_steps::spawn::identity;
+use serde_json::{Map, Value};
+
+use crate::args::Global;
+use crate::fault::Fault;
+use crate::log::Log;
+
+/// What a verb works with.
+pub struct Call<'a> {
+    /// Options that every verb takes.
+    pub global: &'a Global,
+    /// Where messages go.
+    pub log: &'a Log,
+    /// The state root.
+    pub root: PathBuf,
+}
+
+/// The parameters of a plan.
+pub type Params = Map<String, Value>;
+
+impl<'a> Call<'a> {
+    /// Finds the state root.
+    pub fn new(global: &'a Global, log: &'a Log) -> Result<Self, Fault> {
+        let root = runs::root(global.root.as_deref()).map_err(|e| Fault::failed("--root", &e))?;
+        Ok(Self { global, log, root })
+    }
+
+    /// The names of a container's run.
+    pub fn container(&self, id: &str) -> Result<RunNames, Fault> {
+        let name = Name::parse(id).map_err(|why| Fault::new(format!("invalid container ID {id:?}: {why}")))?;
+        Ok(RunNames { root: self.root.clone(), id: name.as_str().to_owned() })
+    }
+
+    /// Runs a plan, and keeps what it made if it ends well. An error is whatever kept it from that; all is taken back then.
+    pub fn perform(&self, plan: &str, params: Params) -> Result<Finished, Fault> {
+        self.run(plan, params, true)
+    }
+
+    /// Runs a plan. `keep`: leave what it made when it ends.
+    pub fn run(&self, plan: &str, params: Params, keep: bool) -> Result<Finished, Fault> {
+        let registry = lifecycle_steps::registry();
+        let program = self.program(&registry, plan, params)?;
+        let own = identity::identify(rustix::process::getpid())
+            .map_err(|e| Fault::failed("cannot read /proc/self/stat", &e))?;
+        let cancel = signals::cancel().map_err(|e| Fault::failed("cannot take signals", &e))?;
+        let options = RunOptions {
+            engine: Identity { pid: own.pid, start: own.start, boot: own.boot },
+            keep,
+            fail_at: None,
+            pause_at: None,
+            cancel: Some(cancel.as_raw_fd()),
+        };
+        let finished = run(Rc::new(program), &registry, options, &mut Told { log: self.log })?;
+        match Fault::of(&finished) {
+            Some(fault) => Err(fault),
+            None => Ok(finished),
+        }
+    }
+
+    fn program(
+        &self,
+        registry: &Registry,
+        plan: &str,
+        params: Params,
+    ) -> Result<lifecycle_engine::program::Program, Fault> {
+        let text = LIBRARY.text(plan).unwrap_or_default();
+        let graph = compile::text(plan, text, registry, LIBRARY).map_err(|report| Fault::refused(&report))?;
+        let values = Value::Object(params).to_string();
+        let given = Given { set: &[], file: Some(("the command line", &values)), command: &[] };
+        let bound = planning::bind(&graph, given).map_err(|report| Fault::refused(&report))?;
+        let mut facts = Facts::live(Box::new(Machine));
+        let run = planning::run_id(&graph, &bound).map_err(|report| Fault::refused(&report))?;
+        let opened = match (&run.id, run.opens || run.beside) {
+            (Some(id), true) => runs::outputs(&RunNames { root: self.root.clone(), id: id.clone() }, &mut facts)?,
+            _ => Value::Null,
+        };
+        let target = Target { root: self.root.clone(), id: runs::fresh_id(plan), opened };
+        planning::program(&graph, &bound, &mut facts, target).map_err(|report| Fault::refused(&report))
+    }
+}
+
+/// A path as a parameter: from `/` on, since undo happens in another directory.
+pub fn path(path: &Path) -> Result<Value, Fault> {
+    let absolute = std::path::absolute(path).map_err(|e| Fault::failed(path.display(), &e))?;
+    let text = absolute.to_str().ok_or_else(|| Fault::new(format!("{} is not UTF-8", path.display())))?;
+    Ok(text.into())
+}
+
+/// Tells nothing but what `--debug` asks for: a container's output is its own.
+struct Told<'a> {
+    log: &'a Log,
+}
+
+impl Watch for Told<'_> {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Began { step, .. } => self.log.debug(&format!("{step}: begins")),
+            Event::Done { step, from, at, .. } => {
+                self.log.debug(&format!("{step}: done in {} µs", at.saturating_sub(*from)));
+            }
+            Event::Output { step, line } => self.log.debug(&format!("{step} | {line}")),
+            Event::Failed(failure) => {
+                self.log.debug(&format!("{}: {}: {}", failure.step, failure.effect, failure.error))
+            }
+            Event::Undone { step, .. } => self.log.debug(&format!("{step}: taken back")),
+            Event::Stuck(stuck) => self.log.warn(&format!("{}: {}: {}", stuck.step, stuck.effect, stuck.error)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `lifecycle-oci delete`
+
+use std::process::ExitCode;
+
+use lifecycle_engine::events::Silent;
+use lifecycle_engine::journal::{self, JournalError};
+use lifecycle_engine::run::{RunError, undo_run};
+use lifecycle_steps::effects::Status;
+
+use crate::args::Delete;
+use crate::containers::Container;
+use crate::fault::{Fault, stuck};
+use crate::perform::{Call, Params};
+
+/// Takes back all that was made for the container.
+pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
+    let names = call.container(&args.id)?;
+    let container = Container::find(names.clone())?;
+    match (&container, args.force) {
+        (Some(found), false) if !matches!(found.status, Status::Created | Status::Stopped) => {
+            let (id, status) = (&args.id, found.status);
+            return Err(Fault::new(format!("cannot delete container {id} that is not stopped: {status}")));
+        }
+        (Some(_), _) => {}
+        // Without a state it was cut off while it was made, or is being made.
+        (None, true) => return forced(&names),
+        (None, false) => return Err(Fault::absent(&args.id)),
+    }
+    let unsettled = journal::read(&names).is_ok_and(|state| !state.is_settled());
+    if args.force && unsettled {
+        return forced(&names);
+    }
+    let params = [("id".to_owned(), args.id.as_str().into()), ("force".to_owned(), args.force.into())];
+    match call.run("oci/delete", Params::from_iter(params), false) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(fault) if args.force => forced(&names).map_err(|_| fault),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Undoes the run, whatever state it is in: an engine that works on it is cancelled, and waited for.
+fn forced(names: &lifecycle_engine::effect::RunNames) -> Result<ExitCode, Fault> {
+    match undo_run(names, &lifecycle_steps::registry(), &mut Silent) {
+        Ok(left) if left.is_empty() => Ok(ExitCode::SUCCESS),
+        Ok(left) => Err(Fault::new(stuck(&left).join("; "))),
+        Err(RunError::Journal(JournalError::Absent { .. })) => Ok(ExitCode::SUCCESS),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,55 @@
+//! `process.keyring`: a session keyring of the container's own.
+
+use lifecycle_engine::error::PlanError;
+use lifecycle_engine::step::{Example, Place, Planning, Step};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::effects::keyring::JoinKeyring;
+
+/// Gives the site's process a new session keyring, keyctl(2): keys are not namespaced, and a container must not find its caller's.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Its name. Default: `_ses.` and the run's id, as other runtimes call it.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// Nothing.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Output {}
+
+/// The step.
+pub struct Keyring;
+
+impl Step for Keyring {
+    const KIND: &'static str = "process.keyring";
+    const CHANGES: &'static str = "The session keyring of the site's process.";
+    const REVERSED_BY: &'static str = "Goes with the last process that has it.";
+    const PLACE: Place = Place::Inside;
+    const EXAMPLES: &'static [Example] = &[Example {
+        about: "A program that sees no keys of its caller.",
+        plan: "plan: example/keyring
+steps:
+  init: { uses: process.clone, with: { new: [pid], stdio: log } }
+  keys: { uses: process.keyring, site: \"${init}\" }
+  exec: { uses: process.exec, site: \"${init}\", needs: [keys], with: { args: [/bin/cat, /proc/keys] } }
+  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+main: wait
+",
+        needs: &["root"],
+    }];
+
+    type Input = Input;
+    type Output = Output;
+
+    fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        let name = input.name.unwrap_or_else(|| format!("_ses.{}", cx.run.id));
+        if name.is_empty() || name.contains('\0') {
+            return Err(PlanError::new("name", "a keyring's name has at least one byte, and no NUL byte"));
+        }
+        cx.effect(JoinKeyring { name });
+        Ok(Output {})
+    }
+}
