@@ -357,8 +357,16 @@ fn an_ordinary_user_has_scopes_of_his_own_systemd(lab: &Lab) -> TestResult {
     let unit = format!("--unit=manager-{}", lab.token());
     let environment = format!("--setenv=XDG_RUNTIME_DIR={}", runtime.display());
     let ids = [format!("--uid={NOBODY}"), format!("--gid={NOBODY}")];
-    let service =
-        ["--quiet", "--property=Type=notify", "--property=Delegate=yes", &unit, &environment, &ids[0], &ids[1]];
+    let service = [
+        "--quiet",
+        "--property=Type=notify",
+        "--property=Delegate=yes",
+        "--property=DefaultDependencies=no",
+        &unit,
+        &environment,
+        &ids[0],
+        &ids[1],
+    ];
     program::quiet("systemd-run", &[&service[..], &["/lib/systemd/systemd", "--user", "--unit=-.slice"]].concat())?;
     container.bundle.edit(|config| {
         *config = rootless_spec();
