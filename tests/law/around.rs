@@ -144,7 +144,7 @@ fn somebodys_scope(effect: &dyn Effect) -> Result<Child> {
     let doing = || format!("starting {unit}");
     let child = Command::new("systemd-run").args(arguments).stdin(Stdio::null()).spawn().when(doing)?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !program::output("systemctl", &["is-active", unit]).is_ok_and(|state| state.trim() == "active") {
+    while !output("systemctl", &["is-active", unit]).is_ok_and(|state| state.trim() == "active") {
         if Instant::now() > deadline {
             return Err("it does not become active").when(doing);
         }
