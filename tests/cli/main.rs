@@ -1,7 +1,6 @@
 //! The program as a person uses it: every command on the real kernel, and the built-in plans against fixed facts.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
@@ -34,9 +33,8 @@ mod systemd;
 mod users;
 
 fn main() -> ExitCode {
-    use Need::{Kernel, Other, Program, Root};
-    let systemd = Other(systemd::is_there(), "systemd as the machine's first process");
-    let mut tests = tests![
+    use Need::{Kernel, Program, Root};
+    let tests = tests![
         plans::text_folded,
         plans::json,
         plans::dot,
@@ -456,17 +454,5 @@ fn main() -> ExitCode {
         #[needs(Root, Need::Other(!std::path::Path::new("/sys/fs/resctrl/info").exists(), "a machine without resctrl"), Program("busybox"))]
         fields_cgroup::linux_intel_rdt_is_refused_without_resctrl,
     ];
-    // In a guest whose processor is emulated everything takes its time.
-    let by_systemd = tests![
-        systemd::a_container_is_a_scope_in_nested_slices,
-        systemd::limits_are_in_systemd_and_in_the_cgroups_files,
-        systemd::only_the_devices_of_a_container_can_be_used,
-        systemd::annotations_set_properties_of_the_scope,
-        systemd::what_is_below_the_scope_is_the_containers,
-        systemd::a_unit_that_is_there_already_is_refused_by_name,
-        systemd::what_a_path_cannot_be_is_refused_while_planning,
-        systemd::a_crash_at_any_point_leaves_no_unit_and_no_cgroup,
-    ];
-    tests.extend(by_systemd.into_iter().map(|test| test.needs(&[systemd]).limit(Duration::from_secs(600))));
-    harness::main(tests)
+    harness::main([tests, systemd::tests()].concat())
 }
