@@ -3,8 +3,8 @@
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
 use crate::{
-    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rootfs, run, seccomp, spec,
-    state, sysctl, uts,
+    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rootfs, run, seccomp,
+    spec, state, sysctl, uts,
 };
 
 /// Evaluated by the compiler: a step without an example does not build.
@@ -41,6 +41,9 @@ pub fn registry() -> Registry {
         net::Loopback,
         net::Pin,
         net::Veth,
+        notify::directory::NotifyDirectory,
+        notify::forward::Forward,
+        notify::listen::Listen,
         probe::Command,
         probe::Http,
         probe::Tcp,
@@ -52,6 +55,7 @@ pub fn registry() -> Registry {
         process::kill::Kill,
         process::label::Label,
         process::pid_file::PidFile,
+        process::pidfd::Pidfd,
         process::privileges::Privileges,
         process::scheduling::Scheduling,
         process::send_signal::SendSignalTo,
@@ -124,8 +128,11 @@ pub fn registry() -> Registry {
         effects::link::LinkSet,
         effects::link::LinkWait,
         effects::netns::PinNetns,
+        effects::notify::BindNotify,
+        effects::notify::ForwardNotify,
         effects::oom::OomScoreAdj,
         effects::pid_file::WritePidFile,
+        effects::pidfd::SendPidfd,
         effects::prelude::BecomeRoot,
         effects::prelude::Conceal,
         effects::prelude::EnterCgroup,
