@@ -31,6 +31,7 @@ pub mod prelude;
 pub mod prepare;
 pub mod privileges;
 pub mod probe;
+pub mod rdt;
 pub mod relay;
 pub mod route;
 pub mod schedule;
@@ -43,6 +44,7 @@ pub mod sysctl;
 pub(crate) mod testing;
 pub mod uts;
 pub mod wait;
+mod warning;
 
 pub use directory::Directory;
 pub use expect::{ExpectStatus, status_of};
@@ -51,6 +53,7 @@ pub use mount::Mount;
 pub use node::{Device, Fifo, Symlink};
 pub use placed::{Existing, Identity};
 pub use state::{State, Status};
+pub use warning::Warning;
 
 use lifecycle_engine::effect::Cx;
 use lifecycle_engine::error::EffectError;

@@ -21,6 +21,7 @@ pub mod outcomes;
 pub mod plans;
 pub mod probe;
 pub mod process;
+pub mod rdt;
 mod registry;
 pub mod rootfs;
 pub mod run;

@@ -4,6 +4,7 @@ use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
 use crate::{
     cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rootfs, run, seccomp,
+    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rdt, rootfs, run, seccomp,
     spec, state, sysctl, uts,
 };
 
@@ -25,6 +26,7 @@ pub fn registry() -> Registry {
         cgroup::Thaw,
         cgroup::Update,
         command::Run,
+        console::caller::Caller,
         console::open::Open,
         console::relay::Relay,
         fifo::create::Create,
@@ -60,6 +62,7 @@ pub fn registry() -> Registry {
         process::scheduling::Scheduling,
         process::send_signal::SendSignalTo,
         process::wait::Wait,
+        rdt::Group,
         rootfs::mount::MountRoot,
         rootfs::overlay::Overlay,
         rootfs::pivot::Pivot,
@@ -70,6 +73,7 @@ pub fn registry() -> Registry {
         seccomp::load::Load,
         spec::Exec,
         spec::Load,
+        spec::Remark,
         state::Expect,
         state::Publish,
         sysctl::write::Write,
@@ -84,6 +88,7 @@ pub fn registry() -> Registry {
         effects::Mount,
         effects::State,
         effects::Symlink,
+        effects::Warning,
         effects::address::AddressAdd,
         effects::cgroup::AdoptCgroup,
         effects::cgroup::DeviceFilter,
@@ -147,6 +152,9 @@ pub fn registry() -> Registry {
         effects::probe::ProbeCommand,
         effects::probe::ProbeHttp,
         effects::probe::ProbeTcp,
+        effects::rdt::JoinGroup,
+        effects::rdt::MakeGroup,
+        effects::rdt::WriteSchemata,
         effects::relay::RelayConsole,
         effects::route::RouteAdd,
         effects::schedule::SetAffinity,

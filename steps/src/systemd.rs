@@ -19,9 +19,6 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// The answer where there is no such unit.
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
-/// The answer where there is such a unit already.
-const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
-
 /// The longest that starting or stopping a scope may take: nothing in it has a part in it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -184,43 +181,17 @@ impl Manager {
         answer.map(drop).map_err(|e| refused("have systemd change", unit, e))
     }
 
-    /// Those of the slices that nobody has configured and nothing is in: systemd would make them along with a unit in them, and keep them.
-    fn unused(&mut self, slices: &[String]) -> Result<Vec<String>, Error> {
-        let mut unused = Vec::new();
-        for slice in slices {
-            let answer = self.manager("LoadUnit", vec![Value::str(slice)])?;
-            let path = answer.first().and_then(Value::as_str).unwrap_or_default().to_owned();
-            let all = self.properties(&path, UNIT)?;
-            let is = |name: &str, value: &str| all.iter().any(|(n, v)| n == name && v.as_str() == Some(value));
-            if is("ActiveState", "inactive") && is("FragmentPath", "") {
-                unused.push(slice.clone());
-            }
-        }
-        Ok(unused)
-    }
-
-    /// Sends the request to make a scope of a process. Slices that are made along with it go with the last unit in them: systemd sees to that,
-    /// which alone knows who came meanwhile.
-    pub fn start_scope(mut self, start: Start) -> Result<Job, EffectError> {
-        let sent = self.send_start(&start)?;
-        let unit = start.unit.clone();
-        Ok(Job { start: Some(start), ..Job::new(self, sent, &unit, "start") })
-    }
-
-    fn send_start(&mut self, start: &Start) -> Result<u32, EffectError> {
-        let Start { unit, slices, properties, pid, .. } = start;
-        let unused = self.unused(slices).map_err(|e| refused("ask systemd about the slices of", unit, e))?;
-        let goes = Value::Struct(vec![Value::str("StopWhenUnneeded"), Value::Bool(true).variant()]);
-        let goes = Value::Array("(sv)".into(), vec![goes]);
-        let unused = unused.iter().map(|slice| Value::Struct(vec![Value::str(slice), goes.clone()])).collect();
-        let pids = Value::Array("u".into(), vec![Value::U32(*pid)]);
+    /// Sends the request to make a scope of a process.
+    pub fn start_scope(mut self, unit: &str, properties: &[Property], pid: u32) -> Result<Job, EffectError> {
+        let pids = Value::Array("u".into(), vec![Value::U32(pid)]);
         let pids = Value::Struct(vec![Value::str("PIDs"), pids.variant()]);
         let Value::Array(of, mut all) = wire(properties)? else { return Err(EffectError::new("no properties")) };
         all.push(pids);
-        let auxiliary = Value::Array("(sa(sv))".into(), unused);
+        let auxiliary = Value::Array("(sa(sv))".into(), Vec::new());
         let body = vec![Value::str(unit), Value::str("fail"), Value::Array(of, all), auxiliary];
         let call = Message::call(NAME, OBJECT, MANAGER, "StartTransientUnit", body);
-        self.connection.send(call).map_err(|e| refused("have systemd start", unit, e))
+        let sent = self.connection.send(call).map_err(|e| refused("have systemd start", unit, e))?;
+        Ok(Job::new(self, sent, unit, "start"))
     }
 
     /// Kills whatever is in the unit, and sends the request to stop it.
@@ -246,20 +217,6 @@ impl Manager {
     }
 }
 
-/// A scope to be started.
-pub struct Start {
-    /// Its name.
-    pub unit: String,
-    /// The slices that it is in.
-    pub slices: Vec<String>,
-    /// What it is to be like.
-    pub properties: Vec<Property>,
-    /// The process that is to be in it.
-    pub pid: u32,
-    /// How often to try again when another unit comes to be in one of the slices at the same moment.
-    pub tries: u32,
-}
-
 /// A request that systemd works on.
 pub struct Job {
     /// The connection over which it was sent.
@@ -269,8 +226,6 @@ pub struct Job {
     sent: u32,
     unit: String,
     verb: &'static str,
-    /// What to ask for again.
-    start: Option<Start>,
     /// The job's object, once systemd has told it.
     path: Option<String>,
     /// Jobs that ended, with their results: ours may end before its answer is read.
@@ -280,7 +235,7 @@ pub struct Job {
 impl Job {
     fn new(manager: Manager, sent: u32, unit: &str, verb: &'static str) -> Self {
         let until = Instant::now() + PATIENCE;
-        Self { manager, until, sent, unit: unit.to_owned(), verb, start: None, path: None, ended: Vec::new() }
+        Self { manager, until, sent, unit: unit.to_owned(), verb, path: None, ended: Vec::new() }
     }
 
     /// The descriptor that becomes readable when systemd says something.
@@ -298,7 +253,6 @@ impl Job {
                 match Connection::answered(message) {
                     Ok(body) => self.path = body.first().and_then(Value::as_str).map(str::to_owned),
                     Err(e) if self.verb == "stop" && e.is(NO_SUCH_UNIT) => return Ok(Some(false)),
-                    Err(e) if e.is(UNIT_EXISTS) && self.again()? => {}
                     Err(e) => return Err(asked(e)),
                 }
             } else if message.member == "JobRemoved" && message.interface == MANAGER {
@@ -313,17 +267,6 @@ impl Job {
             None if Instant::now() >= self.until => Err(self.failed("it has not answered for 30 s")),
             None => Ok(None),
         }
-    }
-
-    /// Asks once more for a scope, if it is one of its slices that has come to be there.
-    fn again(&mut self) -> Result<bool, EffectError> {
-        let Some(start) = self.start.as_mut().filter(|start| start.tries > 0) else { return Ok(false) };
-        start.tries -= 1;
-        if self.manager.unit(&start.unit)?.is_some() {
-            return Ok(false);
-        }
-        self.sent = self.manager.send_start(start)?;
-        Ok(true)
     }
 
     fn failed(&self, why: &str) -> EffectError {
@@ -348,7 +291,7 @@ fn refused(what: &str, unit: &str, error: Error) -> EffectError {
         Error::Refused { ref name, .. } => (name.clone(), format!("{what}: {error}")),
     };
     let help = match name.as_str() {
-        UNIT_EXISTS => {
+        "org.freedesktop.systemd1.UnitExists" => {
             format!("another container or runtime has it; choose another cgroupsPath, or `systemctl stop {unit}`")
         }
         "org.freedesktop.DBus.Error.AccessDenied" | "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => {

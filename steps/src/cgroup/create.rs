@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::devices::{DeviceRules, Rule, rules};
-use super::limits::{Limit, limits};
+use super::limits::{Limit, limits, there};
 use super::path::Place;
 use super::scope::ScopeUnit;
 use crate::effects::cgroup::{Cgroup, DeviceFilter, EnableControllers, MakeCgroup, Version, WriteLimit};
@@ -101,6 +101,7 @@ steps:
         }
         let resources = input.resources.unwrap_or_default();
         let limits = limits(&resources, &layout)?;
+        there(&resources, &limits, cx.facts)?;
         if layout.mode == CgroupMode::None || (input.path.is_none() && !layout.writable()) {
             return without(&layout, &limits, input.path.is_some());
         }
@@ -126,8 +127,8 @@ pub(super) fn write_limits(limits: Vec<Limit>, hierarchies: &[Made], cx: &mut Pl
         let Some(hierarchy) = Made::find(hierarchies, limit.version, &limit.controller) else {
             return Err(PlanError::new("resources", format!("no hierarchy has `{}`", limit.file)));
         };
-        let Limit { file, value, otherwise, optional, .. } = limit;
-        hierarchy.write(file, value, cx, |effect| WriteLimit { otherwise, optional, ..effect });
+        let Limit { field, file, value, otherwise, optional, .. } = limit;
+        hierarchy.write(file, value, cx, |effect| WriteLimit { field, otherwise, optional, ..effect });
     }
     Ok(())
 }
@@ -199,7 +200,8 @@ impl Made {
         with: impl FnOnce(WriteLimit) -> WriteLimit,
     ) {
         let (at, cgroup, file) = (self.at.clone(), self.cgroup.clone(), file.into());
-        cx.effect(with(WriteLimit { at, cgroup, file, value, otherwise: None, optional: false }));
+        let field = String::new();
+        cx.effect(with(WriteLimit { at, cgroup, field, file, value, otherwise: None, optional: false }));
     }
 }
 

@@ -44,8 +44,6 @@ pub struct ScopeJoin {
     pub manager: Address,
     /// Its cgroup, below the top of each hierarchy, with a leading slash.
     pub control_group: String,
-    /// The slices that it is in, from the outermost.
-    pub slices: Vec<String>,
     /// What it is to be like.
     pub properties: Vec<Property>,
     /// Its cgroups.
@@ -80,6 +78,9 @@ pub struct ScopeCgroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScopeWrite {
+    /// Which field of the config asks for it, for messages.
+    #[serde(default)]
+    pub field: String,
     /// The file.
     pub file: String,
     /// What is written into it.
@@ -164,8 +165,7 @@ pub(super) fn plan(input: Input, layout: &CgroupLayout, cx: &mut Planning) -> Re
         out.paths.extend(cgroup.names(layout).into_iter().map(|name| (name, cgroup.at.clone())));
     }
     out.unit = Some(ScopeUnit { name: unit.scope.clone(), manager: address.clone() });
-    let slices = unit.slices();
-    let scope = ScopeJoin { unit: unit.scope, manager: address, control_group, slices, properties, cgroups, freezer };
+    let scope = ScopeJoin { unit: unit.scope, manager: address, control_group, properties, cgroups, freezer };
     out.join = out.join.map(|join| CgroupJoin { scope: Some(Box::new(scope)), ..join });
     out.member = Some(member);
     Ok(out)
@@ -254,23 +254,29 @@ impl ScopeCgroup {
     }
 
     fn write(&mut self, file: &str, value: String) {
-        self.writes.push(ScopeWrite { file: file.to_owned(), value, otherwise: None, optional: false });
+        self.writes.push(ScopeWrite {
+            field: String::new(),
+            file: file.to_owned(),
+            value,
+            otherwise: None,
+            optional: false,
+        });
     }
 
     fn take(&mut self, limit: Limit) {
-        let Limit { version, controller, file, value, otherwise, optional } = limit;
+        let Limit { field, version, controller, file, value, otherwise, optional } = limit;
         let foreign = version == Version::V2 && controller != "cgroup" && !DELEGATED.contains(&controller.as_str());
         if foreign && !self.enable.contains(&controller) {
             self.enable.push(controller);
         }
-        self.writes.push(ScopeWrite { file, value, otherwise, optional });
+        self.writes.push(ScopeWrite { field, file, value, otherwise, optional });
     }
 }
 
 /// Plans the scope around a process that is inert until all of it is there.
 pub(crate) fn start(scope: ScopeJoin, process: &Handle<Process>, cx: &mut Planning) {
-    let ScopeJoin { unit, manager, control_group, slices, properties, cgroups, freezer } = scope;
-    cx.effect(StartScope { unit, manager, control_group, slices, process: process.clone(), properties });
+    let ScopeJoin { unit, manager, control_group, properties, cgroups, freezer } = scope;
+    cx.effect(StartScope { unit, manager, control_group, process: process.clone(), properties });
     let last = cgroups.len().saturating_sub(1);
     for (n, cgroup) in cgroups.into_iter().enumerate() {
         let ScopeCgroup { mount, at, version, enable, devices, writes } = cgroup;
@@ -284,8 +290,8 @@ pub(crate) fn start(scope: ScopeJoin, process: &Handle<Process>, cx: &mut Planni
         if let Some(rules) = devices {
             cx.effect(DeviceFilter { at: at.clone(), cgroup: handle.clone(), rules });
         }
-        for ScopeWrite { file, value, otherwise, optional } in writes {
-            cx.effect(WriteLimit { at: at.clone(), cgroup: handle.clone(), file, value, otherwise, optional });
+        for ScopeWrite { field, file, value, otherwise, optional } in writes {
+            cx.effect(WriteLimit { at: at.clone(), cgroup: handle.clone(), field, file, value, otherwise, optional });
         }
     }
 }

@@ -42,16 +42,12 @@ impl Unit {
         Ok(Self { scope, slice })
     }
 
-    /// The slices from the outermost on: systemd.slice(5) says how names nest. None for the topmost, which is always there.
-    pub(super) fn slices(&self) -> Vec<String> {
+    /// Where its cgroup is below that of the manager, without a leading slash: systemd.slice(5) says how names nest.
+    pub(super) fn path(&self) -> String {
         let stem = self.slice.trim_end_matches(".slice");
         let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
-        ends.filter(|_| self.slice != "-.slice").map(|end| format!("{}.slice", &stem[..end])).collect()
-    }
-
-    /// Where its cgroup is below that of the manager, without a leading slash.
-    pub(super) fn path(&self) -> String {
-        self.slices().into_iter().map(|slice| slice + "/").collect::<String>() + &self.scope
+        let slices = ends.filter(|_| self.slice != "-.slice").map(|end| format!("{}.slice/", &stem[..end]));
+        slices.collect::<String>() + &self.scope
     }
 }
 

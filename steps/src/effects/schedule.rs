@@ -71,21 +71,19 @@ impl EffectDef for SetScheduler {
 
     fn describe(&self) -> String {
         let Scheduler { policy, nice, priority, flags, runtime, deadline, period } = &self.scheduler;
-        let mut text = format!("schedule by {}", written(policy));
-        for (name, value) in [
-            ("nice", nice.map(i64::from)),
-            ("priority", priority.map(i64::from)),
-            ("runtime", runtime.map(|n| n as i64)),
-            ("deadline", deadline.map(|n| n as i64)),
-            ("period", period.map(|n| n as i64)),
-        ] {
-            if let Some(value) = value {
-                let unit = if matches!(name, "nice" | "priority") { "" } else { " ns" };
-                text.push_str(&format!(", {name} {value}{unit}"));
-            }
-        }
-        flags.iter().for_each(|flag| text.push_str(&format!(", {}", written(flag))));
-        text
+        let numbers = [("nice", nice.map(i64::from), ""), ("priority", priority.map(i64::from), "")];
+        let times = [("runtime", runtime), ("deadline", deadline), ("period", period)];
+        let times = times.map(|(name, time)| (name, time.map(|time| time as i64), " ns"));
+        let values = numbers
+            .into_iter()
+            .chain(times)
+            .filter_map(|(name, value, unit)| value.map(|value| format!("{name} {value}{unit}")));
+        let parts: Vec<String> = [format!("schedule by {}", written(policy))]
+            .into_iter()
+            .chain(values)
+            .chain(flags.iter().map(written))
+            .collect();
+        parts.join(", ")
     }
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
@@ -170,9 +168,13 @@ impl EffectDef for SetMemoryPolicy {
 
     fn describe(&self) -> String {
         let MemoryPolicy { mode, nodes, flags } = &self.policy;
-        let nodes = nodes.as_ref().map(|nodes| format!(", nodes {nodes}")).unwrap_or_default();
-        let flags: String = flags.iter().map(|flag| format!(", {}", written(flag))).collect();
-        format!("memory policy {}{nodes}{flags}", written(mode))
+        let nodes = nodes.as_ref().map(|nodes| format!("nodes {nodes}"));
+        let parts: Vec<String> = [format!("memory policy {}", written(mode))]
+            .into_iter()
+            .chain(nodes)
+            .chain(flags.iter().map(written))
+            .collect();
+        parts.join(", ")
     }
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
@@ -246,7 +248,7 @@ impl EffectDef for SetAffinity {
 }
 
 /// As config.json writes it.
-fn written(value: &impl Serialize) -> String {
+fn written<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

@@ -75,6 +75,12 @@ pub(super) fn working_directory() -> Value {
     std::env::current_dir().map_or(Value::Null, |path| json!(path))
 }
 
+/// Whether the caller is a person at a terminal: what is typed comes from one, and what is shown goes to one.
+pub(super) fn terminal() -> Value {
+    use rustix::termios::isatty;
+    json!(isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stdout()))
+}
+
 /// By the names of getrlimit(2), without `RLIMIT_`.
 pub(super) fn limits() -> Value {
     let all = [

@@ -269,9 +269,9 @@ pub fn reconfigure_file_system(api: Api, top: impl AsFd, options: &Options, what
     fsconfig_reconfigure(context.as_fd()).map_err(|errno| failed("fsconfig(reconfigure)", errno, log()))
 }
 
-/// Gives the root of a file system that knows no `context=` its label, fsetxattr(2).
-pub fn label_root(top: impl AsFd, label: &str, what: &Path) -> Result<(), EffectError> {
-    // The kernel takes a label with its NUL, and wants a descriptor that is not O_PATH.
+/// Gives a file its label, fsetxattr(2): the root of a file system that knows no `context=`, or a terminal.
+pub fn label_file(top: impl AsFd, label: &str, what: &Path) -> Result<(), EffectError> {
+    // The kernel takes a label with its NUL; the magic link stands in for descriptors that are O_PATH.
     let mut value = label.as_bytes().to_vec();
     value.push(0);
     rustix::fs::setxattr(magic_link(top), "security.selinux", &value, XattrFlags::empty()).map_err(|errno| {

@@ -10,9 +10,10 @@ use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::mount::{base, is_bind, without_dots};
+use super::entry::{is_bind, normalise_options, without_dots};
+use super::mount::{base, outside};
 use crate::effects::prepare::{IdMap, PrepareMount};
-use crate::mounts::{Api, Options, Propagation};
+use crate::mounts::{Api, Options};
 use crate::outcomes::DetachedMount;
 use crate::spec::{IdMapping, Mount, Namespace, NamespaceType, RootfsPropagation};
 
@@ -108,11 +109,11 @@ main: wait
             return Ok(Output { prepared });
         }
         let base = base(input.bundle.as_ref(), cx)?;
-        let propagation = input.propagation.map_or(Propagation::Slave, |propagation| propagation.parts().0);
+        let (propagation, _) = outside(input.propagation);
         for (index, mount) in input.mounts.iter().enumerate().filter(|(_, mount)| is_bind(mount)) {
             let wrong = |field: &str, message: String| PlanError::new(format!("mounts.{index}.{field}"), message);
             let mut options = mount.options.clone();
-            super::mount::normalise_options(mount, &mut options);
+            normalise_options(mount, &mut options);
             let parsed = Options::parse(&options).map_err(|message| wrong("options", message))?;
             // It changes one that is there.
             if parsed.remount {

@@ -14,10 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Part, compiled};
-use crate::command::absolute;
+use crate::command::directory;
 use crate::effects::hook::Container;
 use crate::effects::seccomp::{LoadFilter, SendListener};
 use crate::outcomes::Process;
+use crate::process::privileges::TAKES_PRIVILEGES;
 use crate::spec::Seccomp;
 
 /// Loads a filter of system calls into the process of the site. The profile is compiled while planning, so a wrong one is refused before
@@ -54,18 +55,9 @@ impl Step for Load {
     const CHANGES: &'static str = "Which system calls the site's process, and the program that it becomes, may make.";
     const REVERSED_BY: &'static str = "Goes with the process.";
     const PLACE: Place = Place::Inside;
-    // Everything that needs calls which a filter may forbid comes first. Before or after process.privileges is for the plan to say: with
-    // no_new_privs it comes last of all, and without it needs the privileges that are given up there.
-    const AFTER: After = &[
-        "console.open",
-        "net.loopback",
-        "rootfs.mount",
-        "rootfs.overlay",
-        "rootfs.pivot",
-        "rootfs.protect",
-        "sysctl.write",
-        "uts.set",
-    ];
+    // Before or after process.privileges is for the plan to say: with no_new_privs it comes last of all, and without it needs the privileges
+    // that are given up there.
+    const AFTER: After = TAKES_PRIVILEGES;
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A program that may not make directories.",
         plan: "plan: example/seccomp
@@ -125,7 +117,7 @@ impl Input {
         let container = Container {
             id: self.id.as_ref().map_or_else(|| cx.run.id.clone(), ToString::to_string),
             process: Some(Later::Handle(process)),
-            bundle: absolute(self.bundle.as_ref(), cx),
+            bundle: directory(self.bundle.as_ref(), cx)?,
             annotations: self.annotations.clone(),
         };
         Ok(SendListener { by, container, metadata: profile.listener_metadata.clone() })

@@ -10,6 +10,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{Seccomp, SeccompAction};
+use lifecycle_engine::types::HostPath;
 
 /// Which part of a filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,11 @@ impl Seccomp {
     /// Whether it notifies an agent of any call.
     pub fn notifies(&self) -> bool {
         self.default_action == SeccompAction::Notify || self.notified().next().is_some()
+    }
+
+    /// The socket of the agent that it notifies. config-linux.md: "If the SCMP_ACT_NOTIFY action is not used this value is ignored."
+    pub fn agent(&self) -> Option<HostPath> {
+        self.listener_path.clone().filter(|_| self.notifies()).map(HostPath)
     }
 
     /// The names of the calls that an agent is notified of.

@@ -67,7 +67,9 @@ impl Scan<'_> {
 
     #[expect(clippy::option_option, reason = "no JSON, and no such element, are different answers")]
     fn element<'p>(&mut self, path: &'p str) -> Option<Option<(usize, &'p str)>> {
-        let Some((index, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) else { return Some(None) };
+        let Some((index, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) else {
+            return Some(None);
+        };
         let Ok(index) = index.parse::<usize>() else { return Some(None) };
         self.at += 1;
         let mut count = 0;

@@ -7,7 +7,7 @@
 //! - Where "absent" and "empty" mean the same (lists, maps, flags), the field is not optional and is always written.
 //! - Where "absent" has a meaning of its own, the field is an `Option`, and is left out when it is `None`. An empty string and `null` count as
 //!   absent, as in every runtime written in Go.
-//! - Unknown fields are ignored, as "Extensibility" in config.md demands; [`unknown_fields`] names them, so that a typing error is not silent.
+//! - Unknown fields are ignored, as "Extensibility" in config.md demands; [`Spec::read`] names them, so that a typing error is not silent.
 //! - [`validate`] checks what the spec demands; [`unperformed`] names what is asked for and not performed yet, so that it can be refused.
 
 mod device;
@@ -16,8 +16,11 @@ mod hooks;
 mod linux;
 mod list;
 mod load;
+mod locate;
 mod mount;
 mod process;
+mod read;
+mod remark;
 mod resources;
 mod seccomp;
 mod template;
@@ -39,6 +42,8 @@ pub use process::{
     Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, IoPriorityClass, Process, Rlimit, RlimitType, Scheduler,
     SchedulerFlag, SchedulerPolicy, User,
 };
+pub use read::{Read, Unreadable};
+pub use remark::Remark;
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma, Resources, ThrottleDevice,
     WeightDevice,

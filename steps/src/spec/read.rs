@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Deserializer, Value};
 
 use super::locate::locate;
@@ -48,27 +48,28 @@ impl Spec {
             Ok(spec) if !ignored => return Ok(Read { spec, unknown: Vec::new() }),
             Ok(spec) => spec,
             // Go's encoder writes a null for a nil list. It is rare.
-            Err(_) => Self::without_nulls(text)?,
+            Err(_) => parse(text)?,
         };
         let unknown = serde_json::from_str(text).map(|config| unknown_fields(&config)).unwrap_or_default();
         Ok(Read { spec, unknown })
     }
+}
 
-    fn without_nulls(text: &str) -> Result<Self, Unreadable> {
-        let not_json = |e: &serde_json::Error| Unreadable {
-            place: (e.line(), e.column()),
-            path: String::new(),
-            message: format!("this is not JSON: {}", without_place(e)),
-        };
-        let mut value: Value = serde_json::from_str(text).map_err(|e| not_json(&e))?;
-        drop_nulls(&mut value);
-        let mut track = serde_path_to_error::Track::new();
-        Self::deserialize(serde_path_to_error::Deserializer::new(value, &mut track)).map_err(|e| {
-            let path = track.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            Unreadable { place: locate(text, &path).unwrap_or((1, 1)), message: message(&path, &e), path }
-        })
-    }
+/// Reads a structure of the runtime-spec. A null counts as absent.
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
+    let not_json = |e: &serde_json::Error| Unreadable {
+        place: (e.line(), e.column()),
+        path: String::new(),
+        message: format!("this is not JSON: {}", without_place(e)),
+    };
+    let mut value: Value = serde_json::from_str(text).map_err(|e| not_json(&e))?;
+    drop_nulls(&mut value);
+    let mut track = serde_path_to_error::Track::new();
+    T::deserialize(serde_path_to_error::Deserializer::new(value, &mut track)).map_err(|e| {
+        let path = track.path().to_string();
+        let path = if path == "." { String::new() } else { path };
+        Unreadable { place: locate(text, &path).unwrap_or((1, 1)), message: message(&path, &e), path }
+    })
 }
 
 /// What is wrong, without the value of what may be a secret.
@@ -99,7 +100,7 @@ mod tests {
         let error = Spec::read(text).unwrap_err();
         assert_eq!(error.path, "linux.namespaces[0]");
         let text = "{\"ociVersion\": \"1.3.0\", \"root\": null, \"linux\": {\"namespaces\": [{\"type\": \"pids\"}]}}";
-        assert!(wrong(text).starts_with("1:75: linux.namespaces[0].type: unknown variant `pids`"), "{}", wrong(text));
+        assert!(wrong(text).starts_with("1:73: linux.namespaces[0].type: unknown variant `pids`"), "{}", wrong(text));
         assert!(wrong("{\"process\": {\"cwd\": \"/\"}}").starts_with("1:1: missing field `ociVersion`"));
     }
 
@@ -120,7 +121,10 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_ignored_and_named() {
-        let read = Spec::read("{\"ociVersion\": \"1.3.0\", \"colour\": 1, \"empty\": null, \"root\": {\"path\": \"r\", \"ro\": true}}").unwrap();
+        let read = Spec::read(
+            "{\"ociVersion\": \"1.3.0\", \"colour\": 1, \"empty\": null, \"root\": {\"path\": \"r\", \"ro\": true}}",
+        )
+        .unwrap();
         assert_eq!(read.unknown, ["colour", "root.ro"]);
         assert_eq!(Spec::read("{\"ociVersion\": \"1.3.0\", \"mounts\": null}").unwrap().unknown, [""; 0]);
     }

@@ -18,7 +18,6 @@ pub fn performs(path: &str) -> bool {
 type IsSet = fn(&Spec) -> bool;
 
 const UNPERFORMED: &[(&str, IsSet)] = &[
-    ("linux.intelRdt", |spec| spec.linux.intel_rdt.is_some()),
     ("vm", |spec| spec.vm.is_some()),
     ("windows", |spec| spec.windows.is_some()),
     ("solaris", |spec| spec.solaris.is_some()),

@@ -121,6 +121,21 @@ fn remove(parent: impl AsFd, name: &str) -> Result<bool, Errno> {
     }
 }
 
+/// Adds to a refused write which field of the config asks for it.
+trait OfField {
+    /// Nobody's where the name is empty.
+    fn of(self, field: &str) -> Self;
+}
+
+impl OfField for EffectError {
+    fn of(mut self, field: &str) -> Self {
+        if !field.is_empty() {
+            self.what = format!("{field}: {}", self.what);
+        }
+        self
+    }
+}
+
 /// A refused write, with what it most likely means.
 fn refused(at: &Path, file: &str, value: &str, errno: Errno) -> EffectError {
     let error = EffectError::call(format!("write {:?} to {}", value.trim_end(), at.join(file).display()), errno);

@@ -13,9 +13,13 @@ use crate::dbus::{Address, Value as Wire, print};
 use crate::effects::example_process;
 use crate::facts::boot_id;
 use crate::outcomes::Process;
-use crate::systemd::{Job, Manager, Property, Start, Unit};
+use crate::systemd::{Job, Manager, Property, Unit};
 
 /// Makes a transient scope, into which systemd moves the process.
+///
+/// The slices that systemd makes for it are systemd's own, and stay: only systemd could tell whether somebody else is about to use one, and it
+/// offers no way to ask for just that (`StopWhenUnneeded` needs a unit file, and a slice whose transient file is gone cannot be started again
+/// after a reload: seen with systemd 252).
 ///
 /// The process is inert and ends with its engine, and a scope ends with its last process: one whose making was cut short goes by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +31,6 @@ pub struct StartScope {
     pub manager: Address,
     /// Where its cgroup will be, below the top of each hierarchy.
     pub control_group: String,
-    /// The slices that it is in, from the outermost. Those that systemd has to make for it go with the last unit in them.
-    pub slices: Vec<String>,
     /// The process.
     pub process: Handle<Process>,
     /// What it is to be like.
@@ -73,7 +75,6 @@ impl EffectDef for StartScope {
         vec![Self {
             control_group: format!("/system.slice/{unit}"),
             unit,
-            slices: vec!["system.slice".into()],
             manager: Address { socket: "/run/systemd/private".into(), bus: false },
             process: example_process(),
             properties: vec![
@@ -110,8 +111,7 @@ impl EffectDef for StartScope {
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let pid = cx.resolve(&self.process)?.pid as u32;
-        let Self { unit, slices, properties, .. } = self.clone();
-        let job = Manager::for_jobs(&self.manager)?.start_scope(Start { unit, slices, properties, pid, tries: 8 })?;
+        let job = Manager::for_jobs(&self.manager)?.start_scope(&self.unit, &self.properties, pid)?;
         Ok(Applied::Pending(Box::new(Starting { scope: self.clone(), job })))
     }
 

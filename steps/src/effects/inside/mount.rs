@@ -139,7 +139,7 @@ impl RootMount {
     /// A file system that takes no `context=` and can be labelled afterwards.
     fn label_afterwards(&self, mount: impl AsFd) -> Result<(), EffectError> {
         match &self.label {
-            Some(label) if self.kind.as_deref() == Some("mqueue") => api::label_root(mount, label, &self.destination),
+            Some(label) if self.kind.as_deref() == Some("mqueue") => api::label_file(mount, label, &self.destination),
             _ => Ok(()),
         }
     }

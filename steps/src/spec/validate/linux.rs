@@ -22,8 +22,9 @@ pub(super) fn check(spec: &Spec, problems: &mut Problems) {
         check_seccomp(seccomp, problems);
     }
     if let Some(rdt) = &linux.intel_rdt {
-        if rdt.clos_id.as_deref().is_some_and(|id| id.contains('/') || id == "." || id == "..") {
-            problems.add("linux.intelRdt.closID", "is a directory's name: no `/`, not `.` or `..`");
+        if rdt.clos_id.as_deref().is_some_and(|id| id != "/" && (id.contains('/') || id == "." || id == "..")) {
+            problems
+                .add("linux.intelRdt.closID", "is a directory's name, or `/` for the class that all are in at first");
         }
         if rdt.mem_bw_schema.as_deref().is_some_and(|line| !line.starts_with("MB:") || line.contains('\n')) {
             problems.add("linux.intelRdt.memBwSchema", "must be one line that begins with `MB:`");
@@ -135,6 +136,9 @@ fn time_offsets(spec: &Spec, problems: &mut Problems) {
 
 fn check_device(field: &str, device: &Device, earlier: &[Device], problems: &mut Problems) {
     problems.absolute(format!("{field}.path"), &device.path);
+    for (name, _) in [("uid", device.uid), ("gid", device.gid)].into_iter().filter(|(_, id)| *id == Some(u32::MAX)) {
+        problems.add(format!("{field}.{name}"), "must lie below 4294967295, which stands for no id");
+    }
     match device.kind {
         DeviceType::A => problems.add(format!("{field}.type"), "`a` is for cgroup rules; write `b`, `c`, `u` or `p`"),
         DeviceType::P => {}

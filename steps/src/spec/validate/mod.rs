@@ -115,7 +115,8 @@ fn mounts(mounts: &[Mount], problems: &mut Problems) {
         }
         linux::mappings(&field("uidMappings"), &mount.uid_mappings, problems);
         linux::mappings(&field("gidMappings"), &mount.gid_mappings, problems);
-        if mount.source.is_none() && mount.options.iter().any(|option| option == "bind" || option == "rbind") {
+        let has = |name: &str| mount.options.iter().any(|option| option == name);
+        if mount.source.is_none() && (has("bind") || has("rbind")) && !has("remount") {
             problems.add(field("source"), "a bind mount needs a source");
         }
     }

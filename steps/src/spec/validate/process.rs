@@ -21,6 +21,13 @@ pub(super) fn check(process: &Process, problems: &mut Problems) {
     if process.user.umask.is_some_and(|mask| mask > 0o777) {
         problems.add("process.user.umask", "must lie between 0 and 0777 (511)");
     }
+    // To setresuid(2) it is not an id: it leaves the caller's as it is, which is root's.
+    let user = &process.user;
+    let ids = [("uid", user.uid), ("gid", user.gid)].into_iter().map(|(name, id)| (name.to_owned(), id));
+    let more = user.additional_gids.iter().enumerate().map(|(at, id)| (format!("additionalGids[{at}]"), *id));
+    for (name, _) in ids.chain(more).filter(|(_, id)| *id == u32::MAX) {
+        problems.add(format!("process.user.{name}"), "must lie below 4294967295, which stands for no id");
+    }
     if let Some(priority) = process.io_priority {
         problems.within("process.ioPriority", check_io_priority(priority));
     }
