@@ -16,6 +16,7 @@ pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
 pub mod net;
+pub mod notify;
 pub mod outcomes;
 pub mod plans;
 pub mod probe;

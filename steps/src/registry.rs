@@ -3,6 +3,7 @@
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
 use crate::{
+    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rootfs, run, seccomp,
     cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rdt, rootfs, run, seccomp,
     spec, state, sysctl, uts,
 };
@@ -42,6 +43,9 @@ pub fn registry() -> Registry {
         net::Loopback,
         net::Pin,
         net::Veth,
+        notify::directory::NotifyDirectory,
+        notify::forward::Forward,
+        notify::listen::Listen,
         probe::Command,
         probe::Http,
         probe::Tcp,
@@ -53,6 +57,7 @@ pub fn registry() -> Registry {
         process::kill::Kill,
         process::label::Label,
         process::pid_file::PidFile,
+        process::pidfd::Pidfd,
         process::privileges::Privileges,
         process::scheduling::Scheduling,
         process::send_signal::SendSignalTo,
@@ -128,8 +133,11 @@ pub fn registry() -> Registry {
         effects::link::LinkSet,
         effects::link::LinkWait,
         effects::netns::PinNetns,
+        effects::notify::BindNotify,
+        effects::notify::ForwardNotify,
         effects::oom::OomScoreAdj,
         effects::pid_file::WritePidFile,
+        effects::pidfd::SendPidfd,
         effects::prelude::BecomeRoot,
         effects::prelude::Conceal,
         effects::prelude::EnterCgroup,

@@ -20,6 +20,10 @@ mod fields_process;
 mod fields_root;
 mod fields_seccomp;
 mod masked;
+mod oci_exec;
+mod oci_making;
+mod oci_messages;
+mod oci_notify;
 mod oci_scene;
 mod oci_verbs;
 mod plans;
@@ -453,6 +457,66 @@ fn main() -> ExitCode {
         delegated::an_ordinary_user_with_subordinate_ids_has_limits_too,
         #[needs(Root, Need::Other(!std::path::Path::new("/sys/fs/resctrl/info").exists(), "a machine without resctrl"), Program("busybox"))]
         fields_cgroup::linux_intel_rdt_is_refused_without_resctrl,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_ends_with_the_programs_exit_code,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_cwd_is_where_it_starts,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_env_adds_variables,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_user_and_additional_gids_are_whom_it_runs_as,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_cap_adds_a_capability,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_no_new_privs_is_as_asked_and_otherwise_the_containers,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_process_is_the_whole_process,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_detach_leaves_it_running_and_pid_file_tells_which,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_tty_is_a_terminal_of_the_containers,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_cgroup_is_one_below_the_containers,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_ignore_paused_waits_until_the_container_goes_on,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_preserve_fds_are_the_programs,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_apparmor_and_process_label_are_refused_where_no_module_is,
+        #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_in_a_stopped_or_absent_container_is_255,
+        #[needs(Root, Program("busybox"))]
+        oci_making::oci_create_and_exec_pidfd_socket_gets_the_process,
+        #[needs(Root, Program("busybox"))]
+        oci_making::oci_create_console_socket_takes_the_terminal,
+        #[needs(Root, Program("busybox"), Program("setsid"))]
+        oci_making::oci_run_terminal_has_the_callers_size_whenever_that_changes,
+        #[needs(Root, Program("busybox"))]
+        oci_making::oci_run_preserve_fds_and_listen_fds_are_the_programs,
+        #[needs(Root, Program("busybox"))]
+        oci_making::oci_run_ends_with_the_programs_code_and_keep_leaves_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_making::oci_kill_takes_signals_by_name_and_number_realtime_ones_too,
+        #[needs(Root, Program("busybox"))]
+        oci_making::oci_kill_all_reaches_every_process_of_a_stopped_container_too,
+        #[needs(Root, Program("busybox"))]
+        oci_making::oci_create_and_run_that_are_cancelled_leave_nothing,
+        #[needs(Root, Program("busybox"))]
+        oci_making::oci_exec_that_is_cancelled_sends_the_signal_to_its_program,
+        #[needs(Root, Program("busybox"))]
+        oci_messages::oci_create_messages_tell_a_missing_program_from_one_that_may_not_run,
+        #[needs(Root, Program("busybox"))]
+        oci_messages::oci_messages_of_state_kill_delete_and_start_are_what_callers_match,
+        #[needs(Root, Program("busybox"))]
+        oci_messages::oci_log_has_the_reason_as_its_last_error_in_either_format,
+        #[needs(Root, Program("busybox"))]
+        oci_messages::oci_options_are_taken_before_and_behind_the_id,
+        #[needs(Root, Program("busybox"))]
+        oci_notify::oci_start_notify_socket_waits_until_the_container_is_ready,
+        #[needs(Root, Program("busybox"))]
+        oci_notify::oci_start_notify_socket_ends_with_the_container_and_fails_without_a_manager,
+        #[needs(Root, Program("busybox"))]
+        oci_notify::oci_run_notify_socket_passes_on_what_the_container_says,
     ];
     harness::main([tests, systemd::tests()].concat())
 }

@@ -133,6 +133,13 @@ impl<'a> Oci<'a> {
         Ok(text.trim().to_owned())
     }
 
+    /// Takes these files of the test's own away again.
+    pub fn without(&self, files: &[&str]) -> Result<()> {
+        files
+            .iter()
+            .try_for_each(|name| std::fs::remove_file(self.lab.dir().join(name)).when(|| format!("removing {name}")))
+    }
+
     /// Deletes the container, whatever it does, and looks that nothing is left.
     #[track_caller]
     pub fn gone(&self) -> Result<()> {
@@ -163,4 +170,25 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+/// The program with more descriptors open, as a shell's redirections have them. With $PASSED_PID = own it is told that LISTEN_FDS is for it.
+pub fn passing(lab: &Lab, arguments: &[&str], redirections: &str) -> Command {
+    let oci = command(lab);
+    let script = format!(
+        "case ${{PASSED_PID-}} in '') ;; own) export LISTEN_PID=$$ ;; *) export LISTEN_PID=$PASSED_PID ;; esac
+exec \"$0\" \"$@\" {redirections}"
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).arg(oci.get_program()).args(oci.get_args()).args(arguments);
+    shell.current_dir(lab.dir()).stdin(Stdio::null());
+    shell
+}
+
+/// Reaps a process that has lost its parent, as conmon or containerd's shim does: until that the kernel does not end its PID namespace.
+pub fn reap_later(pid: i32) {
+    std::thread::spawn(move || {
+        rustix::process::Pid::from_raw(pid)
+            .map(|pid| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()))
+    });
 }

@@ -219,6 +219,7 @@ pub fn oci_update_resources_come_from_a_file_or_stdin(lab: &Lab) -> TestResult {
     update.end()?.ended(1).says(&["linux.resources"]);
     oci.told(&["update", "--resources", "nosuch", &oci.id]).ended(1).says(&["nosuch", "No such file"]);
     assert_eq!(oci.limit("pids", "pids.max")?, "8");
+    oci.without(&["resources.json"])?;
     Ok(oci.gone()?)
 }
 

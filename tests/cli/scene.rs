@@ -42,6 +42,14 @@ impl Told {
         self
     }
 
+    /// Fails the test unless it ended with an error.
+    #[track_caller]
+    pub fn ended_badly(self) -> Self {
+        let code = self.code;
+        assert!(code > 0, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self.ended(code)
+    }
+
     /// Fails the test unless stderr has all these words.
     #[track_caller]
     pub fn says(self, words: &[&str]) -> Self {

@@ -40,6 +40,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     let options = RunOptions {
         engine: myself()?,
         keep: args.keep,
+        only_nested: false,
         fail_at: fault,
         pause_at: breakpoint,
         cancel: Some(pause::raw(&cancel)),

@@ -49,7 +49,7 @@ pub struct Global {
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
     /// Leave out what an ordinary user cannot have: cgroups that he may not make
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "WHEN", default_value = "auto", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub rootless: Rootless,
     /// The criu program, for checkpoint and restore
     #[arg(long, global = true, value_name = "PATH", default_value = "criu")]

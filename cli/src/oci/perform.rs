@@ -33,6 +33,24 @@ pub struct Call<'a> {
     pub root: PathBuf,
 }
 
+/// What is left of a run that has ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// The container that it made.
+    Container,
+    /// Whatever it made.
+    All,
+}
+
+impl Keep {
+    /// Nothing, unless that is asked for.
+    pub fn if_so(keep: bool, what: Self) -> Self {
+        if keep { what } else { Self::Nothing }
+    }
+}
+
 /// The parameters of a plan.
 pub type Params = Map<String, Value>;
 
@@ -51,11 +69,11 @@ impl<'a> Call<'a> {
 
     /// Runs a plan, and keeps what it made if it ends well. An error is whatever kept it from that; all is taken back then.
     pub fn perform(&self, plan: &str, params: Params) -> Result<Finished, Fault> {
-        self.run(plan, params, true)
+        self.run(plan, params, Keep::All)
     }
 
-    /// Runs a plan. `keep`: leave what it made when it ends.
-    pub fn run(&self, plan: &str, params: Params, keep: bool) -> Result<Finished, Fault> {
+    /// Runs a plan, and leaves of it what `keep` says when it ends well.
+    pub fn run(&self, plan: &str, params: Params, keep: Keep) -> Result<Finished, Fault> {
         let registry = lifecycle_steps::registry();
         let program = self.program(&registry, plan, params)?;
         let own = identity::identify(rustix::process::getpid())
@@ -63,7 +81,8 @@ impl<'a> Call<'a> {
         let cancel = signals::cancel().map_err(|e| Fault::failed("cannot take signals", &e))?;
         let options = RunOptions {
             engine: Identity { pid: own.pid, start: own.start, boot: own.boot },
-            keep,
+            keep: keep != Keep::Nothing,
+            only_nested: keep == Keep::Container,
             fail_at: None,
             pause_at: None,
             cancel: Some(cancel.as_raw_fd()),

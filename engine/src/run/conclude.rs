@@ -31,9 +31,18 @@ impl Execution<'_> {
             let mine = self.log.state().begun().map(|(n, _)| n).filter(|n| *n >= self.base).collect();
             self.take_back(&mine)?;
         }
+        let own_ends = keep && self.options.only_nested;
+        if own_ends {
+            let is_own = |n: &NodeId| *n >= self.base && self.log.is_own(*n);
+            let own = self.log.state().begun().map(|(n, _)| n).filter(is_own).collect();
+            self.take_back(&own)?;
+        }
         let stuck = self.stuck();
         if keep {
             self.log.settle(Settlement::Kept, exit, outputs.clone())?;
+            if own_ends && stuck.is_empty() {
+                self.log.remove_own()?;
+            }
         } else if self.program.opens && !deleting {
             let before = self.log.state().outputs();
             self.log.settle(Settlement::RolledBack, None, before)?;

@@ -27,6 +27,8 @@ pub struct RunOptions {
     pub engine: Identity,
     /// Leave what the program makes when it ends.
     pub keep: bool,
+    /// With `keep`: leave what the runs nested in the program's own have made, and end that one.
+    pub only_nested: bool,
     /// Fault injection.
     pub fail_at: Option<(NodeId, Inject)>,
     /// Breakpoint.

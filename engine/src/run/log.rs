@@ -101,6 +101,11 @@ impl Log {
         &self.names[self.owner(n)]
     }
 
+    /// Whether a node belongs to the program's own run, and to none nested in it.
+    pub fn is_own(&self, n: u32) -> bool {
+        self.owner(n) == 0
+    }
+
     fn owner(&self, n: u32) -> usize {
         self.owners.get(&n).copied().unwrap_or(0).min(self.journals.len() - 1)
     }
@@ -184,6 +189,12 @@ impl Log {
             journals.iter_mut().zip(entries).try_for_each(|(journal, entry)| journal.append(entry))
         })?;
         self.flush()
+    }
+
+    /// Removes the run's own directory. The nested runs are runs of their own from here on.
+    pub fn remove_own(&mut self) -> Result<(), JournalError> {
+        self.flush()?;
+        RunDir::remove(&self.names[0])
     }
 
     /// Removes the run's directories, the nested ones first.

@@ -156,7 +156,7 @@ pub fn run_options() -> RunOptions {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("proc");
     let start = stat.rsplit_once(')').and_then(|(_, r)| r.split_whitespace().nth(19)).and_then(|s| s.parse().ok());
     let engine = Identity { pid: std::process::id() as i32, start: start.expect("start time"), boot: "boot".into() };
-    RunOptions { engine, keep: false, fail_at: None, pause_at: None, cancel: None }
+    RunOptions { engine, keep: false, only_nested: false, fail_at: None, pause_at: None, cancel: None }
 }
 
 /// Remembers what happened, in short words.

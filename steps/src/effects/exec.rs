@@ -9,7 +9,7 @@ use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Sensitive, Text};
 use rustix::io::Errno;
-use rustix::process::{chdir, getcwd, getuid};
+use rustix::process::{chdir, getcwd, getpid, getuid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,6 +37,31 @@ pub struct Exec {
     /// How many descriptors from 3 on it gets.
     #[serde(default)]
     pub preserve_fds: u32,
+    /// Those among them that are sockets of socket activation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<ListenFds>,
+}
+
+/// The first descriptors from 3 on are open sockets, as the caller had them: sd_listen_fds(3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenFds {
+    /// How many.
+    pub count: u32,
+    /// Their names, joined by colons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<String>,
+}
+
+impl ListenFds {
+    /// Only the process itself knows its id in the container, and a program takes the sockets for its own by that alone.
+    fn tell(&self, env: &mut Vec<String>) {
+        env.retain(|entry| {
+            !["LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES="].iter().any(|name| entry.starts_with(name))
+        });
+        env.push(format!("LISTEN_FDS={}", self.count));
+        env.push(format!("LISTEN_PID={}", getpid().as_raw_nonzero()));
+        env.extend(self.names.iter().map(|names| format!("LISTEN_FDNAMES={names}")));
+    }
 }
 
 impl EffectDef for Exec {
@@ -44,7 +69,7 @@ impl EffectDef for Exec {
 
     fn examples(_: &Path) -> Vec<Self> {
         let args = ["/bin/echo", "hello"].map(Text::from).to_vec();
-        vec![Self { args, env: vec![Sensitive("PATH=/bin".into())], cwd: "/".into(), preserve_fds: 0 }]
+        vec![Self { args, env: vec![Sensitive("PATH=/bin".into())], cwd: "/".into(), preserve_fds: 0, listen: None }]
     }
 
     fn class(&self) -> Class {
@@ -64,6 +89,9 @@ impl EffectDef for Exec {
         let mut env = self.env.iter().map(|e| cx.text(&e.0)).collect::<Result<Vec<_>, _>>()?;
         if value_of(&env, "HOME").is_none() {
             env.push(format!("HOME={}", home()));
+        }
+        if let Some(listen) = &self.listen {
+            listen.tell(&mut env);
         }
         enter(&self.cwd)?;
         self.pass_descriptors()?;

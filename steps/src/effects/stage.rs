@@ -25,7 +25,7 @@ use serde_json::Value;
 use super::clone::{CloneInit, flags, refused};
 use super::wait::resolve;
 use crate::outcomes::Process;
-use crate::process::{ENGINE_ONLY, Handover, InitEnds, Stdio, Watched};
+use crate::process::{ENGINE_ONLY, Handover, InitEnds, Stdio, Watched, drop_engines};
 use crate::spec::{Namespace, NamespaceType, TimeOffset};
 use crate::sys;
 use crate::sys::clone::Clone;
@@ -198,11 +198,13 @@ impl Work<'_> {
         self.clone_init(namespaces, site, fds, outcomes)
     }
 
-    fn prepare(&self, fds: &Fds) -> std::io::Result<()> {
+    fn prepare(&self, fds: &mut Fds) -> std::io::Result<()> {
         sys::signal::reset(Some(Signal::PIPE))?;
         let mut keep: Vec<RawFd> = self.init.raw();
         keep.extend(self.joins.iter().map(|j| j.fd.as_raw_fd()));
-        keep.extend(fds.iter().filter(|(name, _)| !name.starts_with(ENGINE_ONLY)).map(|(_, fd)| fd.as_raw_fd()));
+        // What is closed below must have no owner who closes it once more.
+        drop_engines(fds);
+        keep.extend(fds.iter().map(|(_, fd)| fd.as_raw_fd()));
         keep.push(self.talk.as_raw_fd());
         sys::child::close_all_but(&keep)
     }

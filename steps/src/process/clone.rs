@@ -67,6 +67,9 @@ pub struct Input {
     /// Who gets the terminal's master: a unix socket that somebody listens on. Absent: the engine, for `console.relay`.
     #[serde(default)]
     pub console_socket: Option<HostPath>,
+    /// Its terminal goes to that socket and to nobody else: nothing in the plan carries it.
+    #[serde(default)]
+    pub detached: bool,
     /// How many descriptors from 3 on are passed from the engine's caller to the container's program.
     #[serde(default)]
     pub preserve_fds: u32,
@@ -321,10 +324,16 @@ impl Input {
         if let Some(score) = self.oom_score_adj.filter(|s| !(-1000..=1000).contains(s)) {
             return Err(PlanError::new("oom_score_adj", format!("{score} is not between -1000 and 1000")));
         }
+        // Whoever detaches ends, and the terminal's master with him.
+        if self.detached && self.terminal && self.console_socket.is_none() {
+            let what = "cannot allocate tty if the runtime will detach without setting console socket";
+            return Err(PlanError::new("console_socket", what)
+                .help("name a socket that takes the terminal, or take terminal out (config.json: process.terminal)"));
+        }
         if self.console_socket.is_some() && !self.terminal {
             return Err(PlanError::new(
                 "console_socket",
-                "there is nothing to send there: the container has no terminal",
+                "cannot use console socket if the runtime will not allocate tty: the container has no terminal",
             )
             .help("set terminal (config.json: process.terminal), or leave the socket out"));
         }

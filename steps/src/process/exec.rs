@@ -8,7 +8,7 @@ use lifecycle_engine::value::{Sensitive, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::effects::exec::Exec as ExecEffect;
+use crate::effects::exec::{Exec as ExecEffect, ListenFds};
 
 /// Replaces the process of the site by a program. Signals are as a new program expects them, and no descriptor is passed on but 0 to 2 and those
 /// asked for.
@@ -26,6 +26,12 @@ pub struct Input {
     /// How many descriptors from 3 on it gets; the `process.clone` must have kept as many.
     #[serde(default)]
     pub preserve_fds: u32,
+    /// How many of these, from the first on, are sockets of socket activation: LISTEN_FDS and LISTEN_PID tell the program, sd_listen_fds(3).
+    #[serde(default)]
+    pub listen_fds: u32,
+    /// Their names: LISTEN_FDNAMES.
+    #[serde(default)]
+    pub listen_names: Option<String>,
 }
 
 fn root() -> PathBuf {
@@ -91,7 +97,13 @@ main: wait
         if let Some(at) = input.env.iter().position(malformed) {
             return Err(PlanError::new(format!("env.{at}"), "the entry is not NAME=value"));
         }
-        cx.effect(ExecEffect { args: input.args, env: input.env, cwd: input.cwd, preserve_fds: input.preserve_fds });
+        let Input { args, env, cwd, preserve_fds, listen_fds, listen_names } = input;
+        if listen_fds > preserve_fds {
+            let what = format!("{listen_fds} sockets are not among the {preserve_fds} descriptors that are kept");
+            return Err(PlanError::new("listen_fds", what));
+        }
+        let listen = (listen_fds > 0).then_some(ListenFds { count: listen_fds, names: listen_names });
+        cx.effect(ExecEffect { args, env, cwd, preserve_fds, listen });
         Ok(Output {})
     }
 }

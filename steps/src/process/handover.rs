@@ -240,7 +240,8 @@ fn channel() -> Result<(OwnedFd, OwnedFd), EffectError> {
         .map_err(|e| EffectError::call("socketpair(AF_UNIX, SOCK_STREAM)", e))
 }
 
-fn connect_to(path: &HostPath, help: &str) -> Result<OwnedFd, EffectError> {
+/// Connects to the unix socket on which somebody listens; `help` says who that has to be.
+pub(crate) fn connect_to(path: &HostPath, help: &str) -> Result<OwnedFd, EffectError> {
     let failed = |e| EffectError::call(format!("connect({path})"), e).help(help);
     let address = SocketAddrUnix::new(&path.0).map_err(failed)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
@@ -252,6 +253,14 @@ fn connect_to(path: &HostPath, help: &str) -> Result<OwnedFd, EffectError> {
 fn open_at_path(path: &str, flags: OFlags) -> Result<OwnedFd, EffectError> {
     open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
         .map_err(|e| EffectError::call(format!("open({path})"), e))
+}
+
+/// Closes what is the engine's alone.
+pub(crate) fn drop_engines(fds: &mut Fds) {
+    let engines: Vec<String> = fds.iter().map(|(n, _)| n.to_owned()).filter(|n| n.starts_with(ENGINE_ONLY)).collect();
+    for name in &engines {
+        fds.take(name);
+    }
 }
 
 impl InitEnds {
@@ -284,11 +293,7 @@ impl InitEnds {
         }
         // SIGPIPE stays ignored, as the engine has it: a channel whose other end is gone must be an error, not a death.
         sys::signal::reset(Some(Signal::PIPE))?;
-        let engines: Vec<String> =
-            fds.iter().map(|(n, _)| n.to_owned()).filter(|n| n.starts_with(ENGINE_ONLY)).collect();
-        for name in &engines {
-            fds.take(name);
-        }
+        drop_engines(&mut fds);
         let mut keep = self.raw();
         keep.extend(fds.iter().map(|(_, fd)| fd.as_raw_fd()));
         self.wear_stdio()?;

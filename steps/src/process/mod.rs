@@ -10,6 +10,7 @@ pub mod keyring;
 pub mod kill;
 pub mod label;
 pub mod pid_file;
+pub mod pidfd;
 pub mod privileges;
 pub mod scheduling;
 pub mod sealed;
@@ -21,7 +22,9 @@ pub(crate) mod testing;
 mod tests;
 pub mod wait;
 
-pub(crate) use handover::{AGENT, CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of, handed};
+pub(crate) use handover::{
+    AGENT, CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, connect_to, console_of, drop_engines, handed,
+};
 pub use handover::{Console, Handover, Stdio};
 pub(crate) use identity::Fate;
 pub use identity::Watched;

@@ -125,6 +125,7 @@ fn in_this_process(lines: &[Line], root: &std::path::Path) -> Came {
     let options = RunOptions {
         engine: Identity { pid: me.pid, start: me.start, boot: me.boot },
         keep: false,
+        only_nested: false,
         fail_at: None,
         pause_at: None,
         cancel: None,

@@ -7,6 +7,7 @@ use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::Facts;
 use lifecycle_engine::step::{Example, Nature, Planning, Step};
 use lifecycle_engine::types::HostPath;
+use lifecycle_engine::value::Sensitive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +17,17 @@ use super::{
     Process, Read, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, unperformed, validate,
 };
 
+use crate::notify::{INSIDE, SOCKET, directory_of};
+
 /// Reads a bundle's `config.json` (the runtime-spec's config.md) and checks it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Input {
     /// The bundle: the directory that has the `config.json`.
     pub bundle: HostPath,
+    /// The container gets a notification socket, sd_notify(3): a mount and a variable are added for it. `notify.directory` makes what is mounted.
+    #[serde(default)]
+    pub notify: bool,
 }
 
 /// The configuration. Structures have the field names of the runtime-spec; paths on the host are absolute.
@@ -157,7 +163,11 @@ outputs:
         let bundle = absolute(&input.bundle, cx)?;
         let (Read { spec, unknown }, file) = read(&bundle, cx)?;
         check(&spec, &file, absent_devices(&spec, cx.facts))?;
-        Output::of(spec, unknown, bundle)
+        let mut output = Output::of(spec, unknown, bundle)?;
+        if input.notify {
+            output.add_notify(&directory_of(cx.run));
+        }
+        Ok(output)
     }
 }
 
@@ -241,6 +251,19 @@ fn with_absolute_source(mut mount: Mount, bundle: &Path) -> Mount {
 }
 
 impl Output {
+    /// A directory, since the socket comes later than the mount.
+    fn add_notify(&mut self, directory: &Path) {
+        self.mounts.push(Mount {
+            destination: INSIDE.into(),
+            source: Some(directory.to_owned()),
+            options: ["bind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).into(),
+            ..Mount::default()
+        });
+        let variable = format!("NOTIFY_SOCKET={INSIDE}/{SOCKET}");
+        self.process.env.retain(|entry| !entry.0.starts_with("NOTIFY_SOCKET="));
+        self.process.env.push(Sensitive(variable));
+    }
+
     fn of(spec: Spec, unknown: Vec<String>, bundle: PathBuf) -> Result<Self, PlanError> {
         let Spec { oci_version, root, mounts, process, hostname, domainname, hooks, annotations, linux, .. } = spec;
         let required = |field: &str| PlanError::new("bundle", format!("{field}: is required"));

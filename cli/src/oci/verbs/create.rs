@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use lifecycle_steps::process::sealed;
+use lifecycle_steps::sys;
 use serde_json::json;
 
 use crate::args::{Create, Making};
@@ -29,8 +30,15 @@ pub fn params(call: &Call, id: &str, making: &Making) -> Result<Params, Fault> {
     params.insert("bundle".into(), path(&making.bundle)?);
     params.insert("no_pivot".into(), making.no_pivot.into());
     params.insert("no_new_keyring".into(), making.no_new_keyring.into());
-    params.insert("preserve_fds".into(), json!(making.preserve_fds + listen_fds()));
-    for (name, file) in [("console_socket", &making.console_socket), ("pid_file", &making.pid_file)] {
+    params.insert("systemd_cgroup".into(), call.global.systemd_cgroup.into());
+    params.insert("notify".into(), notify_socket().is_some().into());
+    descriptors(making.preserve_fds, &mut params)?;
+    let files = [
+        ("console_socket", &making.console_socket),
+        ("pid_file", &making.pid_file),
+        ("pidfd_socket", &making.pidfd_socket),
+    ];
+    for (name, file) in files {
         if let Some(file) = file {
             params.insert(name.into(), path(file)?);
         }
@@ -38,7 +46,39 @@ pub fn params(call: &Call, id: &str, making: &Making) -> Result<Params, Fault> {
     Ok(params)
 }
 
-/// The descriptors of socket activation, sd_listen_fds(3): they come first.
-pub fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+/// What `--preserve-fds` and socket activation pass on to the program. One that is not open is refused before anything else could be opened in its
+/// place.
+pub fn descriptors(preserve: u32, params: &mut Params) -> Result<(), Fault> {
+    let listen = listen_fds();
+    for fd in (3..).take((listen + preserve) as usize) {
+        sys::fd::inherited(fd).map_err(|e| {
+            let (which, all) = (i64::from(fd) - 3 - i64::from(listen), preserve);
+            match u32::try_from(which) {
+                Ok(which) => {
+                    Fault::failed(format!("unable to stat preserved-fd {which} (of {all}): descriptor {fd}"), &e)
+                }
+                Err(_) => Fault::failed(format!("LISTEN_FDS is {listen}, and descriptor {fd} is not open"), &e),
+            }
+        })?;
+    }
+    params.insert("preserve_fds".into(), json!(preserve + listen));
+    params.insert("listen_fds".into(), json!(listen));
+    if let (1.., Ok(names)) = (listen, std::env::var("LISTEN_FDNAMES")) {
+        params.insert("listen_names".into(), names.into());
+    }
+    Ok(())
+}
+
+/// The descriptors of socket activation come first. They are ours if LISTEN_PID says so, sd_listen_fds(3).
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return 0;
+    }
+    number("LISTEN_FDS").unwrap_or(0)
+}
+
+/// Where the caller's service manager listens, if there is one: sd_notify(3).
+pub fn notify_socket() -> Option<String> {
+    std::env::var("NOTIFY_SOCKET").ok().filter(|socket| !socket.is_empty())
 }

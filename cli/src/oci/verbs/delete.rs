@@ -10,7 +10,7 @@ use lifecycle_steps::effects::Status;
 use crate::args::Delete;
 use crate::containers::Container;
 use crate::fault::{Fault, stuck};
-use crate::perform::{Call, Params};
+use crate::perform::{Call, Keep, Params};
 
 /// Takes back all that was made for the container.
 pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
@@ -30,8 +30,13 @@ pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
     if args.force && unsettled {
         return forced(&names);
     }
-    let params = [("id".to_owned(), args.id.as_str().into()), ("force".to_owned(), args.force.into())];
-    match call.run("oci/delete", Params::from_iter(params), false) {
+    let thaw = container.is_some_and(|found| found.status == Status::Paused);
+    let params = [
+        ("id".to_owned(), args.id.as_str().into()),
+        ("force".to_owned(), args.force.into()),
+        ("thaw".to_owned(), thaw.into()),
+    ];
+    match call.run("oci/delete", Params::from_iter(params), Keep::Nothing) {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(fault) if args.force => forced(&names).map_err(|_| fault),
         Err(fault) => Err(fault),

@@ -19,7 +19,8 @@ pub fn run(call: &Call, args: &Kill) -> Result<ExitCode, Fault> {
     if container.status == Status::Stopped && !args.all {
         return Err(Fault::new("container not running"));
     }
-    let params = json!({ "id": args.id, "signal": signal, "all": args.all });
+    let thaw = signal == SignalName::KILL && container.status == Status::Paused;
+    let params = json!({ "id": args.id, "signal": signal, "all": args.all, "thaw": thaw });
     let Some(params) = params.as_object() else { return Err(Fault::new("no parameters")) };
     call.perform("oci/kill", Params::clone(params))?;
     Ok(ExitCode::SUCCESS)

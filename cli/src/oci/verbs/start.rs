@@ -4,17 +4,24 @@ use std::process::ExitCode;
 
 use lifecycle_steps::effects::Status;
 
+use super::create::notify_socket;
 use crate::containers::Container;
 use crate::fault::Fault;
 use crate::perform::{Call, Params};
 
 /// Starts the container's program.
 pub fn run(call: &Call, id: &str) -> Result<ExitCode, Fault> {
-    match Container::load(call, id)?.status {
+    let container = Container::load(call, id)?;
+    match container.status {
         Status::Stopped => return Err(Fault::new("cannot start a container that has stopped")),
         Status::Running | Status::Paused => return Err(Fault::new("cannot start an already running container")),
         Status::Creating | Status::Created => {}
     }
-    call.perform("oci/start", Params::from_iter([("id".to_owned(), id.into())]))?;
+    let mut params = Params::from_iter([("id".to_owned(), id.into())]);
+    // A container that was created without it has nowhere to notify.
+    if let Some(socket) = notify_socket().filter(|_| container.names.dir().join("notify").is_dir()) {
+        params.insert("notify_socket".into(), socket.into());
+    }
+    call.perform("oci/start", params)?;
     Ok(ExitCode::SUCCESS)
 }

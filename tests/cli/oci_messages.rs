@@ -1,0 +1,104 @@
+//! The words that podman, containerd, CRI-O and Docker look for in what a runtime says, and where they look.
+
+use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::lab::Lab;
+use serde_json::{Value, json};
+
+use crate::oci_scene::Oci;
+
+/// podman's getOCIRuntimeError, Docker's translateContainerdStartErr: without regard to case.
+fn reads(told: &crate::scene::Told, words: &str) -> bool {
+    told.err.to_lowercase().contains(words)
+}
+
+pub fn oci_create_messages_tell_a_missing_program_from_one_that_may_not_run(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["nosuch"])?;
+    let create = ["create", "--bundle", "bundle", &oci.id.clone()].map(str::to_owned);
+    let create = |oci: &Oci| oci.told(&create.each_ref().map(String::as_str)).ended_badly();
+    let told = create(&oci);
+    assert!(reads(&told, "executable file not found in $path"), "{}", told.err);
+    oci.edit(|config| config["process"]["args"] = json!(["/nosuch/program"]))?;
+    let told = create(&oci);
+    assert!(reads(&told, "no such file or directory"), "{}", told.err);
+    oci.edit(|config| config["process"]["args"] = json!(["/etc/passwd"]))?;
+    let told = create(&oci);
+    assert!(reads(&told, "permission denied"), "{}", told.err);
+    Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_messages_of_state_kill_delete_and_start_are_what_callers_match(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    // containerd's checkKillError and go-runc, CRI-O's runtime_oci.go, podman's oci_conmon.
+    for verb in ["state", "delete", "kill", "start", "pause", "resume", "ps", "events"] {
+        oci.verb(verb).ended(1).says(&["does not exist"]);
+    }
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    oci.running(&[])?;
+    oci.told(&["create", "--bundle", "bundle", &oci.id]).ended(1).says(&["already exists"]);
+    oci.verb("start").ended(1).says(&["cannot start an already running container"]);
+    oci.verb("resume").ended(1).says(&["container not paused"]);
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    oci.wait_for_status("stopped")?;
+    for arguments in [vec!["kill", &oci.id, "KILL"], vec!["pause", &oci.id], vec!["update", &oci.id]] {
+        oci.told(&arguments).ended(1).says(&["container not running"]);
+    }
+    oci.verb("start").ended(1).says(&["cannot start a container that has stopped"]);
+    Ok(oci.gone()?)
+}
+
+pub fn oci_log_has_the_reason_as_its_last_error_in_either_format(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["nosuch"])?;
+    let log = lab.dir().join("log.json");
+    // As containerd's shim and conmon call: options before the verb, and the bundle's by an absolute path.
+    let bundle = oci.bundle.dir().display().to_string();
+    let told =
+        oci.told(&["--log", "log.json", "--log-format", "json", "create", "--bundle", &bundle, &oci.id]).ended_badly();
+    assert!(!told.err.contains("level"), "stderr is for people: {}", told.err);
+    let text = std::fs::read_to_string(&log)?;
+    let last: Value = serde_json::from_str(text.lines().last().unwrap_or_default())?;
+    assert_eq!(last["level"], "error");
+    assert!(last["msg"].as_str().is_some_and(|msg| msg.contains("executable file not found in $PATH")), "{last}");
+    assert!(last["time"].as_str().is_some_and(|time| time.contains('T')), "{last}");
+    let told = oci.told(&["--log", "log.text", "state", &oci.id]).ended(1);
+    assert_eq!(told.err, format!("load container {}: container does not exist\n", oci.id));
+    let text = std::fs::read_to_string(lab.dir().join("log.text"))?;
+    assert!(text.contains("level=error msg=\"load container"), "{text}");
+    oci.told(&["--debug", "--log", "log.debug", "run", "-b", "bundle", &oci.id]).ended(127);
+    assert!(std::fs::read_to_string(lab.dir().join("log.debug"))?.contains("level=debug"));
+    Ok(())
+}
+
+pub fn oci_options_are_taken_before_and_behind_the_id(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    let id = oci.id.as_str();
+    let lines: &[&[&str]] = &[
+        &["create", id, "--bundle", "bundle", "--pid-file", "pid", "--no-pivot", "--no-new-keyring"],
+        &["start", id],
+        &["state", id, "--log-format", "json"],
+        &["--debug", "--log", "log", "exec", id, "true"],
+        &["ps", id, "--format", "json"],
+        &["list", "--format", "json"],
+        &["list", "-q"],
+        &["events", id, "--stats"],
+        &["events", "--stats", id],
+        &["pause", id],
+        &["resume", id],
+        &["update", id, "--pids-limit", "50"],
+        &["update", "--pids-limit=60", id],
+        &["exec", id, "true"],
+        &["exec", "--user", "0:0", "--cwd", "/", id, "true"],
+        &["kill", "--all", id, "CONT"],
+        &["kill", id, "CONT", "--all"],
+        &["kill", id, "18"],
+        &["--rootless", "state", id],
+        &["--rootless=false", "state", id],
+        &["delete", id, "--force"],
+        &["delete", "-f", id],
+    ];
+    for line in lines {
+        let told = oci.told(line);
+        assert_eq!(told.code, 0, "{line:?}: {}", told.err);
+    }
+    oci.without(&["log"])?;
+    Ok(oci.scene.nothing_left()?)
+}

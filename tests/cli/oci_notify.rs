@@ -1,0 +1,106 @@
+//! sd_notify: what a container says of itself reaches the caller's service manager, and nothing else does.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::lab::Lab;
+
+use crate::oci_scene::{Oci, eventually};
+use crate::scene::{self, Started};
+
+/// A service manager, and a container whose program does nothing.
+struct Service<'a> {
+    oci: Oci<'a>,
+    manager: UnixDatagram,
+    path: PathBuf,
+}
+
+impl<'a> Service<'a> {
+    fn new(lab: &'a Lab, arguments: &[&str]) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut oci = Oci::new(lab, arguments)?;
+        let path = lab.dir().join("manager.sock");
+        let manager = UnixDatagram::bind(&path)?;
+        manager.set_read_timeout(Some(Duration::from_secs(10)))?;
+        // The mountpoint is made in the root, and stays.
+        std::fs::create_dir_all(oci.bundle.rootfs().join("run/notify"))?;
+        oci.scene.begins_here()?;
+        Ok(Self { oci, manager, path })
+    }
+
+    fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = self.oci.command(arguments);
+        command.env("NOTIFY_SOCKET", &self.path);
+        command
+    }
+
+    /// What the manager hears next.
+    fn hears(&self) -> std::io::Result<String> {
+        let mut buffer = [0; 4096];
+        let length = self.manager.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+
+    /// Says something at the place where the container's program finds the socket.
+    fn says(&self, words: &str) -> Result<(), Box<dyn std::error::Error>> {
+        let socket = format!("/proc/{}/root/run/notify/notify.sock", self.oci.pid()?);
+        eventually("the socket", || Ok(std::fs::exists(&socket).unwrap_or(false)))?;
+        UnixDatagram::unbound()?.send_to(words.as_bytes(), &socket)?;
+        Ok(())
+    }
+}
+
+pub fn oci_start_notify_socket_waits_until_the_container_is_ready(lab: &Lab) -> TestResult {
+    let service = Service::new(lab, &["sleep", "600"])?;
+    let oci = &service.oci;
+    scene::told(&mut service.command(&["create", "-b", "bundle", &oci.id])).ended(0);
+    let start = Started::new(&mut service.command(&["start", &oci.id]))?;
+    oci.wait_for_status("running")?;
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", oci.pid()?))?;
+    assert!(environment.split('\0').any(|entry| entry == "NOTIFY_SOCKET=/run/notify/notify.sock"), "{environment}");
+    service.says("STATUS=warming up\nWATCHDOG=1\nMAINPID=1\nFDSTORE=1")?;
+    assert_eq!(service.hears()?, "STATUS=warming up");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(std::fs::exists(format!("/proc/{}/exe", start.pid()))?, "start does not wait");
+    service.says("READY=1\nSTATUS=up\n")?;
+    let heard = [service.hears()?, service.hears()?, service.hears()?, service.hears()?];
+    assert_eq!(
+        heard,
+        ["READY=1".to_owned(), format!("MAINPID={}", oci.pid()?), "STATUS=up".into(), "BARRIER=1".into()]
+    );
+    start.end()?.ended(0);
+    Ok(oci.gone()?)
+}
+
+pub fn oci_start_notify_socket_ends_with_the_container_and_fails_without_a_manager(lab: &Lab) -> TestResult {
+    let service = Service::new(lab, &["sleep", "0.2"])?;
+    let oci = &service.oci;
+    scene::told(&mut service.command(&["create", "-b", "bundle", &oci.id])).ended(0);
+    let told = scene::told(oci.command(&["start", &oci.id]).env("NOTIFY_SOCKET", "/nosuch"));
+    told.ended(1).says(&["/nosuch", "NOTIFY_SOCKET"]);
+    assert_eq!(oci.state()?["status"], "created", "it was started although nobody can be notified");
+    scene::told(&mut service.command(&["start", &oci.id])).ended(0);
+    assert_eq!(oci.state()?["status"], "stopped");
+    oci.gone()?;
+    // Created without one: there is nowhere to notify, and nothing to wait for.
+    oci.bundle.runs(&["sleep", "600"])?;
+    oci.create(&[])?;
+    scene::told(&mut service.command(&["start", &oci.id])).ended(0);
+    oci.told(&["delete", "-f", &oci.id]).ended(0);
+    Ok(())
+}
+
+pub fn oci_run_notify_socket_passes_on_what_the_container_says(lab: &Lab) -> TestResult {
+    let service = Service::new(lab, &["sleep", "600"])?;
+    let oci = &service.oci;
+    let run = Started::new(&mut service.command(&["run", "-b", "bundle", &oci.id]))?;
+    eventually("the container", || Ok(oci.verb("state").out.contains("\"running\"")))?;
+    service.says("READY=1")?;
+    assert_eq!(service.hears()?, "READY=1");
+    service.says("STATUS=busy")?;
+    assert_eq!(service.hears()?, "STATUS=busy", "the service's main process is `run` itself");
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    run.end()?.ended(137);
+    Ok(oci.scene.nothing_left()?)
+}
