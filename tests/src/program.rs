@@ -10,6 +10,11 @@ pub fn lifecycle() -> Result<PathBuf> {
     built("LIFECYCLE", "lifecycle")
 }
 
+/// Where the built `lifecycle-oci` is: `$LIFECYCLE_OCI`, or beside the tests in the target directory.
+pub fn lifecycle_oci() -> Result<PathBuf> {
+    built("LIFECYCLE_OCI", "lifecycle-oci")
+}
+
 fn built(variable: &str, name: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
@@ -20,10 +25,7 @@ fn built(variable: &str, name: &str) -> Result<PathBuf> {
     if path.is_file() {
         Ok(path)
     } else {
-        Err(Error::new(
-            format!("looking for {}", path.display()),
-            format!("not there; `cargo build -p {name}` makes it"),
-        ))
+        Err(Error::new(format!("looking for {}", path.display()), "not there; `cargo build -p lifecycle` makes it"))
     }
 }
 
