@@ -14,12 +14,13 @@ mod runs;
 mod steps;
 mod subject;
 mod users;
+mod verbs;
 
 fn main() -> ExitCode {
     match std::env::var(subject::VARIABLE) {
         Ok(order) => subject::obey(&order),
         Err(_) => {
-            let all = [effects::tests(), steps::tests(), plans::tests(), masked::tests(), users::tests()];
+            let all = [effects::tests(), steps::tests(), plans::tests(), masked::tests(), users::tests(), verbs::tests()];
             harness::main(all.into_iter().flatten().collect())
         }
     }
