@@ -20,6 +20,7 @@ fn main() -> io::Result<()> {
             .map_err(io::Error::other)?;
     }
     code.push_str("]\n");
+    seccomp_compiler()?;
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     fs::write(out.join("plans.rs"), code)
 }
@@ -33,5 +34,18 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
             files.push(path);
         }
     }
+    Ok(())
+}
+
+/// What the compiler of seccomp filters is known by: a filter that another version of it has made is not taken from the cache.
+fn seccomp_compiler() -> io::Result<()> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hash = DefaultHasher::new();
+    env::var("CARGO_PKG_VERSION").unwrap_or_default().hash(&mut hash);
+    for file in ["src/seccomp/compile.rs", "src/seccomp/unknown.rs", "src/spec/seccomp.rs"] {
+        println!("cargo:rerun-if-changed={file}");
+        fs::read(file)?.hash(&mut hash);
+    }
+    println!("cargo:rustc-env=LIFECYCLE_SECCOMP_COMPILER={:016x}", hash.finish());
     Ok(())
 }

@@ -10,8 +10,10 @@ use lifecycle_engine::events::{Event, Watch};
 
 use crate::print::{self, Failure, failed};
 
-/// What a detached engine and the processes that inherit its output write, in the run's directory.
+/// What the processes write that inherit a detached engine's output, in the run's directory.
 pub const OUTPUT: &str = "output";
+/// What a detached engine itself has to say: what went wrong.
+pub const PROBLEMS: &str = "problems";
 
 /// Starts the engine in the background and prints the run's id once the run exists.
 pub fn launch() -> Result<ExitCode, Failure> {
@@ -61,13 +63,16 @@ impl Watch for Move {
         }
         // The launcher reads the id; if it has gone nobody waits.
         let _ = print::text(&format!("{}\n", self.id));
-        let path = self.dir.join(OUTPUT);
-        let moved = File::options().append(true).create(true).mode(0o600).open(&path).and_then(|output| {
+        let open = |name| File::options().append(true).create(true).mode(0o600).open(self.dir.join(name));
+        let moved = open(OUTPUT).and_then(|output| {
+            let problems = open(PROBLEMS)?;
             rustix::stdio::dup2_stdout(&output)?;
-            rustix::stdio::dup2_stderr(&output).map_err(Into::into)
+            rustix::stdio::dup2_stderr(&output)?;
+            print::speak_into(problems);
+            Ok(())
         });
         if let Err(e) = moved {
-            eprintln!("cannot write to {}: {e}", path.display());
+            print::say(&format!("cannot write to {}: {e}\n", self.dir.display()));
         }
     }
 }

@@ -52,6 +52,10 @@ impl Follow {
         // Only that something changed matters, not what.
         while self.changes.read_events().is_ok_and(|events| !events.is_empty()) {}
         let settled = journal::read(&self.names).map_or(true, |state| state.is_settled());
+        if settled && !ended {
+            // Its last word comes after that, and with it why a run was taken back.
+            while poll(&mut [PollFd::new(engine, PollFlags::IN)], None) == Err(rustix::io::Errno::INTR) {}
+        }
         Ok(!ended && !settled)
     }
 }

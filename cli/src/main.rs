@@ -25,8 +25,8 @@ fn main() -> ExitCode {
     dispatch(&cli).unwrap_or_else(|failure| {
         // What is wrong with a plan has been put into words already, with its excerpts.
         match failure.report.downcast_ref::<print::Problems>() {
-            Some(problems) => eprint!("{problems}"),
-            None => eprintln!("{:?}", failure.report),
+            Some(problems) => print::say(&problems.to_string()),
+            None => print::say(&format!("{:?}\n", failure.report)),
         }
         // 125 tells `run`'s own failure from the container's; nobody else's exit code is mistaken for another's.
         match (&cli.command, failure.code) {

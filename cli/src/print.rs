@@ -1,8 +1,10 @@
 //! What every command prints with: stdout without a panic on a closed pipe, and failures in one shape.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use crate::args::{Global, When};
 
@@ -63,6 +65,23 @@ pub fn failed(what: impl fmt::Display, why: &dyn fmt::Display) -> Failure {
 /// Something could not be done, and this is what to do about it.
 pub fn refused(what: impl fmt::Display, help: impl fmt::Display) -> Failure {
     miette::miette!(help = help.to_string(), "{what}").into()
+}
+
+/// Where a detached engine speaks: its stderr is its main process's own.
+static ENGINE: OnceLock<File> = OnceLock::new();
+
+/// From now on the engine speaks into this file, not to stderr.
+pub fn speak_into(file: File) {
+    // Once: the run has one directory.
+    let _ = ENGINE.set(file);
+}
+
+/// What the engine has to say for itself. A reader that has gone does not stop a run.
+pub fn say(text: &str) {
+    let _ = match ENGINE.get() {
+        Some(mut file) => file.write_all(text.as_bytes()),
+        None => std::io::stderr().write_all(text.as_bytes()),
+    };
 }
 
 /// Writes to stdout. A reader that has gone (`| head`) has what it wants.

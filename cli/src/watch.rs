@@ -5,7 +5,7 @@ mod live;
 mod log;
 mod record;
 
-pub use lines::Lines;
+pub use lines::{Lines, NOTICEABLE};
 pub use live::Live;
 pub use log::{LOG, LogFile, LogLine};
 pub use record::{EventFile, Record};

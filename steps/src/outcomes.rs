@@ -7,6 +7,8 @@ use lifecycle_engine::value::Outcome;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::scope::ScopeJoin;
+
 /// A process of the host, named so that nobody can take another for it: the kernel uses a pid again, but not with the same start time in the
 /// same boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,7 +33,7 @@ impl fmt::Display for Process {
 }
 
 /// Where a process writes itself to be in a cgroup. Made by `cgroup.create`, taken by `process.clone`. The directories are known while planning.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CgroupJoin {
     /// The cgroup's directory in each v1 hierarchy: `0` is written into its `tasks`.
@@ -40,6 +42,9 @@ pub struct CgroupJoin {
     /// Its directory in the v2 hierarchy: the process is cloned into it, or writes `0` into its `cgroup.procs`.
     #[serde(default)]
     pub v2: Option<PathBuf>,
+    /// A scope that systemd makes around the process, which it moves there in its own hierarchies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Box<ScopeJoin>>,
 }
 
 /// A FIFO that we made, named so that another one at its path is not taken for it.
@@ -56,4 +61,16 @@ pub struct Fifo {
 
 impl Outcome for Fifo {
     const NAME: &'static str = "fifo";
+}
+
+/// A mount that hangs nowhere, as a descriptor that the engine keeps for a process that it makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DetachedMount {
+    /// Under which name the engine keeps it.
+    pub name: String,
+}
+
+impl Outcome for DetachedMount {
+    const NAME: &'static str = "mount";
 }

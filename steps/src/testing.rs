@@ -18,8 +18,14 @@ pub struct Planned {
 }
 
 fn try_plan<S: Step>(input: Value, site: Option<&str>) -> Result<Planned, PlanError> {
+    try_plan_with::<S>(json!({}), input, site)
+}
+
+fn try_plan_with<S: Step>(facts: Value, input: Value, site: Option<&str>) -> Result<Planned, PlanError> {
     let mut recorded = Recorded::default();
     recorded.host.insert("cwd".into(), json!("/work"));
+    let more = facts.as_object().cloned().unwrap_or_default();
+    more.into_iter().for_each(|(name, value)| drop(recorded.host.insert(name, value)));
     let mut facts = Facts::fixed(recorded);
     let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
     let mut cx = Planning::new(&mut facts, &run, "step".into(), site.map(Into::into));
@@ -47,6 +53,16 @@ pub fn refused<S: Step>(input: Value) -> PlanError {
 /// Why a step in a site is refused.
 pub fn refused_inside<S: Step>(input: Value) -> PlanError {
     try_plan::<S>(input, Some("init")).unwrap_err()
+}
+
+/// Plans a step in a site, on a host with these facts.
+pub fn plan_with<S: Step>(facts: Value, input: Value) -> Planned {
+    try_plan_with::<S>(facts, input, Some("init")).unwrap()
+}
+
+/// Why a step in a site is refused on a host with these facts.
+pub fn refused_with<S: Step>(facts: Value, input: Value) -> PlanError {
+    try_plan_with::<S>(facts, input, Some("init")).unwrap_err()
 }
 
 /// A handle to a process that another step makes.

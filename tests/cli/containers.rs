@@ -30,7 +30,7 @@ pub fn a_bundle_runs_with_its_own_exit_code_and_stdio(lab: &Lab) -> TestResult {
     let mut run = scene.start(&params("oci/run", &id))?;
     run.type_in("typed\n", true)?;
     let told = run.end()?.ended(42);
-    assert_eq!((told.out.as_str(), told.err.as_str()), ("typed\nrunc\n0\n", "problems\n"));
+    assert_eq!((told.out.as_str(), told.problems().as_str()), ("typed\nrunc\n0\n", "problems\n"));
     scene.nothing_left()?;
     // By its directory alone.
     bundle.runs(&["echo", "by its directory"])?;
@@ -133,7 +133,10 @@ pub fn a_terminal_is_the_containers_own(lab: &Lab) -> TestResult {
     run.type_in("tty; echo $((6 * 7)) from $(hostname)\n", false)?;
     run.wait_for("42 from runc")?;
     // The container's, not the engine's: its shell takes it, and goes on.
-    run.type_in("sleep 30\n\u{3}", false)?;
+    // What speaks is in the foreground by then: an interrupt before that would be the shell's.
+    run.type_in("sh -c 'echo sleeping $((1 + 1)); exec sleep 1000'\n", false)?;
+    run.wait_for("sleeping 2")?;
+    run.type_in("\u{3}", false)?;
     run.type_in("echo still $((40 + 3)); exit 5\n", false)?;
     run.end()?.ended(5).prints(&["/dev/pts/0", "still 43"]);
     Ok(scene.nothing_left()?)

@@ -93,8 +93,9 @@ pub fn every_step_of_hello_can_fail_and_leaves_nothing(lab: &Lab) -> TestResult 
     let scene = Scene::new(lab)?;
     let plan: serde_json::Value =
         serde_json::from_str(&scene.told(&["plan", "hello", "--format", "json"]).ended(0).out)?;
-    let steps: Vec<&str> =
-        plan["steps"].as_array().into_iter().flatten().filter_map(|s| s["address"].as_str()).collect();
+    // Without a terminal those that are for one are skipped.
+    let taken = plan["steps"].as_array().into_iter().flatten().filter(|step| step["skipped"] != true);
+    let steps: Vec<&str> = taken.filter_map(|step| step["address"].as_str()).collect();
     assert!(steps.len() > 8, "{steps:?}");
     for step in steps {
         for place in ["before", "after", "crash"] {

@@ -1,25 +1,40 @@
 //! The program as a person uses it: every command on the real kernel, and the built-in plans against fixed facts.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
+mod boxed;
 mod catalogue;
 mod containers;
 mod faults;
+mod fields;
+mod fields_cgroup;
+mod fields_hooks;
+mod fields_mounts;
+mod fields_net;
+mod fields_process;
+mod fields_root;
+mod fields_seccomp;
 mod masked;
+mod oci_scene;
+mod oci_verbs;
 mod plans;
+mod races;
 mod running;
 mod runs;
 mod saved;
 mod scene;
 mod service;
+mod systemd;
 mod users;
 
 fn main() -> ExitCode {
-    use Need::{Program, Root};
-    harness::main(tests![
+    use Need::{Kernel, Other, Program, Root};
+    let systemd = Other(systemd::is_there(), "systemd as the machine's first process");
+    let mut tests = tests![
         plans::text_folded,
         plans::json,
         plans::dot,
@@ -96,12 +111,16 @@ fn main() -> ExitCode {
         runs::a_detached_run_that_cannot_begin_says_why_at_once,
         #[needs(Root)]
         runs::a_detached_containers_output_is_in_its_logs,
+        #[needs(Root)]
+        runs::a_detached_runs_failure_is_in_its_logs_apart,
         #[needs(Root, Program("busybox"))]
         runs::audit_knows_whose_everything_is,
         #[needs(Root)]
         runs::a_damaged_journal_is_named_and_left_alone,
         #[needs(Root, Program("script"))]
         runs::at_a_terminal_the_container_has_it_and_an_error_stays,
+        #[needs(Root, Program("script"))]
+        runs::a_shell_at_a_terminal_has_job_control,
         #[needs(Root)]
         saved::a_saved_plan_runs_exactly_as_shown,
         #[needs(Root, Program("busybox"))]
@@ -142,6 +161,152 @@ fn main() -> ExitCode {
         containers::a_rootless_bundle_runs_for_root_and_for_a_user,
         #[needs(Root, Program("busybox"))]
         containers::a_config_that_cannot_be_is_refused_with_its_field,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_default_action_and_default_errno_ret,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_architectures,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_syscalls_action,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_syscalls_args_op,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_flags,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_is_loaded_with_and_without_no_new_privileges,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_listener_path_gets_the_descriptor_and_the_state,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_listener_path_where_nobody_listens_fails_before_the_container,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_flags_wait_killable_recv_keeps_signals_from_a_notified_call,
+        #[needs(Root, Program("busybox"))]
+        fields_seccomp::linux_seccomp_is_compiled_once_and_kept_by_content,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_are_moved_with_their_addresses_and_come_back,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_name_is_the_name_inside,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_come_back_whatever_the_container_did_to_them,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_come_back_when_the_container_has_died,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_come_back_after_every_failure_and_crash,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_that_cannot_be_moved_are_refused,
+        #[needs(Root, Program("busybox"), Program("ip"), Program("nsenter"))]
+        fields_net::linux_net_devices_in_a_namespace_that_was_there_before,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_prestart_runs_on_the_host_while_creating,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_create_runtime_runs_on_the_host_while_creating,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_poststart_runs_on_the_host_once_running,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_poststop_runs_on_the_host_once_stopped,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_create_container_runs_in_the_containers_namespaces_with_the_hosts_files,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_start_container_runs_in_the_container_before_its_program,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_run_in_the_order_of_the_spec,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_that_fail_before_the_program_fail_the_container,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_poststart_that_fails_stops_the_container,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_poststop_that_fails_is_a_warning,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_timeout_ends_a_hook_that_takes_too_long,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_that_the_spec_forbids_are_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_hooks::hooks_path_is_executed_as_it_is,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_scheduler_policy_and_nice,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_scheduler_priority_and_flags,
+        #[needs(Root, Program("busybox"), Program("chrt"))]
+        fields_process::process_scheduler_runtime_deadline_and_period,
+        #[needs(Root, Program("busybox"), Program("ionice"))]
+        fields_process::process_io_priority,
+        #[needs(Root, Program("busybox"), Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
+        fields_process::process_exec_cpu_affinity_initial_and_final,
+        #[needs(Root, Program("busybox"))]
+        fields_process::linux_personality,
+        #[needs(Root, Program("busybox"), Kernel("/proc/self/numa_maps", "a kernel with NUMA"))]
+        fields_process::linux_memory_policy_mode_nodes_and_flags,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_apparmor_profile,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_selinux_label,
+        #[needs(Root, Program("busybox"))]
+        fields_process::linux_mount_label,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_args_env_and_cwd,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_rlimits,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_user_uid_gid_umask_and_additional_gids,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_capabilities,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_no_new_privileges,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_oom_score_adj,
+        #[needs(Root, Program("busybox"))]
+        fields_process::process_terminal_and_console_size,
+        #[needs(Root, Program("busybox"))]
+        fields_process::hostname_and_domainname,
+        #[needs(Root, Program("busybox"))]
+        fields_process::linux_sysctl,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_attributes,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_attributes_cleared,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_recursive_attributes,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_recursive_attributes_cleared,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_of_the_file_system,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_propagation,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_bind_and_rbind,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_destination_of_a_file_and_missing,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_tmpcopyup,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_uid_mappings_and_gid_mappings,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_idmap_in_a_user_namespace,
+        #[needs(Root, Program("busybox"), Program("unshare"))]
+        fields_mounts::mounts_options_idmap_in_a_joined_user_namespace,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_source_closed_to_a_user_namespace,
+        #[needs(Root, Program("busybox"))]
+        fields_mounts::mounts_options_remount,
+        #[needs(Root, Program("busybox"))]
+        fields_root::mounts_type_cgroup,
+        #[needs(Root, Program("busybox"))]
+        fields_root::linux_default_devices,
+        #[needs(Root, Program("busybox"))]
+        fields_root::linux_devices,
+        #[needs(Root, Program("busybox"))]
+        fields_root::linux_rootfs_propagation,
+        #[needs(Root, Program("busybox"))]
+        fields_root::root_path_and_readonly,
+        #[needs(Root, Program("busybox"))]
+        fields_root::linux_masked_paths_and_readonly_paths,
+        #[needs(Root, Program("busybox"))]
+        races::a_file_systems_destination_that_is_swapped_stays_in_the_root,
+        #[needs(Root, Program("busybox"))]
+        races::a_bound_files_destination_that_is_swapped_stays_in_the_root,
+        #[needs(Root, Program("busybox"))]
+        races::a_copied_up_destination_that_is_swapped_stays_in_the_root,
+        #[needs(Root, Program("busybox"))]
+        races::an_image_that_fakes_proc_or_sys_is_refused,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]
@@ -174,5 +339,112 @@ fn main() -> ExitCode {
         service::a_server_that_ends_is_found_out_by_the_probe,
         #[needs(Root, Program("perl"))]
         service::every_step_of_a_ci_job_can_fail_and_leaves_nothing,
-    ])
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_limit,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_reservation,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_swap,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_kernel_is_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_kernel_tcp,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_swappiness,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_disable_oom_killer,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_use_hierarchy,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_use_hierarchy_false_is_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_shares,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_quota,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_period,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_burst,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_realtime_runtime,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_realtime_period,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_idle,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_cpus,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_mems,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_pids_limit,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_hugepage_limits,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_hugepage_limits_of_no_size_are_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_network_class_id,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_network_priorities,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_leaf_weight,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_unified,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_throttle_read_bps_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_throttle_write_bps_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_throttle_read_iops_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_throttle_write_iops_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_weight,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_weight_device,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_rdma,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_memory_check_before_update,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_devices,
+        #[needs(Root, Program("busybox"), Program("ps"))]
+        oci_verbs::oci_ps_prints_the_containers_processes_and_no_others,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_events_stats_prints_one_document_of_what_was_used,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_events_interval_goes_on_until_the_container_ends,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_events_tells_when_memory_runs_out,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_pause_stops_every_process_until_resume,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_kill_ends_a_paused_container_and_delete_force_too,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_pause_and_resume_a_created_container,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_update_changes_each_limit_by_its_flag,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_update_blkio_weight_is_written_or_refused_with_its_controller,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_update_resources_come_from_a_file_or_stdin,
+        #[needs(Root, Program("busybox"))]
+        oci_verbs::oci_spec_writes_a_config_that_runs_and_overwrites_nothing,
+        #[needs(Root)]
+        oci_verbs::oci_features_and_version_are_as_callers_read_them,
+        #[needs(Root)]
+        oci_verbs::oci_completions_and_man_cover_every_verb,
+    ];
+    // In a guest whose processor is emulated everything takes its time.
+    let by_systemd = tests![
+        systemd::a_container_is_a_scope_in_nested_slices,
+        systemd::limits_are_in_systemd_and_in_the_cgroups_files,
+        systemd::only_the_devices_of_a_container_can_be_used,
+        systemd::annotations_set_properties_of_the_scope,
+        systemd::what_is_below_the_scope_is_the_containers,
+        systemd::a_unit_that_is_there_already_is_refused_by_name,
+        systemd::what_a_path_cannot_be_is_refused_while_planning,
+        systemd::a_crash_at_any_point_leaves_no_unit_and_no_cgroup,
+    ];
+    tests.extend(by_systemd.into_iter().map(|test| test.needs(&[systemd]).limit(Duration::from_secs(600))));
+    harness::main(tests)
 }

@@ -19,7 +19,7 @@ pub fn hello_shows_the_container_from_inside_and_leaves_nothing(lab: &Lab) -> Te
             " 1 ",
             "overlay / overlay",
         ]);
-        assert_eq!(told.err, "");
+        assert_eq!(told.problems(), "");
         scene.nothing_left()?;
     }
     Ok(())
@@ -29,7 +29,7 @@ pub fn the_exit_code_is_the_containers(lab: &Lab) -> TestResult {
     let scene = Scene::new(lab)?;
     for code in [0, 1, 7, 125, 255] {
         let told = scene.told(&["run", "--", "sh", "-c", &format!("exit {code}")]).ended(code);
-        assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""), "exit {code}");
+        assert_eq!((told.out.as_str(), told.problems().as_str()), ("", ""), "exit {code}");
     }
     scene
         .told(&["run", "--", "/etc/passwd"])
@@ -69,7 +69,7 @@ pub fn stdin_and_stdout_are_the_containers_own(lab: &Lab) -> TestResult {
     run.type_in(&text, true)?;
     let told = run.end()?.ended(0);
     assert_eq!(told.out.len(), text.len());
-    assert_eq!((told.out, told.err.as_str()), (text, "problems\n"));
+    assert_eq!((told.problems().as_str(), told.out), ("problems\n", text));
     Ok(scene.nothing_left()?)
 }
 
@@ -144,8 +144,10 @@ pub fn every_event_is_a_line_of_json(lab: &Lab) -> TestResult {
     let told = scene.told(&["run", "hello", "--events", "-", "--", "echo", "from inside"]).ended(0);
     let (ours, theirs): (Vec<&str>, Vec<&str>) = told.out.lines().partition(|line| line.starts_with('{'));
     assert_eq!(theirs, ["from inside"]);
-    assert_eq!(ours.len(), events.len());
-    ours.iter().try_for_each(|line| serde_json::from_str::<Value>(line).map(drop))?;
+    let ours = ours.into_iter().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    // That a step inside was left out is told when its turn comes, which may be after the end.
+    let taken = |events: &[Value]| events.iter().filter(|event| event["event"] != "skipped").count();
+    assert_eq!(taken(&ours), taken(&events));
     Ok(scene.nothing_left()?)
 }
 

@@ -160,7 +160,9 @@ pub fn a_dry_run_needs_no_root_and_touches_nothing(lab: &Lab) -> TestResult {
     let bundle = Bundle::create(lab.dir().join("bundle"))?;
     bundle.runs(&["true"])?;
     scene.begins_here()?;
-    for arguments in [&["plan", "hello"][..], &["plan", "ci/service"], &["plan", "oci/run", "-p", "bundle=bundle"]] {
+    let facts = program::source().join("snapshots/facts/root-v2.json").display().to_string();
+    let of_a_host = ["plan", "ci/service", "--facts", &facts];
+    for arguments in [&["plan", "hello"][..], &of_a_host, &["plan", "oci/run", "-p", "bundle=bundle"]] {
         let as_root = scene.told(arguments).ended(0).out;
         assert_eq!(scene.told(arguments).ended(0).out, as_root, "{arguments:?} is not the same twice");
         let as_user = || scene::told(scene::as_nobody(&mut scene.command(arguments)));

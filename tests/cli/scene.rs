@@ -53,6 +53,12 @@ impl Told {
         self
     }
 
+    /// Standard error without the lines that say how long a step took: on a busy machine any step may take noticeable time.
+    pub fn problems(&self) -> String {
+        let timed = |line: &&str| line.contains(": done in ") || line.contains(": taken back in ");
+        self.err.lines().filter(|line| !timed(line)).fold(String::new(), |all, line| all + line + "\n")
+    }
+
     /// Fails the test unless stdout has all these words.
     #[track_caller]
     pub fn prints(self, words: &[&str]) -> Self {

@@ -12,12 +12,15 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, Effect};
+use lifecycle_engine::facts::Host;
 use lifecycle_engine::site::block_on;
+use lifecycle_steps::facts::Machine;
 use lifecycle_steps::outcomes::Process;
 use lifecycle_tests::harness::Need;
 use lifecycle_tests::machine::{hierarchies, remove_cgroup};
+use lifecycle_tests::program::{output, quiet};
 use lifecycle_tests::{Result, While};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use rustix::process::Pid;
@@ -34,8 +37,20 @@ const CONTROLLERS: &str = "cgroup.subtree_control";
 
 type Failure = Box<dyn std::error::Error>;
 
+/// Whether systemd makes what the effect changes.
+pub fn by_systemd(kind: &str) -> bool {
+    kind.starts_with("systemd.")
+}
+
 /// What an effect needs of the machine that nobody can make around it.
 pub fn needs(kind: &str) -> &'static [Need] {
+    static SYSTEMD: LazyLock<[Need; 1]> = LazyLock::new(|| {
+        let there = Path::new("/run/systemd/system").is_dir() && rustix::process::getuid().is_root();
+        [Need::Other(there, "systemd as the machine's first process")]
+    });
+    if by_systemd(kind) {
+        return &*SYSTEMD;
+    }
     static NEEDS: LazyLock<[Need; 1]> = LazyLock::new(|| {
         // To enable it at the top is to change the machine's own cgroup.
         let hierarchies = hierarchies().unwrap_or_default();
@@ -46,7 +61,23 @@ pub fn needs(kind: &str) -> &'static [Need] {
         let there = enabled.any(|enabled| enabled.split_whitespace().any(|name| name == "pids"));
         [Need::Other(there, "a hierarchy of version 2 whose top lets its children use pids")]
     });
-    if kind == "cgroup.controllers" { &*NEEDS } else { &[] }
+    static MODULES: LazyLock<[[Need; 1]; 2]> = LazyLock::new(|| {
+        let active: Vec<String> = serde_json::from_value(Machine.read("lsm")).unwrap_or_default();
+        let there = |module: &str| active.iter().any(|name| name == module);
+        [[Need::Other(there("apparmor"), "AppArmor in force")], [Need::Other(there("selinux"), "SELinux in force")]]
+    });
+    static RESCTRL: LazyLock<[Need; 1]> = LazyLock::new(|| {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        [Need::Other(mounts.contains(" - resctrl "), "a mounted resctrl, which takes a processor with RDT")]
+    });
+    match kind {
+        "cgroup.controllers" => &*NEEDS,
+        "apparmor_profile" => &MODULES[0],
+        "selinux_label" => &MODULES[1],
+        // Who is in a group can be taken back by the kernel alone.
+        "rdt.join" => &*RESCTRL,
+        _ => &[],
+    }
 }
 
 /// Gives every cgroup on the way to `cgroup` what the machine gives its topmost ones.
@@ -63,6 +94,7 @@ fn enable_above(cgroup: &Path) -> Result<()> {
 /// What stands for the whole of a test, and was there before: a cgroup that somebody else made, a server, files to cover.
 pub struct Standing {
     cgroup: Option<PathBuf>,
+    scope: Option<Child>,
 }
 
 impl Standing {
@@ -85,15 +117,22 @@ impl Standing {
         match kind {
             "cgroup.controllers" => cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?,
             "probe.http" => serve_nothing()?,
+            "device.move" => lay_a_cable()?,
+            "rdt.schemata" => fs::write(scratch.join("schemata"), "L3:0=fff\n").when(|| "writing schemata".into())?,
             "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
             _ => {}
         }
-        Ok(Self { cgroup })
+        let scope = if kind == "systemd.properties" { Some(somebodys_scope(effect)?) } else { None };
+        Ok(Self { cgroup, scope })
     }
 }
 
 impl Drop for Standing {
     fn drop(&mut self) {
+        if let Some(mut scope) = self.scope.take() {
+            let _ = scope.kill();
+            let _ = scope.wait();
+        }
         // What cannot be removed is found by the harness, by its name; the topmost is the other tests', too.
         let Some(cgroup) = &self.cgroup else { return };
         for dir in cgroup.ancestors().take(2) {
@@ -101,6 +140,26 @@ impl Drop for Standing {
         }
         let _ = cgroup.ancestors().nth(2).map(fs::remove_dir);
     }
+}
+
+/// A scope of the example's name around a program that does nothing.
+fn somebodys_scope(effect: &dyn Effect) -> Result<Child> {
+    let data = effect.data();
+    let unit = data["unit"].as_str().unwrap_or_default();
+    let unit_option = format!("--unit={unit}");
+    let arguments = ["--quiet", "--scope", &unit_option, "--property=TasksMax=7", "sleep", "600"];
+    let doing = || format!("starting {unit}");
+    let child = Command::new("systemd-run").args(arguments).stdin(Stdio::null()).spawn().when(doing)?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !lifecycle_tests::program::output("systemctl", &["is-active", unit])
+        .is_ok_and(|state| state.trim() == "active")
+    {
+        if Instant::now() > deadline {
+            return Err("it does not become active").when(doing);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(child)
 }
 
 /// The cgroup that the example works in.
@@ -128,6 +187,27 @@ fn serve_nothing() -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// The device that the example of `device.move` lends, with something to lose.
+fn lay_a_cable() -> Result<()> {
+    let ip = |words: &str| quiet("ip", &words.split(' ').collect::<Vec<_>>());
+    ip("link add lcexample3 type veth peer name lcexample4")?;
+    ip("link set lcexample4 up")?;
+    ip("link set lcexample3 mtu 1400 up")?;
+    ip("addr add 192.0.2.1/24 dev lcexample3")?;
+    ip("addr add 2001:db8::1/64 nodad dev lcexample3")?;
+    ip("route add 198.51.100.0/24 via 192.0.2.7 dev lcexample3")?;
+    // Until the kernel has given both ends what it gives a link that comes up.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let shown = output("ip", &["-6", "addr"])?;
+        if shown.matches("fe80").count() == 2 && !shown.contains("tentative") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err("lcexample3 does not come up").when(|| "laying a cable".into())
 }
 
 /// What the applying process holds until it ends.
@@ -158,7 +238,10 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
     let mut outcomes = Outcomes::new();
     match kind {
         "await_end" => held.process = Some(child(&["true"], None)?),
-        "end_process" | "oom_score_adj" | "relay_console" => held.process = Some(child(&["cat"], Some("cat"))?),
+        "end_process" | "oom_score_adj" | "relay_console" | "systemd.scope" | "cgroup.adopt" => {
+            held.process = Some(child(&["cat"], Some("cat"))?)
+        }
+        "netns.pin" | "device.move" => held.process = Some(child(&["unshare", "--net", "cat"], Some("cat"))?),
         "id_maps" => held.process = Some(child(&["unshare", "--user", "cat"], Some("cat"))?),
         "release" => {
             make_fifo(scratch)?;
@@ -173,7 +256,13 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
         let pid = Pid::from_child(child);
         outcomes.push((INIT.into(), json!(Process::of(pid)?)));
     }
-    if let Some(dir) = cgroup_of(kind, effect).filter(|_| kind != "enter_cgroup") {
+    if let (Some(dir), Some(child)) = (adopted(kind, effect), &held.process) {
+        // As systemd makes it, with the process in it.
+        let made = (0..64).find_map(|_| fs::create_dir_all(&dir).ok());
+        made.ok_or("a parent of the cgroup goes away again")?;
+        fs::write(dir.join("cgroup.procs"), child.id().to_string())?;
+    }
+    if let Some(dir) = adopted(kind, effect).or_else(|| cgroup_of(kind, effect)).filter(|_| kind != "enter_cgroup") {
         let found = fs::metadata(dir)?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         outcomes.push((
@@ -182,6 +271,12 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
         ));
     }
     Ok((held, outcomes))
+}
+
+/// The cgroup of an example that takes it over from systemd, and takes it away.
+fn adopted(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
+    let data = effect.data();
+    data.get("at").and_then(Value::as_str).filter(|_| kind == "cgroup.adopt").map(PathBuf::from)
 }
 
 /// By step.
@@ -199,6 +294,7 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
     let before: &[&str] = match kind {
         "root.bind" | "root.overlay" => &["root.propagation"],
         "root.propagation" => &[],
+        "device.move" => &["netns.pin"],
         kind if kind.starts_with("root.") => &["root.propagation", "root.bind"],
         _ => &[],
     };
@@ -225,6 +321,13 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
             cx.fds.put("console", init.into());
             // To the very end of this process: its terminal hangs up, and with it its session, when the master is closed.
             std::mem::forget(engine);
+        }
+        "seccomp_listener" => {
+            let (init, agent) = UnixStream::pair()?;
+            cx.fds.put("seccomp-agent", init.into());
+            cx.fds.put("seccomp-listener", File::open("/dev/null")?.into());
+            // It takes what comes, and keeps it.
+            std::mem::forget(agent);
         }
         // Whose other end is closed: the container has ended before it opened a terminal.
         "relay_console" => cx.fds.put("engine:console:init", UnixStream::pair()?.0.into()),
@@ -264,12 +367,35 @@ fn make_fifo(scratch: &Path) -> rustix::io::Result<()> {
     mknodat(CWD, fifo(scratch), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
 }
 
+/// Removes the cgroup that the effect found there, and its parents that are empty.
+fn leave_adopted(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
+    let registry = lifecycle_steps::registry();
+    let effect = registry.effect(kind).and_then(|kind| (kind.examples)(scratch).into_iter().next());
+    let Some(dir) = effect.and_then(|effect| adopted(kind, effect.as_ref())) else { return Ok(()) };
+    for dir in dir.ancestors().take(2).filter(|dir| dir.exists()) {
+        remove_cgroup(dir)?;
+    }
+    // The topmost is the other tests', too.
+    let _ = dir.ancestors().nth(2).map(fs::remove_dir);
+    Ok(())
+}
+
 /// Takes back what [`enter`] made for one round, as the steps before the effect's would.
 pub fn leave(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
-    if kind != "release" {
-        return Ok(());
+    if kind == "cgroup.adopt" {
+        return leave_adopted(kind, scratch);
     }
-    match fs::remove_file(fifo(scratch)) {
+    let file = match kind {
+        "release" => fifo(scratch),
+        "device.move" => {
+            let pin = scratch.join("netns");
+            // Not mounted where the round ended before it was.
+            while umount2(&pin, MntFlags::MNT_DETACH).is_ok() {}
+            pin
+        }
+        _ => return Ok(()),
+    };
+    match fs::remove_file(file) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }

@@ -17,11 +17,9 @@ mod users;
 mod verbs;
 
 fn main() -> ExitCode {
-    match std::env::var(subject::VARIABLE) {
-        Ok(order) => subject::obey(&order),
-        Err(_) => {
-            let all = [effects::tests(), steps::tests(), plans::tests(), masked::tests(), users::tests(), verbs::tests()];
-            harness::main(all.into_iter().flatten().collect())
-        }
+    if let Ok(order) = std::env::var(subject::VARIABLE) {
+        return subject::obey(&order);
     }
+    let all = [effects::tests(), steps::tests(), plans::tests(), masked::tests(), users::tests(), verbs::tests()];
+    harness::main(all.into_iter().flatten().collect())
 }

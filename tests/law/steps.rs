@@ -45,7 +45,10 @@ pub fn needs(example: &Example) -> Vec<Need> {
             Need::Other(!value.is_null() && value != false, fact)
         }
     };
-    [Need::Root].into_iter().chain(example.needs.iter().copied().map(of)).collect()
+    // systemd knows processes by the ids that the machine's own pid namespace has for them, so its examples have no lab.
+    let by_systemd = example.needs.contains(&"systemd.running");
+    let needs = example.needs.iter().copied().filter(|need| !(by_systemd && *need == "root"));
+    (!by_systemd).then_some(Need::Root).into_iter().chain(needs.map(of)).collect()
 }
 
 pub fn hold(lab: &Lab, example: &Example, way: Way) -> TestResult {
@@ -55,7 +58,11 @@ pub fn hold(lab: &Lab, example: &Example, way: Way) -> TestResult {
     let name = lines.iter_mut().find(|line| line.starts_with("plan:")).ok_or("the example has no name")?;
     *name = format!("plan: {}", lab.token());
     let file = lab.dir().join("plan.yaml");
-    let text = lines.join("\n").replace("/lifecycle-examples/", &format!("/lifecycle-examples/{}/", lab.token()));
+    let scopes = format!(":lifecycle:{}-", lab.token());
+    let text = lines
+        .join("\n")
+        .replace(":lifecycle:", &scopes)
+        .replace("/lifecycle-examples/", &format!("/lifecycle-examples/{}/", lab.token()));
     fs::write(&file, text).when(|| "writing the plan".into())?;
     let mut run = vec!["plan.yaml".into()];
     if example.needs.contains(&"bundle") {

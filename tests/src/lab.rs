@@ -118,6 +118,11 @@ pub(crate) fn furnish() -> Result<()> {
     let options = Some("mode=0755");
     mount(Some("run"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
         .when(|| "mounting /run".into())?;
+    // What the program keeps for later runs: cold at the start of each test, and gone with the lab.
+    if Path::new("/var/cache").is_dir() {
+        mount(Some("cache"), "/var/cache", Some("tmpfs"), safe, Some("mode=0755"))
+            .when(|| "mounting /var/cache".into())?;
+    }
     mount(Some("shm"), "/dev/shm", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=1777"))
         .when(|| "mounting /dev/shm".into())?;
     crate::program::quiet("ip", &["link", "set", "lo", "up"])

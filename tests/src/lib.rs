@@ -23,3 +23,4 @@ pub mod rounds;
 mod sys;
 
 pub use error::{Error, Result, While};
+pub use sys::seccomp;

@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "ptrace's start and its union, bpf(2) and a child's seccomp(2) have no safe form")]
 
+pub mod seccomp;
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::args::{Global, Logs};
-use crate::detach::OUTPUT;
+use crate::detach::{OUTPUT, PROBLEMS};
 use crate::follow::Follow;
 use crate::place;
 use crate::print::{self, Failure, failed};
@@ -37,17 +37,18 @@ pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The lines that the steps printed, and what a detached engine and its main process wrote.
+/// The lines that the steps printed, and what a detached engine's main process wrote; apart from them, what the engine itself had to say.
 struct Sources {
     dir: std::path::PathBuf,
     log: Option<BufReader<File>>,
     partial: String,
     output: Option<File>,
+    problems: Option<File>,
 }
 
 impl Sources {
     fn open(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), log: None, partial: String::new(), output: None }
+        Self { dir: dir.to_owned(), log: None, partial: String::new(), output: None, problems: None }
     }
 
     fn print(&mut self, args: &Logs) -> Result<(), Failure> {
@@ -57,6 +58,9 @@ impl Sources {
         }
         if self.output.is_none() && args.step.is_none() {
             self.output = File::open(self.dir.join(OUTPUT)).ok();
+        }
+        if self.problems.is_none() {
+            self.problems = File::open(self.dir.join(PROBLEMS)).ok();
         }
         let mut text = Vec::new();
         if let Some(log) = &mut self.log {
@@ -76,6 +80,12 @@ impl Sources {
         if let Some(output) = &mut self.output {
             output.read_to_end(&mut text).map_err(|e| failed("cannot read the output", &e))?;
         }
+        let mut problems = Vec::new();
+        if let Some(file) = &mut self.problems {
+            file.read_to_end(&mut problems).map_err(|e| failed("cannot read what the engine said", &e))?;
+        }
+        // Nobody is left to tell where stderr cannot be written to.
+        let _ = std::io::stderr().write_all(&problems);
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(&text).and_then(|()| stdout.flush()) {
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(failed("cannot write to stdout", &e)),

@@ -9,7 +9,7 @@ use lifecycle_engine::run::{Recovered, is_alive, recover};
 use crate::args::{Global, Recover};
 use crate::place;
 use crate::print::{self, Failure};
-use crate::watch::Lines;
+use crate::watch::{Lines, NOTICEABLE};
 
 /// Executes the command. The exit code is 1 if something could not be taken back.
 pub fn run(global: &Global, args: &Recover) -> Result<ExitCode, Failure> {
@@ -19,7 +19,8 @@ pub fn run(global: &Global, args: &Recover) -> Result<ExitCode, Failure> {
     }
     let mut text = String::new();
     let mut failed = false;
-    for (id, recovered) in recover(&root, &lifecycle_steps::registry(), &mut Lines { all: false, output: true })? {
+    for (id, recovered) in recover(&root, &lifecycle_steps::registry(), &mut Lines { slow: NOTICEABLE, output: true })?
+    {
         let _ = match recovered {
             Recovered::Left => continue,
             Recovered::Undone => writeln!(text, "{id}: taken back"),

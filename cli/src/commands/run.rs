@@ -21,7 +21,7 @@ use crate::load::{self, Wanted};
 use crate::pause::{self, Pause};
 use crate::place;
 use crate::print::{self, Failure, failed, refused};
-use crate::watch::{All, EventFile, Lines, Live, LogFile, Record};
+use crate::watch::{All, EventFile, Lines, Live, LogFile, NOTICEABLE, Record};
 
 /// Executes the command.
 pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
@@ -95,7 +95,8 @@ impl Views {
         let shown: Box<dyn Watch> = if live {
             Box::new(Live::new(hand_over(program)))
         } else {
-            Box::new(Lines { all: false, output: !args.detached })
+            // What a detached run's steps print is in its log; that they went well is what `show` tells.
+            Box::new(Lines { slow: if args.detached { u64::MAX } else { NOTICEABLE }, output: !args.detached })
         };
         Ok(Self {
             moved: args.detached.then(|| Move::new(names.id.clone(), names.dir())),
@@ -145,17 +146,18 @@ fn tell(args: &Run, names: &RunNames, finished: &Finished) -> Result<ExitCode, F
         return Err(Failure { code: print::ENGINE_FAILED, ..place::stuck(&names.id, &finished.stuck) });
     }
     if let Some(signal) = finished.cancelled {
-        eprintln!("cancelled by signal {signal}; everything was taken back");
+        print::say(&format!("cancelled by signal {signal}; everything was taken back\n"));
         return Ok(ExitCode::from((128 + signal) as u8));
     }
     if finished.kept && !args.detached {
-        eprintln!("kept as `{id}`: `lifecycle show {id}` shows it, `lifecycle undo {id}` takes it back", id = names.id);
+        let id = &names.id;
+        print::say(&format!("kept as `{id}`: `lifecycle show {id}` shows it, `lifecycle undo {id}` takes it back\n"));
     }
     if let Some(outputs) =
         finished.outputs.as_object().filter(|o| !o.is_empty() && args.events.is_none() && finished.exit.is_none())
     {
         let shown = outputs.iter().map(|(name, value)| format!("{name} = {value}\n"));
-        eprint!("{}", shown.collect::<String>());
+        print::say(&shown.collect::<String>());
     }
     Ok(ExitCode::from(finished.exit.unwrap_or(0) as u8))
 }

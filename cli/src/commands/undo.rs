@@ -12,7 +12,7 @@ use crate::watch::Lines;
 /// Executes the command.
 pub fn run(global: &Global, args: &Undo) -> Result<ExitCode, Failure> {
     let names = place::run(global, &args.run)?;
-    let stuck = undo_run(&names, &lifecycle_steps::registry(), &mut Lines { all: true, output: true })?;
+    let stuck = undo_run(&names, &lifecycle_steps::registry(), &mut Lines { slow: 0, output: true })?;
     if stuck.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

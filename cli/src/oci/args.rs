@@ -11,7 +11,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 ///
 /// Everything is done by a plan (`lifecycle plan oci/create` shows it), journaled before it happens, and taken back if it fails.
 #[derive(Debug, Parser)]
-#[command(name = "lifecycle-oci", version, max_term_width = 100, disable_version_flag = true, propagate_version = false)]
+#[command(
+    name = "lifecycle-oci",
+    version,
+    max_term_width = 100,
+    disable_version_flag = true,
+    propagate_version = false
+)]
 pub struct Cli {
     /// What all verbs share.
     #[command(flatten)]
@@ -53,7 +59,7 @@ pub struct Global {
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// `time="…" level=… msg="…"`
+    /// `time="..." level=... msg="..."`
     #[default]
     Text,
     /// An object a line.
@@ -76,38 +82,80 @@ pub enum Rootless {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Make a container from a bundle, and stop before its program starts
+    ///
+    /// Everything is made by the plan oci/create, journaled before it happens; if anything fails, all of it is taken back. The program waits until
+    /// `start`.
+    ///
+    /// Example: lifecycle-oci create --bundle /srv/web --pid-file /run/web.pid web
     Create(Create),
     /// Start the program of a created container
+    ///
+    /// Hooks `startContainer` and `poststart` run with it. With $NOTIFY_SOCKET it ends when the container says that it is ready.
     Start(Id),
     /// Make a container, start it, wait for its end, delete it
+    ///
+    /// Ends with the program's exit code. Signals are sent on to the program.
+    ///
+    /// Example: lifecycle-oci run --bundle /srv/web web
     Run(Run),
     /// Print a container's state
+    ///
+    /// A JSON document, runtime.md of the OCI runtime-spec; `status` is what the machine says now: created, running, paused or stopped.
     State(Id),
     /// Send a signal to a container
+    ///
+    /// A name or a number, such as TERM, SIGKILL, 9, SIGRTMIN+3 or 37.
+    ///
+    /// Example: lifecycle-oci kill web HUP
     Kill(Kill),
     /// Delete a container with all that was made for it
+    ///
+    /// Undoes the container's journal. One whose program runs is not deleted without --force; one that was cut off while it was made can be deleted
+    /// so, too.
     Delete(Delete),
     /// Run another program in a container
+    ///
+    /// The container's own process is what it is like, but for what the options say.
+    ///
+    /// Example: lifecycle-oci exec --tty --cwd /srv web sh -l
     Exec(Box<Exec>),
     /// List containers
     List(List),
     /// List the processes of a container
+    ///
+    /// What ps(1) prints, less the processes that are not the container's.
+    ///
+    /// Example: lifecycle-oci ps web -o pid,rss,args
     Ps(Ps),
     /// Print a container's use of resources, and when it runs out of memory
+    ///
+    /// A line of JSON each, until the container ends.
     Events(Events),
     /// Stop all processes of a container where they are
     Pause(Id),
     /// Let the processes of a paused container go on
     Resume(Id),
     /// Change a container's limits
+    ///
+    /// All of them, or none if the kernel refuses one. What is not named stays as it is.
+    ///
+    /// Example: lifecycle-oci update --memory 512M --pids-limit 200 web
     Update(Box<Update>),
     /// Write a config.json to start from
     Spec(SpecArgs),
     /// Print what this runtime can do
+    ///
+    /// A JSON document, features.md of the OCI runtime-spec. It tells what the program knows, whatever the machine offers.
     Features,
     /// Save a running container to disk, by criu
+    ///
+    /// The container is gone then, but for its directory, unless --leave-running or --pre-dump is given. Where criu cannot work, nothing is changed.
+    ///
+    /// Example: lifecycle-oci checkpoint --image-path /srv/web.image web
     Checkpoint(Box<Checkpoint>),
     /// Bring a saved container back, by criu
+    ///
+    /// Example: lifecycle-oci restore --bundle /srv/web --image-path /srv/web.image --detach web
     Restore(Box<Restore>),
     /// Print completions for a shell
     Completions {

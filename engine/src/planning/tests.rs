@@ -186,7 +186,7 @@ fn a_plan_opens_the_run_that_a_step_before_it_makes() {
     let registry = registry();
     let graph = compiled(opens, &registry, plans);
     let bound = bind(&graph, Given { set: &["id=c9".to_owned()], ..Given::default() }).unwrap();
-    assert_eq!(run_id(&graph, &bound).unwrap(), RunId { id: Some("c9".to_owned()), opens: true });
+    assert_eq!(run_id(&graph, &bound).unwrap(), RunId { id: Some("c9".to_owned()), opens: true, beside: false });
     let opened =
         json!({ "process": { "$handle": { "step": "init", "effect": 0, "field": "" } }, "state": "/state/c9" });
     let program = super::program(&graph, &bound, &mut facts(), Target { opened, ..target() }).unwrap();

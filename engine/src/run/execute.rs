@@ -198,6 +198,9 @@ impl<'a> Execution<'a> {
         }
         if !node.armed {
             self.stop_here(n)?;
+            if self.cancelled.is_some() {
+                return Ok(());
+            }
         }
         self.progress[n as usize] = Progress::Running;
         if node.site.is_some() {
@@ -226,6 +229,8 @@ impl<'a> Execution<'a> {
                 (*node, node.effects.iter().filter(|e| outcomes(e)).filter_map(|e| e.record.outcome.as_ref()).collect())
             });
             self.watch.pause(&Paused { step: &self.program.nodes[n as usize].address, steps: steps.collect() });
+            // Before the step begins: it may end so soon that the run is over before anything is waited for.
+            self.cancelled = self.options.cancel.filter(|fd| is_readable(*fd)).map(signal);
         }
         Ok(())
     }
@@ -503,6 +508,13 @@ pub(super) fn timed_out(timeout: Duration) -> EffectError {
         crate::types::Millis(timeout.as_millis() as u64)
     ))
     .help("raise the step's `timeout`, or find out what it waits for with `--pause-at`")
+}
+
+fn is_readable(fd: RawFd) -> bool {
+    let fd = crate::sys::borrow(fd);
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut polled = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut polled, Some(&now)) == Ok(1)
 }
 
 /// The number of the signal that a signalfd holds: the first field of its record (signalfd(2)).

@@ -142,6 +142,8 @@ pub fn program(root: &Path, id: &str, nodes: Vec<Node>) -> Program {
         files: vec!["test.yaml".into()],
         runs: vec![RunNames { root: root.to_owned(), id: id.into() }],
         opens: false,
+        beside: false,
+        nested: Vec::new(),
         nodes,
         scopes: vec![Scope { address: "".into(), plan: "test".into(), parent: 0 }],
         main: None,

@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::devices::{DeviceRules, Rule, rules};
-use super::limits::{Limit, limits};
+use super::limits::{Limit, limits, there};
 use super::path::Place;
+use super::scope::ScopeUnit;
 use crate::effects::cgroup::{Cgroup, DeviceFilter, EnableControllers, MakeCgroup, Version, WriteLimit};
 use crate::facts::{CgroupLayout, CgroupMode};
 use crate::outcomes::CgroupJoin;
@@ -28,6 +29,13 @@ pub struct Input {
     /// Limits and device rules, as in a config.json's `linux.resources`.
     #[serde(default)]
     pub resources: Option<Resources>,
+    /// systemd makes the cgroup, as a scope; `path` is then `slice:prefix:name`, by default its own slice for containers, `lifecycle` and the
+    /// run's id.
+    #[serde(default)]
+    pub systemd: bool,
+    /// A config.json's annotations: those that begin with `org.systemd.property.` set properties of the scope, others are left alone.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// The cgroup.
@@ -36,8 +44,12 @@ pub struct Input {
 pub struct Output {
     /// What a process needs to be in the cgroup; null where the caller may make none and none was asked for.
     pub join: Option<CgroupJoin>,
+    /// What one more process needs to be in the cgroup, once the first one is.
+    pub member: Option<CgroupJoin>,
     /// The directory by controller; that of version 2 by an empty name.
     pub paths: BTreeMap<String, PathBuf>,
+    /// The scope, if systemd makes it.
+    pub unit: Option<ScopeUnit>,
 }
 
 /// See [`Input`].
@@ -84,8 +96,12 @@ steps:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
+        if input.systemd {
+            return super::scope::plan(input, &layout, cx);
+        }
         let resources = input.resources.unwrap_or_default();
         let limits = limits(&resources, &layout)?;
+        there(&resources, &limits, cx.facts)?;
         if layout.mode == CgroupMode::None || (input.path.is_none() && !layout.writable()) {
             return without(&layout, &limits, input.path.is_some());
         }
@@ -101,15 +117,20 @@ steps:
         if let Some((version, rules)) = devices {
             write_device_rules(version, rules, &hierarchies, cx);
         }
-        for limit in limits {
-            let Some(hierarchy) = Made::find(&hierarchies, limit.version, &limit.controller) else {
-                return Err(PlanError::new("resources", format!("no hierarchy has `{}`", limit.file)));
-            };
-            let Limit { file, value, otherwise, optional, .. } = limit;
-            hierarchy.write(file, value, cx, |effect| WriteLimit { otherwise, optional, ..effect });
-        }
+        write_limits(limits, &hierarchies, cx)?;
         Ok(output(&hierarchies))
     }
+}
+
+pub(super) fn write_limits(limits: Vec<Limit>, hierarchies: &[Made], cx: &mut Planning) -> Result<(), PlanError> {
+    for limit in limits {
+        let Some(hierarchy) = Made::find(hierarchies, limit.version, &limit.controller) else {
+            return Err(PlanError::new("resources", format!("no hierarchy has `{}`", limit.file)));
+        };
+        let Limit { field, file, value, otherwise, optional, .. } = limit;
+        hierarchy.write(file, value, cx, |effect| WriteLimit { field, otherwise, optional, ..effect });
+    }
+    Ok(())
 }
 
 /// An ordinary user without a delegated cgroup runs containers where he is, as long as nothing is to be limited.
@@ -128,7 +149,7 @@ fn without(layout: &CgroupLayout, limits: &[Limit], path: bool) -> Result<Output
 
 /// The hierarchy version that enforces device rules, and the rules; `None` where the caller has no say over devices at all: without
 /// CAP_SYS_ADMIN he can make no device node either.
-fn device_rules(
+pub(super) fn device_rules(
     resources: &Resources,
     layout: &CgroupLayout,
     cx: &mut Planning,
@@ -148,18 +169,27 @@ fn device_rules(
 }
 
 /// A directory that is in the plan.
-struct Made {
-    at: PathBuf,
+pub(super) struct Made {
+    pub(super) at: PathBuf,
     mount: PathBuf,
     version: Version,
     controllers: Vec<String>,
-    cgroup: Handle<Cgroup>,
+    pub(super) cgroup: Handle<Cgroup>,
 }
 
 impl Made {
+    pub(super) fn plan(effect: MakeCgroup, cx: &mut Planning) -> Self {
+        let (at, mount, version) = (effect.at(), effect.mount.clone(), effect.version);
+        let controllers = effect.controllers.clone();
+        Self { at, mount, version, controllers, cgroup: cx.effect(effect).handle("") }
+    }
+
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+
     fn find<'a>(all: &'a [Self], version: Version, controller: &str) -> Option<&'a Self> {
-        let has = |made: &&Self| made.controllers.iter().any(|name| name == controller);
-        all.iter().filter(|made| made.version == version).find(|made| version == Version::V2 || has(made))
+        all.iter().filter(|made| made.version == version).find(|made| version == Version::V2 || made.has(controller))
     }
 
     fn write(
@@ -170,7 +200,8 @@ impl Made {
         with: impl FnOnce(WriteLimit) -> WriteLimit,
     ) {
         let (at, cgroup, file) = (self.at.clone(), self.cgroup.clone(), file.into());
-        cx.effect(with(WriteLimit { at, cgroup, file, value, otherwise: None, optional: false }));
+        let field = String::new();
+        cx.effect(with(WriteLimit { at, cgroup, field, file, value, otherwise: None, optional: false }));
     }
 }
 
@@ -182,10 +213,7 @@ fn make_directories(layout: &CgroupLayout, place: &Place, version_2: bool, cx: &
     let v2 = layout.v2.iter().filter(|_| version_2).map(|u| (&u.mount, Version::V2, Vec::new()));
     let mut make = |(mount, version, controllers): (&PathBuf, Version, Vec<String>)| {
         let path = place.below(mount, version);
-        let effect = MakeCgroup { mount: mount.clone(), path, version, controllers: controllers.clone() };
-        let at = effect.at();
-        let cgroup = cx.effect(effect).handle("");
-        Made { at, mount: mount.clone(), version, controllers, cgroup }
+        Made::plan(MakeCgroup { mount: mount.clone(), path, version, controllers }, cx)
     };
     v1.chain(v2).map(&mut make).collect()
 }
@@ -199,12 +227,16 @@ pub(super) fn enable_controllers(mount: &Path, at: &Path, limits: &[Limit], cx: 
     if controllers.is_empty() {
         return;
     }
-    let below = |at: &&Path| at.starts_with(mount);
-    let mut above: Vec<&Path> = at.ancestors().skip(1).take_while(below).collect();
-    above.reverse();
-    for at in above {
-        cx.effect(EnableControllers { at: at.to_owned(), controllers: controllers.clone() });
+    for at in ways_down(mount, at) {
+        cx.effect(EnableControllers { at, controllers: controllers.clone() });
     }
+}
+
+/// The directories that have to give a cgroup of version 2 its controllers, from the top down.
+pub(super) fn ways_down(mount: &Path, at: &Path) -> impl Iterator<Item = PathBuf> {
+    let above: Vec<PathBuf> =
+        at.ancestors().skip(1).take_while(|above| above.starts_with(mount)).map(Path::to_owned).collect();
+    above.into_iter().rev()
 }
 
 fn write_device_rules(version: Version, rules: DeviceRules, hierarchies: &[Made], cx: &mut Planning) {
@@ -214,16 +246,11 @@ fn write_device_rules(version: Version, rules: DeviceRules, hierarchies: &[Made]
         cx.effect(DeviceFilter { at, cgroup, rules });
         return;
     }
-    let (default, other) =
-        if rules.allow_all { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-    hierarchy.write(default, "a".to_owned(), cx, |effect| effect);
-    for exception in &rules.exceptions {
-        hierarchy.write(other, exception.to_string(), cx, |effect| effect);
-    }
+    rules.lines().for_each(|(file, value)| hierarchy.write(file, value, cx, |effect| effect));
 }
 
-fn output(hierarchies: &[Made]) -> Output {
-    let mut output = Output { join: Some(CgroupJoin::default()), paths: BTreeMap::new() };
+pub(super) fn output(hierarchies: &[Made]) -> Output {
+    let mut output = Output { join: Some(CgroupJoin::default()), ..Output::default() };
     for made in hierarchies {
         if let Some(join) = &mut output.join {
             match made.version {
@@ -234,5 +261,6 @@ fn output(hierarchies: &[Made]) -> Output {
         let names = made.controllers.iter().map(String::as_str).chain((made.version == Version::V2).then_some(""));
         output.paths.extend(names.map(|name| (name.to_owned(), made.at.clone())));
     }
+    output.member.clone_from(&output.join);
     output
 }

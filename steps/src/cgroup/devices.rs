@@ -6,12 +6,13 @@
 use std::fmt;
 
 use lifecycle_engine::error::PlanError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{DeviceRule, DeviceType};
 
 /// The outcome of a list of rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceRules {
     /// Devices without an exception may be used.
@@ -21,7 +22,7 @@ pub struct DeviceRules {
 }
 
 /// Devices that are treated otherwise than the rest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Exception {
     /// `c` or `b`.
@@ -110,6 +111,14 @@ impl DeviceRules {
             }
         }
         Ok(state)
+    }
+
+    /// What version 1 takes, by file and in order.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let (default, other) =
+            if self.allow_all { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
+        let exceptions = self.exceptions.iter().map(move |exception| (other, exception.to_string()));
+        std::iter::once((default, "a".to_owned())).chain(exceptions)
     }
 
     fn add(&mut self, new: &Exception) {

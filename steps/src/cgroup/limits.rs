@@ -1,6 +1,9 @@
 //! `linux.resources` as files of cgroups and what is written into each: config-linux.md, "Control groups".
 
+use std::path::Path;
+
 use lifecycle_engine::error::PlanError;
+use lifecycle_engine::facts::Facts;
 
 use super::{v1, v2};
 use crate::effects::cgroup::{Alternative, Version};
@@ -10,6 +13,8 @@ use crate::spec::{BlockIo, Cpu, Memory, Network, Resources};
 /// One limit: one file and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Limit {
+    /// Which field of the config asks for it, below `resources`.
+    pub(super) field: String,
     /// The hierarchy's version.
     pub(super) version: Version,
     /// The controller that has the file.
@@ -25,9 +30,16 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    pub(super) fn new(version: Version, controller: &str, file: impl Into<String>, value: impl ToString) -> Self {
+    pub(super) fn new(version: Version, field: &str, file: impl Into<String>, value: impl ToString) -> Self {
         let (file, value) = (file.into(), value.to_string());
-        Self { version, controller: controller.to_owned(), file, value, otherwise: None, optional: false }
+        // Every file has its controller's name in front; `cgroup.` is every cgroup's.
+        let controller = file.split('.').next().unwrap_or_default().to_owned();
+        Self { field: format!("resources.{field}"), version, controller, file, value, otherwise: None, optional: false }
+    }
+
+    /// The names that the file may have.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.file.as_str()).chain(self.otherwise.iter().map(|other| other.file.as_str()))
     }
 
     pub(super) fn or(mut self, file: &str, value: impl ToString) -> Self {
@@ -82,7 +94,7 @@ pub(super) fn limits(resources: &Resources, layout: &CgroupLayout) -> Result<Vec
         let version = out.version("resources.pids", "pids", Some("pids"))?;
         // 0 cannot be told apart from "no limit" in older configs, and a container without a process is none: the smallest limit is 1.
         let value = if limit < 0 { "max".to_owned() } else { limit.max(1).to_string() };
-        out.found.push(Limit::new(version, "pids", "pids.max", value));
+        out.found.push(Limit::new(version, "pids.limit", "pids.max", value));
     }
     if let Some(io) = resources.block_io.as_ref().filter(|io| **io != BlockIo::default()) {
         match out.version("resources.blockIO", "blkio", Some("io"))? {
@@ -101,13 +113,43 @@ pub(super) fn limits(resources: &Resources, layout: &CgroupLayout) -> Result<Vec
         let handles = rdma.hca_handles.map(|n| format!(" hca_handle={n}"));
         let objects = rdma.hca_objects.map(|n| format!(" hca_object={n}"));
         let value = format!("{device}{}{}", handles.unwrap_or_default(), objects.unwrap_or_default());
-        out.found.push(Limit::new(version, "rdma", "rdma.max", value));
+        out.found.push(Limit::new(version, &format!("rdma.{device}"), "rdma.max", value));
     }
     if let Some(network) = &resources.network {
         network_limits(network, out)?;
     }
     v2::unified(&resources.unified, layout, &mut out.found)?;
     Ok(limits.found)
+}
+
+/// Refuses a limit whose file this kernel does not have, as far as that can be known before anything is touched.
+pub(super) fn there(resources: &Resources, limits: &[Limit], facts: &mut Facts) -> Result<(), PlanError> {
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let lacks: Vec<String> = facts.get("cgroup.lacks").unwrap_or_default();
+    let missing = |limit: &&Limit| !limit.optional && limit.files().all(|file| lacks.iter().any(|name| name == file));
+    if let Some(limit) = limits.iter().find(missing) {
+        let message = format!("needs `{}`, which this kernel does not have", limit.file);
+        return Err(PlanError::new(limit.field.clone(), message)
+            .help("remove the limit, or run a kernel that has it (`lifecycle facts`: cgroup.lacks)"));
+    }
+    for (index, pages) in resources.hugepage_limits.iter().enumerate() {
+        let Some(kilobytes) = kilobytes(&pages.page_size) else { continue };
+        let directory = format!("/sys/kernel/mm/hugepages/hugepages-{kilobytes}kB");
+        if facts.kind(Path::new(&directory)).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            let message = format!("this kernel has no pages of {}", pages.page_size);
+            return Err(PlanError::new(format!("resources.hugepageLimits.{index}.pageSize"), message)
+                .help("`ls /sys/kernel/mm/hugepages` lists those that it has"));
+        }
+    }
+    Ok(())
+}
+
+/// The size of a page such as `2MB`, in KiB.
+fn kilobytes(size: &str) -> Option<u64> {
+    let units = [("KB", 1), ("MB", 1 << 10), ("GB", 1 << 20)];
+    units.iter().find_map(|(unit, factor)| size.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*factor))
 }
 
 fn cpu_limits(cpu: &Cpu, out: &mut Limits) -> Result<(), PlanError> {
@@ -121,9 +163,9 @@ fn cpu_limits(cpu: &Cpu, out: &mut Limits) -> Result<(), PlanError> {
     }
     if placed {
         let version = out.version("resources.cpu.cpus", "cpuset", Some("cpuset"))?;
-        let files = [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)];
-        let given = files.into_iter().filter_map(|(file, list)| Some((file, list.as_ref()?)));
-        out.found.extend(given.map(|(file, list)| Limit::new(version, "cpuset", file, list)));
+        let files = [("cpu.cpus", "cpuset.cpus", &cpu.cpus), ("cpu.mems", "cpuset.mems", &cpu.mems)];
+        let given = files.into_iter().filter_map(|(field, file, list)| Some((field, file, list.as_ref()?)));
+        out.found.extend(given.map(|(field, file, list)| Limit::new(version, field, file, list)));
     }
     Ok(())
 }
@@ -131,12 +173,12 @@ fn cpu_limits(cpu: &Cpu, out: &mut Limits) -> Result<(), PlanError> {
 fn network_limits(network: &Network, out: &mut Limits) -> Result<(), PlanError> {
     if let Some(class) = network.class_id {
         let version = out.version("resources.network.classID", "net_cls", None)?;
-        out.found.push(Limit::new(version, "net_cls", "net_cls.classid", class));
+        out.found.push(Limit::new(version, "network.classID", "net_cls.classid", class));
     }
     for priority in &network.priorities {
         let version = out.version("resources.network.priorities", "net_prio", None)?;
         let value = format!("{} {}", priority.name, priority.priority);
-        out.found.push(Limit::new(version, "net_prio", "net_prio.ifpriomap", value));
+        out.found.push(Limit::new(version, "network.priorities", "net_prio.ifpriomap", value));
     }
     Ok(())
 }

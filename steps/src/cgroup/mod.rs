@@ -3,18 +3,25 @@
 mod create;
 pub mod devices;
 mod filter;
-mod frozen;
 mod freeze;
+mod frozen;
 mod limits;
+mod oom;
 mod path;
+mod properties;
+pub mod scope;
 pub mod stats;
+mod translate;
+mod unit;
 mod update;
 mod v1;
 mod v2;
 
 pub use create::Create;
-pub use frozen::is_frozen;
 pub use freeze::{Freeze, Thaw};
+pub use frozen::is_frozen;
+pub use oom::OomWatch;
+pub use properties::Properties;
 pub use stats::{Stats, pids};
 pub use update::Update;
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::create::enable_controllers;
-use super::limits::{Limit, limits};
+use super::limits::{Limit, limits, there};
 use crate::effects::cgroup::{UpdateCgroup, Version, WriteFile};
 use crate::facts::CgroupLayout;
 use crate::spec::Resources;
@@ -61,6 +61,7 @@ steps:
         let Input { cgroups, resources } = input;
         let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
         let mut limits = limits(&resources, &layout)?;
+        there(&resources, &limits, cx.facts)?;
         keep_quota(&resources, &mut limits, &cgroups, cx)?;
         if let (Some(unified), Some(at)) = (&layout.v2, cgroups.get("")) {
             enable_controllers(&unified.mount, at, &limits, cx);
@@ -70,8 +71,8 @@ steps:
         for limit in limits {
             let at = directory(&cgroups, &limit)?;
             let used_below = used_below.filter(|_| limit.controller == "memory");
-            let Limit { file, value, otherwise, optional, .. } = limit;
-            let write = WriteFile { file, value, otherwise, optional };
+            let Limit { field, file, value, otherwise, optional, .. } = limit;
+            let write = WriteFile { field, file, value, otherwise, optional };
             match updates.iter_mut().find(|update| update.at == at) {
                 Some(update) => {
                     update.files.push(write);

@@ -9,8 +9,8 @@ use crate::effects::cgroup::Version;
 use crate::facts::CgroupLayout;
 use crate::spec::{BlockIo, Cpu, HugepageLimit, Memory, ThrottleDevice};
 
-fn limit(controller: &str, file: impl Into<String>, value: impl ToString) -> Limit {
-    Limit::new(Version::V2, controller, file, value)
+fn limit(field: &str, file: impl Into<String>, value: impl ToString) -> Limit {
+    Limit::new(Version::V2, field, file, value)
 }
 
 fn absent(field: &str) -> PlanError {
@@ -34,9 +34,9 @@ pub(super) fn memory(memory: &Memory, out: &mut Vec<Limit>) -> Result<(), PlanEr
         return Err(absent(&format!("resources.memory.{field}")));
     }
     let set = |value: Option<i64>| value.filter(|n| *n != 0);
-    out.extend(swap(set(memory.limit), set(memory.swap))?.map(|n| limit("memory", "memory.swap.max", n)));
-    out.extend(set(memory.limit).map(|n| limit("memory", "memory.max", or_max(n))));
-    out.extend(set(memory.reservation).map(|n| limit("memory", "memory.low", or_max(n))));
+    out.extend(swap(set(memory.limit), set(memory.swap))?.map(|n| limit("memory.swap", "memory.swap.max", n)));
+    out.extend(set(memory.limit).map(|n| limit("memory.limit", "memory.max", or_max(n))));
+    out.extend(set(memory.reservation).map(|n| limit("memory.reservation", "memory.low", or_max(n))));
     Ok(())
 }
 
@@ -63,16 +63,19 @@ pub(super) fn cpu(cpu: &Cpu, out: &mut Vec<Limit>) -> Result<(), PlanError> {
     if let Some((field, _)) = refused.iter().find(|(_, asked)| *asked) {
         return Err(absent(&format!("resources.cpu.{field}")));
     }
-    out.extend(cpu.idle.map(|n| limit("cpu", "cpu.idle", n)));
-    out.extend(cpu.shares.filter(|n| *n != 0).map(|n| limit("cpu", "cpu.weight", weight(n))));
+    // What is idle has no weight to set, so the weight comes first.
+    out.extend(cpu.shares.filter(|n| *n != 0).map(|n| limit("cpu.shares", "cpu.weight", weight(n))));
+    out.extend(cpu.idle.map(|n| limit("cpu.idle", "cpu.idle", n)));
     let (quota, period) = (cpu.quota.filter(|n| *n != 0), cpu.period.filter(|n| *n != 0));
     if quota.is_some() || period.is_some() {
+        let given_quota = quota.is_some();
         let quota = quota.filter(|n| *n > 0).map_or_else(|| "max".to_owned(), |n| n.to_string());
         // The period stays as it is, 100 ms at first, where only a quota is given.
         let period = period.map(|n| format!(" {n}")).unwrap_or_default();
-        out.push(limit("cpu", "cpu.max", format!("{quota}{period}")));
+        let field = if given_quota { "cpu.quota" } else { "cpu.period" };
+        out.push(limit(field, "cpu.max", format!("{quota}{period}")));
     }
-    out.extend(cpu.burst.map(|n| limit("cpu", "cpu.max.burst", n)));
+    out.extend(cpu.burst.map(|n| limit("cpu.burst", "cpu.max.burst", n)));
     Ok(())
 }
 
@@ -100,29 +103,32 @@ pub(super) fn block_io(io: &BlockIo, out: &mut Vec<Limit>) -> Result<(), PlanErr
     }
     // BFQ's file takes the spec's own range.
     let given = io.weight.filter(|n| *n != 0);
-    out.extend(given.map(|n| limit("io", "io.bfq.weight", n).or("io.weight", io_weight(n))));
+    out.extend(given.map(|n| limit("blockIO.weight", "io.bfq.weight", n).or("io.weight", io_weight(n))));
     for device in &io.weight_device {
         let name = format!("{}:{}", device.major, device.minor);
         let value = |n: u16| {
-            limit("io", "io.bfq.weight", format!("{name} {n}")).or("io.weight", format!("{name} {}", io_weight(n)))
+            let otherwise = format!("{name} {}", io_weight(n));
+            limit("blockIO.weightDevice", "io.bfq.weight", format!("{name} {n}")).or("io.weight", otherwise)
         };
         out.extend(device.weight.filter(|n| *n != 0).map(value));
     }
-    let rates: [(&str, &Vec<ThrottleDevice>); 4] = [
-        ("rbps", &io.throttle_read_bps_device),
-        ("wbps", &io.throttle_write_bps_device),
-        ("riops", &io.throttle_read_iops_device),
-        ("wiops", &io.throttle_write_iops_device),
+    let rates: [(&str, &str, &Vec<ThrottleDevice>); 4] = [
+        ("throttleReadBpsDevice", "rbps", &io.throttle_read_bps_device),
+        ("throttleWriteBpsDevice", "wbps", &io.throttle_write_bps_device),
+        ("throttleReadIOPSDevice", "riops", &io.throttle_read_iops_device),
+        ("throttleWriteIOPSDevice", "wiops", &io.throttle_write_iops_device),
     ];
-    for (what, devices) in rates {
-        out.extend(devices.iter().map(|d| limit("io", "io.max", format!("{}:{} {what}={}", d.major, d.minor, d.rate))));
+    for (field, what, devices) in rates {
+        let field = format!("blockIO.{field}");
+        let value = |d: &ThrottleDevice| format!("{}:{} {what}={}", d.major, d.minor, d.rate);
+        out.extend(devices.iter().map(|d| limit(&field, "io.max", value(d))));
     }
     Ok(())
 }
 
 pub(super) fn huge_pages(pages: &HugepageLimit, out: &mut Vec<Limit>) {
-    out.push(limit("hugetlb", format!("hugetlb.{}.max", pages.page_size), pages.limit));
-    out.push(limit("hugetlb", format!("hugetlb.{}.rsvd.max", pages.page_size), pages.limit).optional());
+    out.push(limit("hugepageLimits", format!("hugetlb.{}.max", pages.page_size), pages.limit));
+    out.push(limit("hugepageLimits", format!("hugetlb.{}.rsvd.max", pages.page_size), pages.limit).optional());
 }
 
 /// Files and values that the config names itself.
@@ -141,9 +147,8 @@ pub(super) fn unified(
                 .help("`lifecycle facts` shows which hierarchy has which controllers"));
         }
         // Each line is a write of its own: the kernel takes one entry at a time.
-        out.extend(
-            value.lines().filter(|line| !line.trim().is_empty()).map(|line| limit(controller, file, line.trim())),
-        );
+        let field = format!("unified.{file}");
+        out.extend(value.lines().filter(|line| !line.trim().is_empty()).map(|line| limit(&field, file, line.trim())));
     }
     Ok(())
 }

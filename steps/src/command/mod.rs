@@ -12,11 +12,15 @@ use lifecycle_engine::step::Planning;
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Text;
 
-/// A path as the caller means it: relative to the caller's working directory, which undo may not have.
-pub(crate) fn absolute(path: Option<&HostPath>, cx: &mut Planning) -> PathBuf {
-    let cwd: PathBuf = cx.facts.get("cwd").unwrap_or_else(|| "/".into());
-    // Without its `.` components: `/work/.` is `/work`.
-    path.map_or_else(|| cwd.clone(), |path| cwd.join(&path.0).components().collect())
+use crate::fs;
+
+/// Where a command runs: the caller's working directory, or a path as the caller means it.
+pub(crate) fn directory(path: Option<&HostPath>, cx: &mut Planning) -> Result<PathBuf, PlanError> {
+    match path {
+        Some(path) => fs::absolute(path, cx),
+        // A caller whose directory was removed has none; a command that names no directory does not care.
+        None => Ok(fs::working_directory(cx).unwrap_or_else(|_| "/".into())),
+    }
 }
 
 /// Refuses what could not be run at all.

@@ -9,7 +9,7 @@ use lifecycle_engine::value::{Handle, Part, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{absolute, check};
+use super::{check, directory};
 use crate::effects::command::{Call, RunCommand};
 
 /// Runs a program on the host, and another one to take it back.
@@ -98,13 +98,13 @@ impl Step for Run {
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         check("", &input.args, &input.env)?;
-        let cwd = absolute(input.cwd.as_ref(), cx);
+        let cwd = directory(input.cwd.as_ref(), cx)?;
         let undo = match input.undo {
             None => None,
             Some(undo) => {
                 check("undo.", &undo.args, &undo.env)?;
                 not_sensitive(&undo)?;
-                let cwd = undo.cwd.as_ref().map_or_else(|| cwd.clone(), |dir| absolute(Some(dir), cx));
+                let cwd = if undo.cwd.is_none() { cwd.clone() } else { directory(undo.cwd.as_ref(), cx)? };
                 Some(Call { args: undo.args, env: undo.env, cwd })
             }
         };

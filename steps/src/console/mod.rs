@@ -1,5 +1,6 @@
 //! A container's terminal.
 
+pub mod caller;
 pub mod open;
 pub mod relay;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EXAMPLE;
 use crate::effects::console::OpenConsole;
+use crate::process::label::require_selinux;
 use crate::spec::ConsoleSize;
 
 /// Opens a terminal from the container's own devpts: stdin, stdout, stderr, the controlling terminal and /dev/console of the site's process. Its
@@ -20,6 +21,9 @@ pub struct Input {
     /// Whose it is, in the container's ids: the user of the container's program.
     #[serde(default)]
     pub uid: u32,
+    /// Its SELinux context: linux.mountLabel.
+    #[serde(default)]
+    pub label: Option<String>,
     /// Whether it is the container's console, too: bound on its /dev/console. Not the terminal of an exec.
     #[serde(default = "yes")]
     pub console: bool,
@@ -48,7 +52,10 @@ impl Step for Open {
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        cx.effect(OpenConsole { size: input.size, uid: input.uid, console: input.console });
+        if input.label.is_some() {
+            require_selinux("label", "linux.mountLabel", cx.facts)?;
+        }
+        cx.effect(OpenConsole { size: input.size, uid: input.uid, console: input.console, label: input.label });
         Ok(Output {})
     }
 }

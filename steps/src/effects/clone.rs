@@ -130,7 +130,10 @@ impl Handover {
         let dir = self.cgroup.as_ref().and_then(|c| c.v2.as_ref()).filter(|_| self.into_cgroup);
         let cgroup = dir.map(|dir| format!("in cgroup {}", dir.display()));
         let kept = (self.preserve_fds > 0).then(|| format!("{} descriptors kept", self.preserve_fds));
-        stdio.into_iter().chain(cgroup).chain(kept).map(|part| format!("; {part}")).collect::<Vec<_>>().concat()
+        let mounts = (!self.mounts.is_empty()).then(|| format!("{} mounts handed over", self.mounts.len()));
+        let agent = self.seccomp_agent.as_ref().map(|path| format!("seccomp agent at {path}"));
+        let parts = stdio.into_iter().chain(cgroup).chain(kept).chain(mounts).chain(agent);
+        parts.map(|part| format!("; {part}")).collect::<Vec<_>>().concat()
     }
 }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::prelude::dies_with_init;
+use crate::mounts::api::label_file;
 use crate::process::CONSOLE;
 use crate::spec::ConsoleSize;
 
@@ -36,6 +37,9 @@ pub struct OpenConsole {
     pub size: Option<ConsoleSize>,
     /// Who owns it: the user of the container's program.
     pub uid: u32,
+    /// Its SELinux context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// It is bound on the container's /dev/console.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub console: bool,
@@ -49,7 +53,7 @@ impl EffectDef for OpenConsole {
     const KIND: &'static str = "console";
 
     fn examples(_: &Path) -> Vec<Self> {
-        vec![Self { size: Some(ConsoleSize { height: 24, width: 80 }), uid: 0, console: true }]
+        vec![Self { size: Some(ConsoleSize { height: 24, width: 80 }), uid: 0, console: true, label: None }]
     }
 
     fn describe(&self) -> String {
@@ -69,6 +73,9 @@ impl EffectDef for OpenConsole {
         }
         fchown(&terminal, Some(Uid::from_raw(self.uid)), None)
             .map_err(|e| EffectError::call(format!("fchown(terminal, {})", self.uid), e))?;
+        if let Some(label) = &self.label {
+            label_file(&terminal, label, Path::new("/dev/console"))?;
+        }
         wear(&terminal)?;
         if self.console {
             bind_console(&terminal)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lifecycle_engine::effect::{Applied, Cx, EffectDef, Class, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Sensitive, Text};
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};

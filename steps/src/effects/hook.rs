@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
@@ -79,23 +79,34 @@ pub struct Container {
 }
 
 /// The version of the runtime-spec that the state is written for.
-const OCI_VERSION: &str = "1.3.0";
+pub(super) const OCI_VERSION: &str = "1.3.0";
 
 impl Container {
-    /// The state that a hook reads (runtime.md, "State").
-    fn state(&self, stage: Stage, cx: &Cx) -> Result<Vec<u8>, EffectError> {
-        let mut state = json!({ "ociVersion": OCI_VERSION, "id": self.id, "status": stage.status() });
-        if stage != Stage::Poststop {
-            state["pid"] = match &self.process {
-                Some(process) => json!(super::wait::resolve(process, cx)?.pid),
-                None => json!(rustix::process::getpid().as_raw_nonzero().get()),
-            };
+    /// The state that a hook or an agent reads (runtime.md, "State").
+    pub(super) fn state(&self, status: &str, pid: Option<i32>) -> Value {
+        let mut state = json!({ "ociVersion": OCI_VERSION, "id": self.id, "status": status });
+        if let Some(pid) = pid {
+            state["pid"] = json!(pid);
         }
         state["bundle"] = json!(self.bundle);
         if !self.annotations.is_empty() {
             state["annotations"] = json!(self.annotations);
         }
-        Ok(state.to_string().into_bytes())
+        state
+    }
+
+    /// Its process, as the reader knows it: by its number outside, or in a site by its own.
+    pub(super) fn pid(&self, cx: &Cx) -> Result<i32, EffectError> {
+        match &self.process {
+            Some(process) => Ok(super::wait::resolve(process, cx)?.pid),
+            None => Ok(rustix::process::getpid().as_raw_nonzero().get()),
+        }
+    }
+
+    /// What a hook of this stage reads: a container that has stopped has no process.
+    fn told(&self, stage: Stage, cx: &Cx) -> Result<Vec<u8>, EffectError> {
+        let pid = (stage != Stage::Poststop).then(|| self.pid(cx)).transpose()?;
+        Ok(self.state(stage.status(), pid).to_string().into_bytes())
     }
 }
 
@@ -109,7 +120,7 @@ fn start(hook: &Hook, stage: Stage, container: &Container, cx: &Cx) -> Result<Ru
         // The hook's whole environment: inside a container the engine's own would leak what the host keeps in it.
         env: Some(hook.env.clone()),
         cwd: working_directory(stage, container),
-        stdin: container.state(stage, cx)?,
+        stdin: container.told(stage, cx)?,
         limit: hook.timeout.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
         ..Command::default()
     };
@@ -156,6 +167,104 @@ pub struct Counterpart {
     pub ends: Option<Later<Process>>,
 }
 
+/// "If any poststart hook fails, the runtime MUST generate an error, stop the container" (runtime.md, "Lifecycle").
+struct EndsContainer {
+    hook: Running,
+    process: Option<Process>,
+    /// Why the container is ended, and its end.
+    ending: Option<(EffectError, Box<dyn Pending>)>,
+}
+
+impl EndsContainer {
+    /// The hook's failure is the one that is told, once the container has ended.
+    fn end(&mut self, mut error: EffectError) -> Result<Option<Value>, EffectError> {
+        match self.process.as_ref().map_or(Ok(Undone::Done), Process::kill) {
+            Ok(Undone::Pending(pending)) => {
+                self.ending = Some((error, pending));
+                return Ok(None);
+            }
+            Ok(Undone::Done) => error.help = Some(STOPPED.into()),
+            Err(stays) => error.help = Some(format!("the container could not be stopped: {stays}")),
+        }
+        Err(error)
+    }
+}
+
+const STOPPED: &str = "the container was stopped: nobody must find it running without what the hook does";
+
+impl Pending for EndsContainer {
+    fn started(&self) -> Value {
+        self.hook.started()
+    }
+
+    fn release(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
+        self.hook.release(cx)
+    }
+
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        match &self.ending {
+            Some((_, pending)) => pending.interest(wants),
+            None => self.hook.interest(wants),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.ending.as_ref().map_or_else(|| self.hook.deadline(), |(_, pending)| pending.deadline())
+    }
+
+    fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        let Some((error, pending)) = &mut self.ending else {
+            return self.hook.advance(cx).or_else(|error| self.end(error));
+        };
+        let help = match pending.advance(cx) {
+            Ok(None) => return Ok(None),
+            Ok(Some(_)) => STOPPED.to_owned(),
+            Err(stays) => format!("the container could not be stopped: {stays}"),
+        };
+        Err(error.clone().help(help))
+    }
+
+    fn cancel(&mut self, cx: &mut Cx) {
+        self.hook.cancel(cx);
+    }
+}
+
+/// "If any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue as if the hook had succeeded."
+struct Tolerated(Running);
+
+fn warn(error: &EffectError, cx: &mut Cx) {
+    (cx.output)(&format!("warning: {error}; the container is deleted all the same"));
+}
+
+impl Pending for Tolerated {
+    fn started(&self) -> Value {
+        self.0.started()
+    }
+
+    fn release(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
+        self.0.release(cx)
+    }
+
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        self.0.interest(wants);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.0.deadline()
+    }
+
+    fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        self.0.advance(cx).or_else(|error| {
+            warn(&error, cx);
+            Ok(Some(Value::Null))
+        })
+    }
+
+    fn cancel(&mut self, cx: &mut Cx) {
+        self.0.cancel(cx);
+    }
+}
+
 fn example(script: String, scratch: &Path) -> (Hook, Container) {
     let hook = Hook {
         path: "/bin/sh".into(),
@@ -184,7 +293,12 @@ impl EffectDef for RunHook {
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        Ok(Applied::Pending(Box::new(start(&self.hook, self.stage, &self.container, cx)?)))
+        let running = start(&self.hook, self.stage, &self.container, cx)?;
+        if self.stage != Stage::Poststart {
+            return Ok(Applied::Pending(Box::new(running)));
+        }
+        let process = self.container.process.as_ref().map(|process| super::wait::resolve(process, cx)).transpose()?;
+        Ok(Applied::Pending(Box::new(EndsContainer { hook: running, process, ending: None })))
     }
 
     fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
@@ -218,8 +332,13 @@ impl EffectDef for Counterpart {
         if let Some(process) = self.ends.as_ref().and_then(|ends| super::wait::resolve(ends, cx).ok()) {
             gone.extend(identity::kill(&process)?);
         }
-        let hook = start(&self.hook, Stage::Poststop, &self.container, cx)?;
-        Ok(leftover::then(gone, hook))
+        match start(&self.hook, Stage::Poststop, &self.container, cx) {
+            Ok(hook) => Ok(leftover::then(gone, Tolerated(hook))),
+            Err(error) => {
+                warn(&error, cx);
+                Ok(leftover::gone(gone))
+            }
+        }
     }
 }
 
@@ -307,6 +426,34 @@ mod tests {
         bench.undo(&effect, &record).unwrap();
         // Reaped by the undo, as an engine's own child is.
         assert!(child.try_wait().is_err() || child.try_wait().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_failing_poststart_hook_stops_the_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut effect = hook(Stage::Poststart, "exit 3", dir.path());
+        effect.container.process = Some(Later::Now(identity::identify(Pid::from_child(&child)).unwrap()));
+        let error = Bench::new().apply(&effect).1.unwrap_err();
+        assert_eq!(error.what, "poststart hook /bin/sh exited with status 3");
+        // Reaped, as an engine's own child is.
+        assert!(child.try_wait().is_err() || child.try_wait().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_failing_poststop_hook_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut hook, container) = example("echo lost >&2; exit 4".into(), dir.path());
+        for (path, said) in [("/bin/sh", "exited with status 4"), ("/no/such/hook", "/no/such/hook")] {
+            hook.path = path.into();
+            let effect = Counterpart { hook: hook.clone(), container: container.clone(), ends: None };
+            let mut bench = Bench::new();
+            let (record, answer) = bench.apply(&effect);
+            answer.unwrap();
+            bench.undo(&effect, &record).unwrap();
+            let last = bench.lines.last().unwrap();
+            assert!(last.starts_with("warning: poststop hook") && last.contains(said), "{last}");
+        }
     }
 
     #[test]

@@ -82,8 +82,8 @@ impl EffectDef for EnterCgroup {
     fn examples(scratch: &Path) -> Vec<Self> {
         let (dir, version) = super::cgroup::example(scratch);
         let cgroup = match version {
-            Version::V1 => CgroupJoin { v1: vec![dir], v2: None },
-            Version::V2 => CgroupJoin { v1: Vec::new(), v2: Some(dir) },
+            Version::V1 => CgroupJoin { v1: vec![dir], ..CgroupJoin::default() },
+            Version::V2 => CgroupJoin { v2: Some(dir), ..CgroupJoin::default() },
         };
         vec![Self { cgroup }]
     }

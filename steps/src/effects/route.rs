@@ -5,15 +5,14 @@ use std::path::Path;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::address::family;
-use super::link::{Seen, Target};
-use super::owns;
+use super::link::Target;
+use super::link::belonging::{self, Belonging};
 use crate::net::ip::IpNet;
 use crate::net::name::LinkName;
 use crate::net::netlink::Rtnl;
@@ -32,13 +31,6 @@ pub struct RouteAdd {
     /// It happens in a namespace that another effect made, and dies with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub scoped: bool,
-}
-
-/// What was there before.
-#[derive(Debug, Serialize, Deserialize)]
-struct Before {
-    link: Seen,
-    had_it: bool,
 }
 
 impl RouteAdd {
@@ -61,6 +53,18 @@ impl RouteAdd {
         message.attributes.extend(self.via.map(|via| RouteAttribute::Gateway(via.into())));
         message
     }
+}
+
+impl Belonging for RouteAdd {
+    const PLURAL: &'static str = "routes";
+
+    fn link(&self) -> &Target {
+        &self.link
+    }
+
+    fn scoped(&self) -> bool {
+        self.scoped
+    }
 
     fn is_there(&self, index: u32, rtnl: &mut Rtnl) -> Result<bool, EffectError> {
         let want = self.message(index);
@@ -80,6 +84,14 @@ impl RouteAdd {
             _ => false,
         }))
     }
+
+    fn addition(&self, index: u32) -> RouteNetlinkMessage {
+        RouteNetlinkMessage::NewRoute(self.message(index))
+    }
+
+    fn removal(&self, index: u32) -> RouteNetlinkMessage {
+        RouteNetlinkMessage::DelRoute(self.message(index))
+    }
 }
 
 impl EffectDef for RouteAdd {
@@ -92,7 +104,7 @@ impl EffectDef for RouteAdd {
     }
 
     fn class(&self) -> Class {
-        if self.scoped { Class::Scoped } else { Class::Reversible }
+        belonging::class(self)
     }
 
     fn describe(&self) -> String {
@@ -102,40 +114,14 @@ impl EffectDef for RouteAdd {
     }
 
     fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
-        if self.scoped {
-            owns(cx, "net", &format!("routes on link {}", self.link))?;
-        }
-        let mut rtnl = Rtnl::open()?;
-        let link = self.link.get(&mut rtnl, cx)?;
-        let had_it = self.is_there(link.index, &mut rtnl)?;
-        Ok(json!(Before { link: link.into(), had_it }))
+        belonging::before(self, cx)
     }
 
     fn apply(&self, before: &Value, _cx: &mut Cx) -> Result<Applied, EffectError> {
-        let before = Before::deserialize(before)
-            .map_err(|e| EffectError::new(format!("what was before cannot be read: {e}")))?;
-        if !before.had_it {
-            let message = RouteNetlinkMessage::NewRoute(self.message(before.link.index));
-            let answer = Rtnl::open()?.change(message, NLM_F_CREATE | NLM_F_EXCL);
-            answer.map_err(|r| r.error(EffectDef::describe(self)))?;
-        }
-        Ok(Applied::done())
+        belonging::apply(self, before)
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
-        let Ok(before) = Before::deserialize(&record.before) else { return Ok(Undone::Done) };
-        if self.scoped || before.had_it {
-            return Ok(Undone::Done);
-        }
-        let mut rtnl = Rtnl::open()?;
-        if self.link.again(&before.link, &mut rtnl, cx)?.is_none() {
-            return Ok(Undone::Done);
-        }
-        match rtnl.change(RouteNetlinkMessage::DelRoute(self.message(before.link.index)), 0) {
-            Err(refused) if refused.is_absent() => Ok(Undone::Done),
-            answer => {
-                answer.map(|()| Undone::Done).map_err(|r| r.error(format!("take back: {}", EffectDef::describe(self))))
-            }
-        }
+        belonging::undo(self, record, cx)
     }
 }

@@ -1,21 +1,29 @@
 //! The filter of system calls.
 
 use std::cell::OnceCell;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use nix::libc;
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::hook::{Container, OCI_VERSION};
 use super::prelude::dies_with_init;
-use crate::seccomp::compile;
+use crate::process::AGENT;
+use crate::seccomp::{Handing, Part, compiled};
 use crate::spec::{Seccomp, SeccompFlag};
-use crate::sys::seccomp::set_filter;
+use crate::sys::seccomp::{NEW_LISTENER, set_filter};
 
-/// Loads a filter into the process; nothing takes it away again, and exec passes it on.
+/// The descriptor that gets the notified calls, between the effects that make it and send it.
+const LISTENER: &str = "seccomp-listener";
+
+/// Loads a filter, or a part of one, into the process; nothing takes it away again, and exec passes it on.
 ///
 /// The program is compiled while planning. It is not part of the effect's data: the profile that it comes from says more, and a saved plan gets
 /// the filter of the library that runs it.
@@ -23,60 +31,254 @@ use crate::sys::seccomp::set_filter;
 pub struct LoadFilter {
     /// The profile.
     pub profile: Seccomp,
-    /// What it was compiled to.
+    /// Which part of it.
+    #[serde(default, skip_serializing_if = "Part::is_whole")]
+    pub part: Part,
+    /// What the profile was compiled to.
     #[serde(skip)]
-    pub program: OnceCell<Vec<u8>>,
+    pub program: OnceCell<Rc<[u8]>>,
+}
+
+/// Sends the descriptor that gets the notified calls to the agent, with the container process state (config-linux.md, "The Container Process
+/// State").
+///
+/// Another program sees it. Its counterpart is the kernel's: when the last process under the filter ends, the agent's descriptor hangs up.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendListener {
+    /// The call that the filter does not notify.
+    pub by: Handing,
+    /// What the agent is told of the container.
+    pub container: Container,
+    /// The profile's `listenerMetadata`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
 }
 
 impl EffectDef for LoadFilter {
     const KIND: &'static str = "seccomp_filter";
 
     fn examples(_: &Path) -> Vec<Self> {
-        let profile = r#"{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["kexec_load"], "action": "SCMP_ACT_ERRNO" }] }"#;
-        // A constant of this program: it parses, or the tests fail.
-        serde_json::from_str(profile).map(|profile| Self { profile, program: OnceCell::new() }).into_iter().collect()
+        let rules = |action: &str| {
+            format!(
+                r#"{{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{ "names": ["kexec_load"], "action": "{action}" }}] }}"#
+            )
+        };
+        // Constants of this program: they parse, or the tests fail.
+        let example = |action: &str, part| {
+            serde_json::from_str(&rules(action)).map(|profile| Self { profile, part, program: OnceCell::new() })
+        };
+        let all = [("SCMP_ACT_ERRNO", Part::Whole), ("SCMP_ACT_NOTIFY", Part::Notifying)];
+        all.into_iter().flat_map(|(action, part)| example(action, part)).collect()
     }
 
     fn describe(&self) -> String {
-        let calls: usize = self.profile.syscalls.iter().map(|rule| rule.names.len()).sum();
+        let calls = |notified: bool| -> usize {
+            let rules = self.profile.syscalls.iter().filter(|rule| rule.notifies() == notified);
+            rules.map(|rule| rule.names.len()).sum()
+        };
+        if self.part == Part::Notifying {
+            return format!("seccomp filter that notifies an agent of {} system calls", calls(true));
+        }
         let default = serde_json::to_value(self.profile.default_action).unwrap_or_default();
         let default = default.as_str().unwrap_or_default().trim_start_matches("SCMP_ACT_").to_lowercase();
-        format!("seccomp filter: {} rules for {calls} system calls; all others: {default}", self.profile.syscalls.len())
+        let rules = self.profile.syscalls.iter().filter(|rule| !rule.notifies()).count();
+        format!("seccomp filter: {rules} rules for {} system calls; all others: {default}", calls(false))
     }
 
-    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
-        let compiled;
-        let program = if let Some(program) = self.program.get() {
-            program
-        } else {
-            compiled = compile(&self.profile).map_err(|e| EffectError::new(e.to_string()))?;
-            &compiled
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let program = match self.program.get() {
+            Some(program) => program.clone(),
+            None => compiled(&self.profile, None).map_err(|e| EffectError::new(e.to_string()))?.program,
         };
-        set_filter(program, flags(&self.profile.flags)).map_err(|e| {
-            let errno = e.raw_os_error();
-            let failed = EffectError::call(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", program.len() / 8), e);
-            match errno.map(Errno::from_raw_os_error) {
-                Some(Errno::ACCESS) => failed.help(
-                    "loading a filter needs no_new_privs or CAP_SYS_ADMIN: set process.noNewPrivileges, or load it before privileges are given up",
-                ),
-                Some(Errno::INVAL) => failed.help("the kernel lacks seccomp, or one of the profile's flags"),
-                Some(Errno::NOMEM) => failed.help("all filters of a process together may have 32768 instructions"),
-                _ => failed,
-            }
-        })?;
+        let program = self.part.of(&program);
+        let listener = set_filter(&program, self.flags()).map_err(|e| self.refused(program.len(), e))?;
+        if let Some(listener) = listener {
+            cx.fds.put(LISTENER, listener);
+        }
         Ok(Applied::done())
     }
 
     dies_with_init!();
 }
 
-fn flags(flags: &[SeccompFlag]) -> u64 {
-    flags.iter().fold(0, |all, flag| {
-        all | match flag {
-            SeccompFlag::Tsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
-            SeccompFlag::Log => libc::SECCOMP_FILTER_FLAG_LOG,
-            SeccompFlag::SpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            SeccompFlag::WaitKillableRecv => libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+impl LoadFilter {
+    fn flags(&self) -> u64 {
+        let flags = self.profile.flags.iter().fold(0, |all, flag| all | flag.bit());
+        match self.part {
+            // The process has one thread, so there is nothing to synchronise; and the kernel takes no TSYNC together with a listener.
+            Part::Notifying => flags & !SeccompFlag::Tsync.bit() | NEW_LISTENER,
+            // Says how notified calls wait, and is refused where none is notified.
+            Part::Whole | Part::Rest => flags & !SeccompFlag::WaitKillableRecv.bit(),
         }
-    })
+    }
+
+    fn refused(&self, bytes: usize, e: std::io::Error) -> EffectError {
+        let errno = e.raw_os_error().map(Errno::from_raw_os_error);
+        let failed = EffectError::call(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", bytes / 8), e);
+        match errno {
+            Some(Errno::ACCESS) => failed.help(
+                "loading a filter needs no_new_privs or CAP_SYS_ADMIN: set process.noNewPrivileges, or load it before privileges are given up",
+            ),
+            Some(Errno::INVAL) => failed.help("the kernel lacks seccomp, or one of the profile's flags or actions"),
+            Some(Errno::BUSY) => failed.help("a filter that notifies an agent is in force already, around the caller: there can be one"),
+            Some(Errno::NOMEM) => failed.help("all filters of a process together may have 32768 instructions"),
+            _ => failed,
+        }
+    }
+}
+
+impl SeccompFlag {
+    /// Of seccomp(2).
+    pub(crate) fn bit(self) -> u64 {
+        match self {
+            Self::Tsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
+            Self::Log => libc::SECCOMP_FILTER_FLAG_LOG,
+            Self::SpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            Self::WaitKillableRecv => libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+        }
+    }
+}
+
+impl EffectDef for SendListener {
+    const KIND: &'static str = "seccomp_listener";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        let container = Container {
+            id: "example".into(),
+            process: None,
+            bundle: scratch.to_owned(),
+            annotations: std::collections::BTreeMap::new(),
+        };
+        vec![Self { by: Handing::Sendmsg, container, metadata: Some("for the agent".into()) }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Foreign
+    }
+
+    fn describe(&self) -> String {
+        let metadata = if self.metadata.is_some() { ", with its metadata" } else { "" };
+        format!("send the seccomp agent the descriptor of the notified calls{metadata}")
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let agent = cx.fds.take(AGENT).ok_or_else(|| {
+            EffectError::new("this process was given no seccomp agent to notify")
+                .help("give its process.clone the profile's listenerPath: with: { seccomp_agent: PATH }")
+        })?;
+        let missing = || EffectError::new("there is no descriptor of notified calls to send");
+        let listener = cx.fds.take(LISTENER).ok_or_else(missing)?;
+        let state = self.state(cx)?.to_string();
+        send(&agent, &listener, state.as_bytes(), self.by).map_err(|e| {
+            EffectError::call("sendmsg(the seccomp agent, SCM_RIGHTS)", e)
+                .help("whoever listens on linux.seccomp.listenerPath must take the message and the descriptor")
+        })?;
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
+impl SendListener {
+    fn state(&self, cx: &Cx) -> Result<Value, EffectError> {
+        let pid = self.container.pid(cx)?;
+        let mut state = json!({ "ociVersion": OCI_VERSION, "fds": ["seccompFd"], "pid": pid });
+        if let Some(metadata) = &self.metadata {
+            state["metadata"] = json!(metadata);
+        }
+        state["state"] = self.container.state("creating", Some(pid));
+        Ok(state)
+    }
+}
+
+/// One state per connection, the descriptor with its first bytes.
+fn send(agent: &OwnedFd, listener: &OwnedFd, state: &[u8], by: Handing) -> std::io::Result<()> {
+    let (fds, parts) = ([listener.as_raw_fd()], [std::io::IoSlice::new(state)]);
+    let with = [ControlMessage::ScmRights(&fds)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    let sent = loop {
+        let sent = match by {
+            Handing::Sendmsg => sendmsg::<SockaddrStorage>(agent.as_raw_fd(), &parts, &with, flags, None),
+            Handing::Sendmmsg => {
+                let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(1, Some(nix::cmsg_space!([RawFd; 1])));
+                sendmmsg(agent.as_raw_fd(), &mut headers, [&parts], [None], with, flags)
+                    .map(|results| results.map(|result| result.bytes).sum())
+            }
+        };
+        match sent {
+            Err(nix::errno::Errno::EINTR) => {}
+            answer => break answer?,
+        }
+    };
+    let mut rest = &state[sent..];
+    while !rest.is_empty() {
+        let n = rustix::io::retry_on_intr(|| rustix::io::write(agent.as_fd(), rest))?;
+        rest = &rest[n..];
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::testing::{Bench, in_child};
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn an_agent_gets_the_state_and_a_descriptor_by_either_call() {
+        for by in [Handing::Sendmsg, Handing::Sendmmsg] {
+            let (ours, agents) = UnixStream::pair().unwrap();
+            let (pipe, end) = rustix::pipe::pipe().unwrap();
+            let state = vec![b'x'; 300_000];
+            let reader = std::thread::spawn(move || {
+                let mut buffer = [0; 100];
+                let mut space = nix::cmsg_space!([RawFd; 1]);
+                let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
+                let flags = MsgFlags::empty();
+                let got =
+                    nix::sys::socket::recvmsg::<()>(agents.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+                let fds = got
+                    .cmsgs()
+                    .unwrap()
+                    .filter(|m| matches!(m, nix::sys::socket::ControlMessageOwned::ScmRights(fds) if fds.len() == 1));
+                let (fds, first) = (fds.count(), got.bytes);
+                let mut rest = Vec::new();
+                (&agents).read_to_end(&mut rest).unwrap();
+                (fds, first + rest.len())
+            });
+            send(&ours.into(), &end, &state, by).unwrap();
+            assert_eq!(reader.join().unwrap(), (1, state.len()));
+            drop(pipe);
+        }
+    }
+
+    /// All that the profile forbids is forbidden, and the call that hands the descriptor over passes all the same.
+    #[test]
+    fn a_profile_that_forbids_sendmsg_reaches_its_agent() {
+        in_child(|| {
+            let profile = r#"{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                { "names": ["sendmsg", "sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 25 },
+                { "names": ["mkdirat"], "action": "SCMP_ACT_NOTIFY" } ] }"#;
+            let profile: Seccomp = serde_json::from_str(profile).unwrap();
+            let part = |part| LoadFilter { profile: profile.clone(), part, program: OnceCell::new() };
+            let dir = tempfile::tempdir().unwrap();
+            let mut bench = Bench::new(dir.path());
+            let (init, agent) = UnixStream::pair().unwrap();
+            bench.fds.put(AGENT, init.into());
+            rustix::thread::set_no_new_privs(true).unwrap();
+            bench.apply(&part(Part::Notifying)).1.unwrap();
+            bench.apply(&SendListener::examples(dir.path())[0]).1.unwrap();
+            bench.apply(&part(Part::Rest)).1.unwrap();
+            let mut text = String::new();
+            (&agent).read_to_string(&mut text).unwrap();
+            let state: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(state["fds"], json!(["seccompFd"]));
+            assert_eq!((&state["metadata"], &state["state"]["status"]), (&json!("for the agent"), &json!("creating")));
+            assert_eq!(rustix::system::sethostname(b"x"), Err(Errno::NOTTY));
+        });
+    }
 }

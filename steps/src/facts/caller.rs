@@ -1,5 +1,7 @@
 //! Who calls: ids, capabilities, limits, working directory.
 
+use std::path::PathBuf;
+
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -57,8 +59,26 @@ fn user_name(uid: u32) -> Option<String> {
     })
 }
 
+/// Where what can be computed again is kept: /var/cache for root; for others as the XDG Base Directory Specification says. Null: nowhere.
+pub(super) fn cache() -> Value {
+    let ours = |base: PathBuf| json!(base.join("lifecycle"));
+    if rustix::process::geteuid().is_root() {
+        return ours("/var/cache".into());
+    }
+    // "If an implementation encounters a relative path … it should … ignore it."
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    base.map_or(Value::Null, ours)
+}
+
 pub(super) fn working_directory() -> Value {
     std::env::current_dir().map_or(Value::Null, |path| json!(path))
+}
+
+/// Whether the caller is a person at a terminal: what is typed comes from one, and what is shown goes to one.
+pub(super) fn terminal() -> Value {
+    use rustix::termios::isatty;
+    json!(isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stdout()))
 }
 
 /// By the names of getrlimit(2), without `RLIMIT_`.

@@ -193,6 +193,55 @@ fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
     paths
 }
 
+/// Files that only some kernels have, and that a limit may need.
+const NOT_EVERYWHERE: [&str; 16] = [
+    "blkio.bfq.weight",
+    "blkio.bfq.weight_device",
+    "blkio.leaf_weight",
+    "blkio.leaf_weight_device",
+    "blkio.weight",
+    "blkio.weight_device",
+    "cpu.cfs_burst_us",
+    "cpu.idle",
+    "cpu.max.burst",
+    "cpu.rt_period_us",
+    "cpu.rt_runtime_us",
+    "io.bfq.weight",
+    "io.weight",
+    "memory.kmem.tcp.limit_in_bytes",
+    "memory.memsw.limit_in_bytes",
+    "memory.swap.max",
+];
+
+/// Which of those files this kernel has not, as far as can be seen: in the caller's own cgroup, or at the top of a hierarchy of version 1, where
+/// only BFQ hides some.
+pub(super) fn lacks() -> Value {
+    let layout: CgroupLayout = serde_json::from_value(layout()).unwrap_or_default();
+    let own: BTreeMap<PathBuf, String> = serde_json::from_value(own()).unwrap_or_default();
+    let path = |mount: &Path| own.get(mount).map_or("", |path| path.trim_start_matches('/'));
+    let lacks = |file: &str| {
+        let controller = file.split('.').next().unwrap_or_default();
+        if let Some(hierarchy) = layout.v1_of(controller) {
+            let path = path(&hierarchy.mount);
+            let hidden = path.is_empty() && file.starts_with("blkio.") && !file.contains("leaf");
+            return is_of_v1(file) && !hidden && !hierarchy.mount.join(path).join(file).exists();
+        }
+        layout.v2_of(controller).is_some_and(|unified| {
+            let at = unified.mount.join(path(&unified.mount));
+            let has = std::fs::read_to_string(at.join("cgroup.controllers")).unwrap_or_default();
+            let has = at != unified.mount && has.split_whitespace().any(|name| name == controller);
+            (file == "cpu.idle" || !is_of_v1(file)) && has && !at.join(file).exists()
+        })
+    };
+    NOT_EVERYWHERE.into_iter().filter(|file| lacks(file)).collect()
+}
+
+/// `cpu.idle` is a name of both versions.
+fn is_of_v1(file: &str) -> bool {
+    let starts = ["blkio.", "cpu.cfs", "cpu.rt", "memory.kmem", "memory.memsw"];
+    file == "cpu.idle" || starts.iter().any(|start| file.starts_with(start))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,8 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde_json::{Value, json};
 
 use super::words;
+use crate::net::netlink::Rtnl;
+use crate::spec::SeccompFlag;
 use crate::sys::probe;
 
 /// As uname(2) tells it.
@@ -63,6 +65,19 @@ pub(super) fn user_namespace() -> Value {
 /// The actions of seccomp(2) filters, such as `kill_process` and `user_notif`.
 pub(super) fn seccomp_actions() -> Value {
     json!(words("/proc/sys/kernel/seccomp/actions_avail", ' '))
+}
+
+/// The flags of seccomp(2) filters that a profile may name.
+pub(super) fn seccomp_flags() -> Value {
+    SeccompFlag::ALL.into_iter().filter(|flag| probe::seccomp_flag(flag.bit())).map(|flag| json!(flag.name())).collect()
+}
+
+/// The names of the network devices in the caller's network namespace.
+pub(super) fn links() -> Value {
+    let links = Rtnl::open().ok().and_then(|mut rtnl| rtnl.links().ok()).unwrap_or_default();
+    let mut names: Vec<String> = links.into_iter().map(|link| link.name).collect();
+    names.sort_unstable();
+    json!(names)
 }
 
 /// Security modules in force. securityfs has the list; where it is not mounted, the two that a container's config can name are looked for.

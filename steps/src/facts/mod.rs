@@ -4,9 +4,13 @@ mod caller;
 mod cgroup;
 mod kernel;
 mod overlay;
+mod resctrl;
+mod systemd;
 
 pub use caller::{IdRange, Limit};
 pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
+pub use resctrl::Resctrl;
+pub use systemd::Systemd;
 
 use std::sync::OnceLock;
 
@@ -54,6 +58,8 @@ const FACTS: &[Fact] = &[
     lists("subuid", || caller::subordinate_ids("/etc/subuid")),
     lists("subgid", || caller::subordinate_ids("/etc/subgid")),
     fixed("cwd", caller::working_directory),
+    Fact { name: "cache", read: caller::cache, masked: Mask::As(|| Value::Null) },
+    offers("terminal", caller::terminal),
     fixed("limits", caller::limits),
     fixed("boot_id", || json!(boot_id())),
     Fact { name: "kernel.release", read: kernel::release, masked: Mask::As(|| json!("5.4.0")) },
@@ -69,9 +75,16 @@ const FACTS: &[Fact] = &[
     Fact { name: "overlay.host", read: || overlay::layout(false), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     Fact { name: "overlay.userns", read: || overlay::layout(true), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     lists("seccomp.actions", kernel::seccomp_actions),
+    lists("seccomp.flags", kernel::seccomp_flags),
     lists("lsm", kernel::security_modules),
+    lists("net.links", kernel::links),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
+    Fact { name: "cgroup.lacks", read: cgroup::lacks, masked: Mask::As(|| json!([])) },
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
+    lists("cpu.rdt", resctrl::processor),
+    Fact { name: "resctrl", read: resctrl::resctrl, masked: Mask::As(|| Value::Null) },
+    offers("systemd.running", || json!(systemd::is_running())),
+    Fact { name: "systemd", read: systemd::systemd, masked: Mask::As(|| json!(Systemd::default())) },
 ];
 
 /// The machine that the program runs on.
@@ -95,6 +108,12 @@ impl Host for Machine {
             Some(fact) => (fact.read)(),
         }
     }
+}
+
+/// Whether the caller is known to lack a capability, such as `CAP_NET_ADMIN`.
+pub fn lacks(facts: &mut lifecycle_engine::facts::Facts, capability: &str) -> bool {
+    let all: Option<Vec<String>> = facts.get("caps.effective");
+    all.is_some_and(|all| !all.iter().any(|name| name == capability))
 }
 
 /// Tells this boot of the kernel from all others; part of every recorded identity, since numbers repeat after a reboot. Empty without procfs.

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::check;
-use crate::command::absolute;
 use crate::effects::hook::{Container, RunHook, Stage};
+use crate::fs::absolute;
 use crate::outcomes::Process;
 use crate::spec::Hook;
 
@@ -57,7 +57,7 @@ impl Step for Poststart {
         let container = Container {
             id: input.id.map_or_else(|| cx.run.id.clone(), |id| id.to_string()),
             process: Some(input.process),
-            bundle: absolute(Some(&input.bundle), cx),
+            bundle: absolute(&input.bundle, cx)?,
             annotations: input.annotations,
         };
         for hook in input.hooks {

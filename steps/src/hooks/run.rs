@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check;
-use crate::command::absolute;
 use crate::effects::hook::{Container, Counterpart, RunHook, Stage};
+use crate::fs::absolute;
 use crate::outcomes::Process;
 use crate::spec::Hook;
 
@@ -123,7 +123,7 @@ impl Step for Run {
         let container = Container {
             id: input.id.map_or_else(|| cx.run.id.clone(), |id| id.to_string()),
             process: input.process.filter(|_| !stage.is_inside()).map(Later::Handle),
-            bundle: absolute(Some(&input.bundle), cx),
+            bundle: absolute(&input.bundle, cx)?,
             annotations: input.annotations,
         };
         // Declared before the hooks run, since one that fails half-way has to be taken back too. Undo goes backwards, and the spec wants poststop

@@ -4,12 +4,12 @@ use super::{Bind, Options, table};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::facts::Facts;
-use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, XattrFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, mount_remount,
-    move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    fspick, mount, mount_change, mount_remount, move_mount, open_tree,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -73,6 +73,12 @@ pub fn new_file_system(kind: &str, source: Option<&str>, options: &Options) -> R
         if source.starts_with('/') && options.set & crate::sys::mount::RDONLY != 0 {
             set("ro", None)?;
         }
+    }
+    for flag in &options.super_flags {
+        set(flag, None)?;
+    }
+    if let Some(context) = &options.context {
+        set("context", Some(context))?;
     }
     for option in &options.data {
         match option.split_once('=') {
@@ -204,9 +210,8 @@ pub fn classic_file_system(
     target: impl AsFd,
     what: &Path,
 ) -> Result<(), EffectError> {
-    let data =
-        CString::new(options.data.join(",")).map_err(|_| EffectError::new("a mount option contains a NUL byte"))?;
-    let mut flags = options.flags(MountFlags::empty());
+    let data = classic_data(options)?;
+    let mut flags = options.flags(MountFlags::empty()) | options.super_flags();
     if options.copy_up {
         flags.remove(MountFlags::RDONLY);
     }
@@ -229,6 +234,50 @@ pub fn file_system_on(
         Api::Detached => attach(new_file_system(kind, Some(source), options)?, target, what),
         Api::Classic => classic_file_system(kind, Some(source), options, target, what),
     }
+}
+
+/// The options for the file system itself as one text. A label may have commas, so it is quoted, as security modules read it.
+fn classic_data(options: &Options) -> Result<CString, EffectError> {
+    let context = options.context.iter().map(|context| format!("context=\"{context}\""));
+    let data: Vec<String> = context.chain(options.data.iter().cloned()).collect();
+    CString::new(data.join(",")).map_err(|_| EffectError::new("a mount option contains a NUL byte"))
+}
+
+/// Changes the options of the file system that is mounted at `top`.
+pub fn reconfigure_file_system(api: Api, top: impl AsFd, options: &Options, what: &Path) -> Result<(), EffectError> {
+    let failed = |call: &str, errno: Errno, log: Option<String>| {
+        let error = EffectError::call(format!("{call}(\"{}\")", what.display()), errno);
+        error.help(log.unwrap_or_else(|| "its file system cannot change these options while it is mounted".into()))
+    };
+    if api == Api::Classic {
+        let present = present_flags(top.as_fd())?;
+        let flags = options.flags(present) | options.super_flags();
+        let data = classic_data(options)?;
+        return mount_remount(magic_link(top.as_fd()), flags, data.as_c_str())
+            .map_err(|errno| failed("mount(remount)", errno, None));
+    }
+    let context = fspick(top.as_fd(), c"", FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC)
+        .map_err(|errno| failed("fspick", errno, None))?;
+    let log = || last_message(context.as_fd());
+    for option in options.super_flags.iter().copied().chain(options.data.iter().map(String::as_str)) {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value),
+            None => fsconfig_set_flag(context.as_fd(), option),
+        }
+        .map_err(|errno| failed(&format!("fsconfig({option})"), errno, log()))?;
+    }
+    fsconfig_reconfigure(context.as_fd()).map_err(|errno| failed("fsconfig(reconfigure)", errno, log()))
+}
+
+/// Gives a file its label, fsetxattr(2): the root of a file system that knows no `context=`, or a terminal.
+pub fn label_file(top: impl AsFd, label: &str, what: &Path) -> Result<(), EffectError> {
+    // The kernel takes a label with its NUL; the magic link stands in for descriptors that are O_PATH.
+    let mut value = label.as_bytes().to_vec();
+    value.push(0);
+    rustix::fs::setxattr(magic_link(top), "security.selinux", &value, XattrFlags::empty()).map_err(|errno| {
+        EffectError::call(format!("setxattr(\"{}\", security.selinux, {label:?})", what.display()), errno)
+            .help("the policy does not know this label, or does not let the caller set it (relabelto)")
+    })
 }
 
 /// mount(2): a bind of `source` on `target`.

@@ -4,27 +4,32 @@ use crate::spec::IdMapping;
 use crate::sys::clone::Clone;
 use lifecycle_engine::error::EffectError;
 use nix::libc;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use std::fmt::Write;
+use pathrs::error::ErrorKind;
+use pathrs::flags::OpenFlags;
+use pathrs::procfs::{ProcfsBase, ProcfsHandle};
+use rustix::process::{
+    Signal, WaitId, WaitIdOptions, getpid, getppid, pidfd_send_signal, set_parent_process_death_signal, waitid,
+};
+use std::fmt::Write as _;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A user namespace with these maps. A process holds it for as long as its maps are written, and is gone when this returns.
 pub fn user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd, EffectError> {
     let holder = Clone { namespaces: libc::CLONE_NEWUSER as u64, ..Clone::default() };
-    let child = holder.spawn(|| {
-        loop {
+    let maker = getpid();
+    let child = holder.spawn(move || {
+        // It must not outlive its maker, nor hold anything for longer than the maps take.
+        let tied = set_parent_process_death_signal(Some(Signal::KILL));
+        while tied.is_ok() && getppid() == Some(maker) {
             nix::unistd::pause();
         }
+        1
     });
     let child = child.map_err(|error| EffectError::call("clone3(CLONE_NEWUSER) for an id-mapped mount", error))?;
-    let pid = child.pid.as_raw_nonzero();
-    let made = write_map(&format!("/proc/{pid}/uid_map"), uids)
-        .and_then(|()| write_map(&format!("/proc/{pid}/gid_map"), gids))
-        .and_then(|()| {
-            let path = format!("/proc/{pid}/ns/user");
-            File::open(&path).map(OwnedFd::from).map_err(|error| EffectError::call(format!("open(\"{path}\")"), error))
-        });
+    let pid = child.pid.as_raw_nonzero().get().cast_unsigned();
+    let made = maps_of(pid, uids, gids);
     pidfd_send_signal(&child.pidfd, Signal::KILL)
         .map_err(|errno| EffectError::call("pidfd_send_signal(SIGKILL)", errno))?;
     waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
@@ -32,13 +37,32 @@ pub fn user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd,
     made
 }
 
-fn write_map(path: &str, mappings: &[IdMapping]) -> Result<(), EffectError> {
+/// By a procfs of the caller's own pid namespace: the one on /proc may be the host's, where the process has another id.
+fn maps_of(pid: u32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd, EffectError> {
+    let base = ProcfsBase::ProcPid(pid);
+    let failed = |what: String| {
+        move |error: pathrs::error::Error| match error.kind() {
+            ErrorKind::OsError(Some(errno)) => EffectError::call(what, std::io::Error::from_raw_os_error(errno)),
+            _ => EffectError::new(format!("{what}: {error}")),
+        }
+    };
+    let proc = ProcfsHandle::new().map_err(failed("open(/proc)".into()))?;
+    for (name, mappings) in [("uid_map", uids), ("gid_map", gids)] {
+        let path = format!("/proc/{pid}/{name}");
+        let file = proc.open(base, name, OpenFlags::O_WRONLY).map_err(failed(format!("open({path})")))?;
+        write_map(file, &path, mappings)?;
+    }
+    let namespace = proc.open_follow(base, "ns/user", OpenFlags::O_RDONLY);
+    namespace.map(OwnedFd::from).map_err(failed(format!("open(/proc/{pid}/ns/user)")))
+}
+
+fn write_map(mut file: File, path: &str, mappings: &[IdMapping]) -> Result<(), EffectError> {
     let mut text = String::new();
     for map in mappings {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} {} {}", map.container_id, map.host_id, map.size);
     }
-    std::fs::write(path, &text).map_err(|error| {
+    file.write_all(text.as_bytes()).map_err(|error| {
         EffectError::call(format!("write(\"{path}\", {text:?})"), error)
             .help("the ranges must not overlap, and the caller needs CAP_SETUID and CAP_SETGID over the ids")
     })

@@ -6,6 +6,7 @@ use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::check_admin;
 use super::ip::IpNet;
 use super::name::{LinkName, alias};
 use super::veth::check_mtu;
@@ -53,6 +54,7 @@ impl Step for Bridge {
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        check_admin(cx.facts)?;
         check_mtu(input.mtu)?;
         let ours = LinkName::of(cx.run, &cx.step, 'b');
         let alias = alias(cx.run, &cx.step);

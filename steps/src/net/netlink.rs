@@ -1,11 +1,11 @@
 //! Asking the kernel's routing netlink, rtnetlink(7): one question, one answer, no wait for anything but the kernel's own work.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use lifecycle_engine::error::EffectError;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::libc;
 
@@ -41,6 +41,8 @@ pub struct Found {
     pub master: u32,
     /// The hardware address.
     pub mac: Vec<u8>,
+    /// IFLA_INFO_KIND, such as `veth`; empty for a physical device.
+    pub kind: String,
 }
 
 impl Refused {
@@ -126,6 +128,18 @@ impl Rtnl {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.link(message)
+    }
+
+    /// Every link of the namespace.
+    pub fn links(&mut self) -> Result<Vec<Found>, Refused> {
+        let all = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+        Ok(all
+            .iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(link) => Some(Found::of(link)),
+                _ => None,
+            })
+            .collect())
     }
 
     fn link(&mut self, message: LinkMessage) -> Result<Option<Found>, Refused> {
@@ -221,10 +235,43 @@ impl Found {
                 LinkAttribute::Mtu(mtu) => found.mtu = *mtu,
                 LinkAttribute::Controller(master) => found.master = *master,
                 LinkAttribute::Address(mac) => found.mac.clone_from(mac),
+                LinkAttribute::LinkInfo(infos) => {
+                    found.kind = infos.iter().find_map(kind).unwrap_or_default();
+                }
                 _ => {}
             }
         }
         found
+    }
+}
+
+fn kind(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
+}
+
+/// A message as text that a journal can hold.
+pub fn to_text(message: RouteNetlinkMessage) -> String {
+    let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
+    packet.finalize();
+    let mut bytes = vec![0; packet.buffer_len()];
+    packet.serialize(&mut bytes);
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// What [`to_text`] wrote.
+pub fn from_text(text: &str) -> Option<RouteNetlinkMessage> {
+    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    let bytes: Vec<u8> = (0..text.len()).step_by(2).map(byte).collect::<Option<_>>()?;
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).ok()?.payload {
+        NetlinkPayload::InnerMessage(message) => Some(message),
+        _ => None,
     }
 }
 

@@ -3,11 +3,58 @@
 use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use std::path::Path;
+
 use lifecycle_engine::error::EffectError;
 use nix::sched::{CloneFlags, setns};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, open, openat};
+use rustix::io::Errno;
 
 use crate::outcomes::Process;
+
+/// linux/magic.h.
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// The caller's own network namespace.
+pub fn own() -> Result<OwnedFd, EffectError> {
+    open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| EffectError::call("open(/proc/self/ns/net)", e))
+}
+
+/// The network namespace that a file is pinned to; none where the file has gone or no namespace is mounted on it.
+pub fn pinned(path: &Path) -> Result<Option<OwnedFd>, EffectError> {
+    let failed = |e| EffectError::call(format!("open({})", path.display()), e);
+    match openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(failed(e)),
+        Ok(fd) => Ok(Some(fd).filter(|fd| fstatfs(fd).is_ok_and(|found| found.f_type as i64 == NSFS_MAGIC))),
+    }
+}
+
+/// Whether both are the same namespace.
+pub fn is_same(a: impl AsFd, b: impl AsFd) -> Result<bool, EffectError> {
+    let id = |fd: BorrowedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let failed = |e| EffectError::call("fstat(network namespace)", e);
+    Ok(id(a.as_fd()).map_err(failed)? == id(b.as_fd()).map_err(failed)?)
+}
+
+/// Calls the body in another network namespace, and comes back. A socket that it opens stays there.
+///
+/// Needs CAP_SYS_ADMIN in the user namespaces that own both. The calling thread alone moves.
+pub fn within<T>(net: impl AsFd, body: impl FnOnce() -> T) -> Result<T, EffectError> {
+    let own = own()?;
+    setns(net, CloneFlags::CLONE_NEWNET).map_err(|e| {
+        EffectError::call("setns(CLONE_NEWNET)", e).help(
+            "working in another network namespace needs CAP_SYS_ADMIN in the user namespace that owns it, and in the caller's own",
+        )
+    })?;
+    let answer = body();
+    if setns(&own, CloneFlags::CLONE_NEWNET).is_err() {
+        // Whoever was let in is let back. If not, nothing that this process does from here on is where it is meant to be.
+        std::process::abort();
+    }
+    Ok(answer)
+}
 
 /// The network namespace of a process, and the user namespace of that process.
 #[derive(Debug)]

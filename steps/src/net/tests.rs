@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use lifecycle_engine::effect::{Effect, EffectDef, Record};
 use lifecycle_engine::types::Millis;
+use lifecycle_engine::value::Later;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
@@ -17,7 +18,9 @@ use super::name::LinkName;
 use super::netlink::{Found, Rtnl};
 use super::netns::Netns;
 use crate::effects::address::AddressAdd;
+use crate::effects::device::MoveDevice;
 use crate::effects::link::{Kind, Link, LinkAdd, LinkSet, LinkWait, Peer, Target};
+use crate::effects::netns::PinNetns;
 use crate::effects::probe::{Pace, ProbeTcp};
 use crate::effects::route::RouteAdd;
 use crate::outcomes::Process;
@@ -377,5 +380,72 @@ fn a_link_that_comes_later_is_waited_for_and_one_that_never_comes_is_named() {
         wait_for(later.unwrap());
         let error = bench.apply(&LinkWait { name: name("never"), within: Millis(50) }).1.unwrap_err();
         assert_eq!(error.what, "there is no link never after 50ms");
+    });
+}
+
+/// A device with addresses of both families, a label and a route, lent to a process and given back, from every moment.
+#[test]
+fn a_device_comes_back_with_its_name_addresses_and_routes() {
+    in_a_network(|| {
+        let other = Other::new();
+        let dir = tempfile::tempdir().unwrap();
+        let ip = |words: &str| {
+            let done = std::process::Command::new("ip").args(words.split(' ')).status().unwrap();
+            assert!(done.success(), "ip {words}");
+        };
+        ip("link add dev0 type veth peer name dev1");
+        ip("link set dev1 up");
+        ip("link set dev0 mtu 1400 up");
+        ip("addr add 192.0.2.1/24 label dev0:one dev dev0");
+        ip("addr add 2001:db8::1/64 nodad dev dev0");
+        ip("addr add 192.0.2.9/32 scope link dev dev0");
+        ip("route add 198.51.100.0/24 via 192.0.2.7 dev dev0");
+        std::thread::sleep(std::time::Duration::from_millis(1200));
+        let before = state();
+        let process = Later::Now(other.process.clone());
+        let pin = PinNetns { process: process.clone(), path: dir.path().join("netns") };
+        let moved = |called: Option<&str>| MoveDevice {
+            device: name("dev0"),
+            name: called.map(name),
+            process: process.clone(),
+            pin: pin.path.clone(),
+        };
+        let mut bench = Bench::new();
+        let (pinned, answer) = bench.apply(&pin);
+        answer.unwrap();
+        for wanted in [None, Some("data%d"), Some("data0")] {
+            let effect = moved(wanted);
+            let (record, answer) = bench.apply(&effect);
+            answer.unwrap();
+            assert!(find("dev0").is_none());
+            other.inside(|| {
+                let inside = find(if wanted.is_some() { "data0" } else { "dev0" }).expect("it is inside");
+                assert!(inside.up);
+                let shown = state().join("\n");
+                assert!(shown.contains("192.0.2.1") && shown.contains("2001:db8::1"), "{shown}");
+                assert!(!shown.contains("192.0.2.9"), "an address of less than global scope came along: {shown}");
+            });
+            // As if the engine had died before it knew, and then again after all.
+            let unknown = Record { outcome: None, ..record.clone() };
+            bench.undo(&effect, &unknown).unwrap();
+            bench.undo(&effect, &record).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let link_scope: Vec<String> = state();
+            let gone: Vec<&String> = before.iter().filter(|line| !link_scope.contains(line)).collect();
+            assert!(gone.iter().all(|line| line.contains("192.0.2.9")), "{gone:#?}\n{link_scope:#?}");
+            ip("addr add 192.0.2.9/32 scope link dev dev0");
+            assert_eq!(state(), before);
+        }
+        // Its process has ended, and the pin alone keeps the namespace.
+        let effect = moved(Some("data0"));
+        let (record, answer) = bench.apply(&effect);
+        answer.unwrap();
+        drop(other);
+        bench.undo(&effect, &record).unwrap();
+        assert!(find("dev0").is_some());
+        for _ in 0..2 {
+            bench.undo(&pin, &pinned).unwrap();
+            assert!(!pin.path.exists());
+        }
     });
 }

@@ -6,6 +6,7 @@ use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::check_admin;
 use super::mac::Mac;
 use super::name::{LinkName, alias};
 use crate::effects::link::{Kind, Link, LinkAdd, LinkSet, Peer, Target};
@@ -70,6 +71,7 @@ impl Step for Veth {
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        check_admin(cx.facts)?;
         check_mtu(input.mtu)?;
         let host = LinkName::of(cx.run, &cx.step, 'h');
         let peer = Peer { name: input.name.clone(), process: Some(input.process), mac: input.mac };

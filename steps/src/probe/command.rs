@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Output, interval, within};
-use crate::command::absolute;
+use crate::command::directory;
 use crate::effects::command::Call;
 use crate::effects::probe::{Pace, ProbeCommand};
 use crate::outcomes::Process;
@@ -60,7 +60,7 @@ impl Step for Command {
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         crate::command::check("", &input.args, &input.env)?;
-        let call = Call { args: input.args, env: input.env, cwd: absolute(input.cwd.as_ref(), cx) };
+        let call = Call { args: input.args, env: input.env, cwd: directory(input.cwd.as_ref(), cx)? };
         let pace = Pace { interval: input.interval, within: input.within, netns: input.netns };
         cx.effect(ProbeCommand { call, limit: input.limit, pace });
         Ok(Output {})

@@ -16,9 +16,10 @@ use crate::effects::clone::CloneInit;
 use crate::effects::idmap::{MapIds, Writer};
 use crate::effects::oom::OomScoreAdj;
 use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, UnshareCgroup};
+use crate::effects::schedule::SetAffinity;
 use crate::effects::stage::Stage;
-use crate::outcomes::{CgroupJoin, Fifo, Process};
-use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset};
+use crate::outcomes::{CgroupJoin, DetachedMount, Fifo, Process};
+use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset, number_list};
 
 /// Makes the first process of a container: a site for the steps that set it up from within, until one of them replaces it by the container's
 /// program.
@@ -50,6 +51,10 @@ pub struct Input {
     /// A cgroup below that one, which has to exist: `PATH`, or `CONTROLLER:PATH` for the hierarchy of that controller alone (version 1).
     #[serde(default)]
     pub subgroup: Option<String>,
+    /// The CPUs that it runs on until it is in its cgroup, as a list such as `0-3,7`: config.json's process.execCPUAffinity.initial. A process that
+    /// is moved into a cgroup may begin on any CPU of it; this keeps it away from those that are others' alone.
+    #[serde(default)]
+    pub cpu_affinity: Option<String>,
     /// How readily the kernel kills it when memory is short, -1000 to 1000. Absent: the engine's own.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
@@ -68,6 +73,12 @@ pub struct Input {
     /// The FIFO at which a `fifo.wait` in its site waits: the `fifo` of a `fifo.create`.
     #[serde(default)]
     pub fifo: Option<Handle<Fifo>>,
+    /// Bind mounts for a `rootfs.mount` in its site to attach: the `prepared` of a `rootfs.sources`.
+    #[serde(default)]
+    pub mounts: BTreeMap<String, Handle<DetachedMount>>,
+    /// The unix socket of the agent that a `seccomp.load` in its site hands the notified calls to.
+    #[serde(default)]
+    pub seccomp_agent: Option<HostPath>,
 }
 
 /// What the process is known by.
@@ -157,6 +168,7 @@ main: wait
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let mut input = input;
         input.below()?;
+        let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
         if namespaces.iter().any(|n| n.kind == NamespaceType::Time) && !cx.facts.has("kernel.time_namespace") {
@@ -167,8 +179,10 @@ main: wait
         let is_new = |kind| input.makes(&namespaces, kind);
         let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
         let new_user = is_new(NamespaceType::User);
-        let into_cgroup =
-            input.cgroup.as_ref().is_some_and(|c| c.v2.is_some()) && cx.facts.has("kernel.clone_into_cgroup");
+        // Whoever is cloned into a cgroup has no time before it.
+        let into_cgroup = input.cpu_affinity.is_none()
+            && input.cgroup.as_ref().is_some_and(|c| c.v2.is_some())
+            && cx.facts.has("kernel.clone_into_cgroup");
         let handover = input.handover(into_cgroup);
         let maps = if new_user { Some(Maps::of(&input, cx.facts)?) } else { None };
         let joins = input.join.is_some() || namespaces.iter().any(|n| n.path.is_some());
@@ -179,7 +193,13 @@ main: wait
             children(&made.handle(""), maps, input.oom_score_adj, cx);
             made
         };
+        if let Some(scope) = scope {
+            crate::cgroup::scope::start(*scope, &made.handle(""), cx);
+        }
         cx.inside(Conceal {});
+        if let Some(cpus) = input.cpu_affinity.clone() {
+            cx.inside(SetAffinity { cpus });
+        }
         let enter = input.cgroup.clone().map(|c| CgroupJoin { v2: c.v2.filter(|_| !into_cgroup), ..c });
         if let Some(cgroup) = enter.filter(|c| !c.v1.is_empty() || c.v2.is_some()) {
             cx.inside(EnterCgroup { cgroup });
@@ -295,6 +315,9 @@ impl Input {
         if let Some(path) = namespaces.iter().filter_map(|n| n.path.as_deref()).find(|p| !p.is_absolute()) {
             return Err(PlanError::new("namespaces", format!("the path {} is not absolute", path.display())));
         }
+        if let Some(Err(message)) = self.cpu_affinity.as_deref().map(number_list) {
+            return Err(PlanError::new("cpu_affinity", message));
+        }
         if let Some(score) = self.oom_score_adj.filter(|s| !(-1000..=1000).contains(s)) {
             return Err(PlanError::new("oom_score_adj", format!("{score} is not between -1000 and 1000")));
         }
@@ -317,6 +340,8 @@ impl Input {
             cgroup: self.cgroup.clone(),
             into_cgroup,
             fifo: self.fifo.clone(),
+            mounts: self.mounts.values().cloned().collect(),
+            seccomp_agent: self.seccomp_agent.clone(),
         }
     }
 }

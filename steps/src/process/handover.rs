@@ -18,7 +18,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::outcomes::{CgroupJoin, Fifo};
+use crate::outcomes::{CgroupJoin, DetachedMount, Fifo};
 use crate::sys;
 
 /// Descriptors kept under a name with this prefix stay in the engine: no site gets them.
@@ -29,6 +29,8 @@ pub(crate) const FIFO: &str = "fifo";
 pub(crate) const SELF_FD: &str = "self-fd";
 /// Init's end of the socket that takes the terminal's master.
 pub(crate) const CONSOLE: &str = "console";
+/// A connection to the agent that the container's seccomp filter notifies.
+pub(crate) const AGENT: &str = "seccomp-agent";
 /// With a namespace's name after it: init does not share that namespace with the engine.
 pub(crate) const OWN: &str = "own:";
 /// With a number after it: a file into which `0` is written to join a cgroup.
@@ -78,6 +80,12 @@ pub struct Handover {
     /// The FIFO at which it waits for `start`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fifo: Option<Handle<Fifo>>,
+    /// Mounts that hang nowhere yet, for it to attach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Handle<DetachedMount>>,
+    /// The unix socket of the agent that its seccomp filter notifies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_agent: Option<HostPath>,
 }
 
 /// Both ends of it.
@@ -111,7 +119,9 @@ impl Handover {
         let proc = open_at_path("/proc", OFlags::PATH | OFlags::DIRECTORY)?;
         let mut kept = self.console(cx)?;
         kept.extend(self.fifo(cx)?);
+        kept.extend(self.agent()?);
         kept.extend(self.cgroup_files()?);
+        kept.extend(self.mounts(cx)?);
         let cgroup = match self.cgroup.as_ref().and_then(|c| c.v2.as_ref()) {
             Some(dir) if self.into_cgroup => {
                 Some(open_at_path(&dir.to_string_lossy(), OFlags::RDONLY | OFlags::DIRECTORY)?)
@@ -147,9 +157,19 @@ impl Handover {
                 cx.fds.put(console_of(cx.step), engine);
                 init
             }
-            Some(Console::Socket(path)) => connect_to(path)?,
+            Some(Console::Socket(path)) => connect_to(
+                path,
+                "the console socket must be a unix socket on which somebody listens; it takes the terminal's master",
+            )?,
         };
         Ok(vec![(CONSOLE.to_owned(), end)])
+    }
+
+    /// Connected here: the socket is in the engine's mount namespace, and an agent that is not there must not cost a container.
+    fn agent(&self) -> Result<Option<(String, OwnedFd)>, EffectError> {
+        let help = "linux.seccomp.listenerPath must be a unix socket (SOCK_STREAM) on which the seccomp agent listens";
+        let connected = self.seccomp_agent.as_ref().map(|path| connect_to(path, help)).transpose()?;
+        Ok(connected.map(|fd| (AGENT.to_owned(), fd)))
     }
 
     fn fifo(&self, cx: &Cx) -> Result<Option<(String, OwnedFd)>, EffectError> {
@@ -164,6 +184,17 @@ impl Handover {
             return Err(EffectError::new(format!("{path} is not the FIFO that this run made")));
         }
         Ok(Some((FIFO.to_owned(), fd)))
+    }
+
+    /// The engine's own descriptors for them go: who holds one keeps the file system busy.
+    fn mounts(&self, cx: &mut Cx) -> Result<Vec<(String, OwnedFd)>, EffectError> {
+        let mut handed_over = Vec::new();
+        for handle in &self.mounts {
+            let name = cx.resolve(handle)?.name;
+            let fd = cx.fds.take(&name).ok_or_else(|| EffectError::new(format!("{handle} is not kept any more")))?;
+            handed_over.push((handed(&name), fd));
+        }
+        Ok(handed_over)
     }
 
     /// Opened here, because the engine may write to them and the container's root user may not: the kernel asks who opened the file.
@@ -181,6 +212,11 @@ impl Handover {
 /// The name under which the engine keeps its end of the socket that the container's terminal comes by.
 pub(crate) fn console_of(step: &str) -> String {
     format!("{ENGINE_ONLY}console:{step}")
+}
+
+/// The name under which init has what the engine kept under `name`.
+pub(crate) fn handed(name: &str) -> String {
+    name.trim_start_matches(ENGINE_ONLY).to_owned()
 }
 
 /// The namespaces whose sharing matters to a step in the site.
@@ -204,11 +240,8 @@ fn channel() -> Result<(OwnedFd, OwnedFd), EffectError> {
         .map_err(|e| EffectError::call("socketpair(AF_UNIX, SOCK_STREAM)", e))
 }
 
-fn connect_to(path: &HostPath) -> Result<OwnedFd, EffectError> {
-    let failed = |e| {
-        EffectError::call(format!("connect({path})"), e)
-            .help("the console socket must be a unix socket on which somebody listens; it takes the terminal's master")
-    };
+fn connect_to(path: &HostPath, help: &str) -> Result<OwnedFd, EffectError> {
+    let failed = |e| EffectError::call(format!("connect({path})"), e).help(help);
     let address = SocketAddrUnix::new(&path.0).map_err(failed)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| EffectError::call("socket(AF_UNIX, SOCK_STREAM)", e))?;

@@ -114,7 +114,7 @@ impl Watched {
     }
 
     /// The pidfd.
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 

@@ -1,5 +1,6 @@
 //! The container's processes: made, given their privileges, replaced by the container's program, waited for, killed.
 
+pub mod affinity;
 pub mod clone;
 pub mod exec;
 pub mod find;
@@ -7,8 +8,10 @@ mod handover;
 mod identity;
 pub mod keyring;
 pub mod kill;
+pub mod label;
 pub mod pid_file;
 pub mod privileges;
+pub mod scheduling;
 pub mod sealed;
 pub mod send_signal;
 mod signal;
@@ -18,7 +21,7 @@ pub(crate) mod testing;
 mod tests;
 pub mod wait;
 
-pub(crate) use handover::{CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of};
+pub(crate) use handover::{AGENT, CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, console_of, handed};
 pub use handover::{Console, Handover, Stdio};
 pub(crate) use identity::Fate;
 pub use identity::Watched;

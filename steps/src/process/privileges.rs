@@ -38,22 +38,27 @@ pub struct Output {}
 /// The step.
 pub struct Privileges;
 
+/// Everything that takes privileges, or calls that a filter may forbid, comes before they are given up.
+pub(crate) const TAKES_PRIVILEGES: After = &[
+    "console.open",
+    "net.loopback",
+    "process.affinity",
+    "process.label",
+    "process.scheduling",
+    "rootfs.mount",
+    "rootfs.overlay",
+    "rootfs.pivot",
+    "rootfs.protect",
+    "sysctl.write",
+    "uts.set",
+];
+
 impl Step for Privileges {
     const KIND: &'static str = "process.privileges";
     const CHANGES: &'static str = "The limits, the user, the groups and the capabilities of the site's process.";
     const REVERSED_BY: &'static str = "Goes with the process.";
     const PLACE: Place = Place::Inside;
-    // Everything that takes privileges comes before they are given up.
-    const AFTER: After = &[
-        "console.open",
-        "net.loopback",
-        "rootfs.mount",
-        "rootfs.overlay",
-        "rootfs.pivot",
-        "rootfs.protect",
-        "sysctl.write",
-        "uts.set",
-    ];
+    const AFTER: After = TAKES_PRIVILEGES;
     const EXAMPLES: &'static [Example] = &[Example {
         about: "An ordinary user with one capability and few open files.",
         plan: "plan: example/privileges

@@ -8,7 +8,9 @@ use rustix::process::Signal;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A signal: `SIGTERM`, `TERM`, or its number as text.
+use crate::sys::signal::{REALTIME, realtime};
+
+/// A signal: `SIGTERM`, `TERM`, `SIGRTMIN+3`, or its number as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalName(pub Signal);
 
@@ -18,23 +20,45 @@ impl SignalName {
     /// Ends.
     pub const KILL: Self = Self(Signal::KILL);
 
-    /// Reads `SIGTERM`, `term`, `15`.
+    /// Reads `SIGTERM`, `term`, `15`, `SIGRTMIN+3`, `37`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let upper = text.to_ascii_uppercase();
-        let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-        let number = text.parse().ok().or_else(|| full.parse::<Named>().ok().map(|s| s as i32));
-        let signal = number.filter(|n| (1..=31).contains(n)).and_then(Signal::from_named_raw);
-        signal
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is no signal: write its name or number, such as SIGTERM or 15"))
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let named = || match name {
+            // Other names of the same numbers.
+            "CLD" => Some(Named::SIGCHLD as i32),
+            "POLL" => Some(Named::SIGIO as i32),
+            _ => format!("SIG{name}").parse::<Named>().ok().map(|s| s as i32).or_else(|| realtime_number(name)),
+        };
+        let number = text.parse().ok().filter(|_| !text.starts_with('+')).or_else(named);
+        let signal = number.and_then(|n| Signal::from_named_raw(n).or_else(|| realtime(n)));
+        signal.map(Self).ok_or_else(|| {
+            format!("{text:?} is no signal: write its name or number, such as SIGTERM, 15 or SIGRTMIN+3")
+        })
     }
+}
+
+/// `RTMIN`, `RTMIN+3`, `RTMAX-1`.
+fn realtime_number(name: &str) -> Option<i32> {
+    let offset = |text: &str| if text.is_empty() { Some(0) } else { text[1..].parse::<u8>().ok().map(i32::from) };
+    let (first, last) = (*REALTIME.start(), *REALTIME.end());
+    let number = if let Some(more) = name.strip_prefix("RTMIN").filter(|m| m.is_empty() || m.starts_with('+')) {
+        first + offset(more)?
+    } else {
+        last - offset(name.strip_prefix("RTMAX").filter(|m| m.is_empty() || m.starts_with('-'))?)?
+    };
+    REALTIME.contains(&number).then_some(number)
 }
 
 impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Named::try_from(self.0.as_raw()) {
             Ok(named) => f.write_str(named.as_str()),
-            Err(_) => write!(f, "signal {}", self.0.as_raw()),
+            // Whatever is no named one is a realtime one.
+            Err(_) => match self.0.as_raw() - REALTIME.start() {
+                0 => f.write_str("SIGRTMIN"),
+                offset => write!(f, "SIGRTMIN+{offset}"),
+            },
         }
     }
 }
@@ -73,8 +97,17 @@ mod tests {
         for text in ["SIGTERM", "TERM", "term", "sigterm", "15"] {
             assert_eq!(SignalName::parse(text), Ok(SignalName::TERM), "{text}");
         }
-        for text in ["", "SIG", "0", "-9", "99", "TERMX"] {
+        let wrong =
+            ["", "SIG", "0", "-9", "+9", "99", "TERMX", "32", "33", "65", "RTMIN-1", "RTMIN+", "RTMIN+31", "RTMAX+1"];
+        for text in wrong {
             assert!(SignalName::parse(text).is_err(), "{text}");
+        }
+        for (text, number) in
+            [("SIGRTMIN+3", 37), ("37", 37), ("rtmin", 34), ("RTMAX", 64), ("SIGRTMAX-14", 50), ("cld", 17)]
+        {
+            let signal = SignalName::parse(text).unwrap();
+            assert_eq!(signal.0.as_raw(), number, "{text}");
+            assert_eq!(SignalName::parse(&signal.to_string()), Ok(signal), "{text}");
         }
         assert_eq!(SignalName::KILL.to_string(), "SIGKILL");
     }

@@ -191,6 +191,8 @@ fn planned(lines: &[Line], names: &RunNames) -> Program {
         files: vec!["test.yaml".into()],
         runs: vec![names.clone()],
         opens: false,
+        beside: false,
+        nested: Vec::new(),
         nodes,
         scopes: vec![Scope { address: "".into(), plan: "test".into(), parent: 0 }],
         main,

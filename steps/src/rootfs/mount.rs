@@ -1,22 +1,21 @@
 //! `rootfs.mount`: the container's root, with everything that is mounted in it.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{After, Example, Place, Planning, Step};
 use lifecycle_engine::types::{HostPath, Mode};
-use lifecycle_engine::value::Text;
+use lifecycle_engine::value::{Handle, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::effects::inside::{
-    ALLOWED_IN_PROC, CgroupHierarchy, RootBind, RootCgroup, RootDevice, RootFile, RootMount, RootPropagation,
-    RootSymlink, clean,
-};
-use crate::facts::CgroupLayout;
-use crate::mounts::{Api, Options, Propagation};
-use crate::spec::{Device, DeviceType, Mount, Namespace, NamespaceType, RootfsPropagation};
+use super::entry::{Common, is_bind, lies_in_own, plan_mount};
+use crate::effects::inside::{RootBind, RootDevice, RootFile, RootPropagation, RootSymlink, clean};
+use crate::mounts::{Api, Propagation};
+use crate::outcomes::{CgroupJoin, DetachedMount};
+use crate::process::label::require_selinux;
+use crate::spec::{Device, DeviceType, Mount, Namespace, RootfsPropagation};
 
 /// Makes a directory of the host the container's root, then mounts in it what the runtime-spec lists, in its order, and fills `/dev`: the six
 /// devices and the links that every container has, and those that are asked for.
@@ -47,6 +46,16 @@ pub struct Input {
     /// How mounts travel between the host and the container. Null: from the host into the container alone.
     #[serde(default)]
     pub propagation: Option<RootfsPropagation>,
+    /// The SELinux context of the file systems that are mounted: linux.mountLabel. Those that are bound keep theirs, and proc and sysfs have none.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Bind mounts that the host's side has made: the `prepared` of a `rootfs.sources`, which `process.clone` must have been given too.
+    #[serde(default)]
+    pub prepared: BTreeMap<String, Handle<DetachedMount>>,
+    /// The container's cgroup: the `join` of a `cgroup.create`. On a host with both versions of cgroups, the container sees the second one only if
+    /// it has a cgroup of its own there: it would be the engine's.
+    #[serde(default)]
+    pub cgroup: Option<CgroupJoin>,
     /// The container's namespaces, as given to `process.clone`: whether it has a cgroup namespace of its own decides how it sees its cgroups.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
@@ -98,19 +107,33 @@ main: wait
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let api = Api::choose(cx.facts);
-        let base = base(&input, cx)?;
+        if input.label.is_some() {
+            require_selinux("label", "linux.mountLabel", cx.facts)?;
+        }
+        let relative_root = input.root.as_ref().is_some_and(|root| root.is_relative());
+        let base = if relative_root || input.mounts.iter().any(is_bind) || input.bundle.is_some() {
+            base(input.bundle.as_ref(), cx)?
+        } else {
+            PathBuf::new()
+        };
         if let Some(root) = &input.root {
-            let (propagation, recursive) =
-                input.propagation.map_or((Propagation::Slave, true), RootfsPropagation::parts);
+            let (propagation, recursive) = outside(input.propagation);
             cx.effect(RootPropagation { propagation, recursive });
             cx.effect(RootBind { source: base.join(&root.0), api });
         } else if input.propagation.is_some() {
             return Err(PlanError::new("propagation", "belongs to a `root` of the container's own")
                 .help("an overlay of the host's root never passes mounts on; leave it out"));
         }
-        for index in 0..input.mounts.len() {
-            plan_mount(&input.mounts, index, input.root.is_none(), &base, &input.namespaces, api, cx)?;
-        }
+        let common = Common {
+            own_root: input.root.is_none(),
+            base: &base,
+            namespaces: &input.namespaces,
+            api,
+            cgroup: input.cgroup.as_ref(),
+            label: input.label.as_deref(),
+            prepared: Some(&input.prepared),
+        };
+        (0..input.mounts.len()).try_for_each(|index| plan_mount(&input.mounts, index, common, cx))?;
         // As in runc: a /dev of the host's, bound, is not ours to fill.
         let dev_is_bound =
             input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev") && is_bind(mount));
@@ -133,118 +156,29 @@ main: wait
     }
 }
 
+/// How the host's mounts travel into the mount namespace before the container's root is taken out of it. All of them, or a volume that lies on
+/// another mount than the root would still pass events to the host; and what is unbindable could not become the container's root.
+pub(super) fn outside(asked: Option<RootfsPropagation>) -> (Propagation, bool) {
+    match asked.map(RootfsPropagation::parts) {
+        None | Some((Propagation::Slave, _)) => (Propagation::Slave, true),
+        Some((Propagation::Private | Propagation::Unbindable, _)) => (Propagation::Private, true),
+        Some(shared) => shared,
+    }
+}
+
 /// Whether what is made at the path goes with the container: in a throw-away root, or in a mount that is made for the container and binds nothing
-/// of the host's. The innermost mount decides, of two in one place the later one.
+/// of the host's.
 fn is_own(input: &Input, path: &Path) -> bool {
     lies_in_own(input.root.is_none(), &input.mounts, path)
 }
 
-/// See [`is_own`]; `root` says whether the root itself goes with the container.
-fn lies_in_own(root: bool, mounts: &[Mount], path: &Path) -> bool {
-    let around = mounts.iter().filter(|mount| path.starts_with(clean(&mount.destination)));
-    let innermost = around.max_by_key(|mount| clean(&mount.destination).components().count());
-    innermost.map_or(root, |mount| !is_bind(mount))
-}
-
 /// What relative paths are relative to.
-fn base(input: &Input, cx: &mut Planning) -> Result<PathBuf, PlanError> {
-    let relative = |path: &Option<HostPath>| path.as_ref().is_none_or(|path| path.is_relative());
-    if !relative(&input.bundle) {
-        return Ok(input.bundle.as_ref().map(|bundle| bundle.0.clone()).unwrap_or_default());
+pub(super) fn base(bundle: Option<&HostPath>, cx: &mut Planning) -> Result<PathBuf, PlanError> {
+    match bundle {
+        Some(bundle) if bundle.is_absolute() => Ok(bundle.0.clone()),
+        Some(bundle) => Ok(crate::fs::working_directory(cx)?.join(&bundle.0)),
+        None => crate::fs::working_directory(cx),
     }
-    let cwd = crate::fs::working_directory(cx)?;
-    Ok(input.bundle.as_ref().map_or(cwd.clone(), |bundle| cwd.join(&bundle.0)))
-}
-
-fn is_bind(mount: &Mount) -> bool {
-    mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|option| option == "bind" || option == "rbind")
-}
-
-/// Plans one of the mounts. `own_root`: the root goes with the container.
-pub(super) fn plan_mount(
-    mounts: &[Mount],
-    index: usize,
-    own_root: bool,
-    base: &Path,
-    namespaces: &[Namespace],
-    api: Api,
-    cx: &mut Planning,
-) -> Result<(), PlanError> {
-    let mount = &mounts[index];
-    let wrong = |field: &str, message: String| PlanError::new(format!("mounts.{index}.{field}"), message);
-    let destination = clean(&mount.destination);
-    let own_place = destination.parent().is_some_and(|parent| lies_in_own(own_root, &mounts[..index], parent));
-    if destination == Path::new("/") {
-        return Err(
-            wrong("destination", "nothing can be mounted on / itself".into()).help("the root is what `root` says")
-        );
-    }
-    let options = Options::parse(&mount.options).map_err(|message| wrong("options", message))?;
-    if matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && options.bind.is_none() {
-        return plan_cgroup(mount, namespaces, api, cx).map_err(|message| wrong("type", message));
-    }
-    let in_proc = destination.starts_with("/proc")
-        && !(destination == Path::new("/proc") && mount.kind.as_deref() == Some("proc"));
-    if in_proc && !ALLOWED_IN_PROC.iter().any(|path| destination == Path::new(path)) {
-        return Err(wrong(
-            "destination",
-            format!(
-                "nothing may be mounted on {}: it could hide what the runtime writes to /proc",
-                destination.display()
-            ),
-        ));
-    }
-    let mut effect = RootMount {
-        destination,
-        kind: mount.kind.clone(),
-        source: mount.source.clone(),
-        options: mount.options.clone(),
-        uid_mappings: mount.uid_mappings.clone(),
-        gid_mappings: mount.gid_mappings.clone(),
-        api,
-        keeps_mountpoint: !own_place,
-    };
-    effect.normalise();
-    if effect.kind.is_none() {
-        let source = effect.source.take().ok_or_else(|| wrong("source", "a bind mount needs a source".into()))?;
-        effect.source = Some(without_dots(&base.join(source)));
-    }
-    // As normalised: an id map may have come in.
-    let options = Options::parse(&effect.options).map_err(|message| wrong("options", message))?;
-    if options.id_map.is_some() && api == Api::Classic {
-        let message = "this kernel has no id-mapped mounts (facts kernel.mount_api, kernel.mount_setattr)".into();
-        return Err(wrong("options", message).help("they need Linux 5.12"));
-    }
-    cx.effect(effect);
-    Ok(())
-}
-
-/// A path of the host without `.`: `..` stays, since what is before it may be a symlink.
-fn without_dots(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != Component::CurDir).collect()
-}
-
-fn plan_cgroup(mount: &Mount, namespaces: &[Namespace], api: Api, cx: &mut Planning) -> Result<(), String> {
-    let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
-    if layout.v1.is_empty() && layout.v2.is_none() {
-        return Err("the host has no cgroup hierarchy mounted; leave the mount out".into());
-    }
-    let own_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Cgroup);
-    let user_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
-    let mut options = mount.options.clone();
-    // CVE-2023-25809: bound into a user namespace, the caller's own cgroups would be the container's to change.
-    if user_namespace && !own_namespace && !options.iter().any(|option| option == "ro") {
-        options.push("ro".into());
-    }
-    cx.effect(RootCgroup {
-        destination: clean(&mount.destination),
-        options,
-        v1: layout.v1.iter().map(CgroupHierarchy::from).collect(),
-        v2: layout.v2.map(|unified| unified.mount),
-        own_namespace,
-        api,
-    });
-    Ok(())
 }
 
 /// config-linux.md, "Default Devices", and the links of runtime-linux.md, "Dev symbolic links".
@@ -305,8 +239,8 @@ impl RootfsPropagation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{plan_inside, refused_inside};
-    use serde_json::json;
+    use crate::testing::{plan_inside, plan_with, refused_inside, refused_with};
+    use serde_json::{Value, json};
 
     #[test]
     fn a_bundle_as_runc_generates_it_is_planned_in_order() {
@@ -338,10 +272,73 @@ mod tests {
         assert_eq!(planned.effects, ["bind /work/b/data on /data (rbind)"]);
     }
 
+    /// A host with SELinux and the newer calls.
+    fn modern() -> Value {
+        json!({ "lsm": ["selinux"], "kernel.mount_api": true, "kernel.mount_setattr": true })
+    }
+
+    #[test]
+    fn new_file_systems_get_the_mount_label_and_others_keep_theirs() {
+        let label = "system_u:object_r:container_file_t:s0:c1,c2";
+        let mounts = json!([
+            { "destination": "/proc", "type": "proc" },
+            { "destination": "/data", "type": "tmpfs" },
+            { "destination": "/own", "type": "tmpfs", "options": ["context=a:b:c:s0"] },
+            { "destination": "/host", "type": "bind", "source": "/srv" },
+        ]);
+        let input = json!({ "root": "/r", "mounts": mounts, "label": label, "default_devices": false });
+        let planned = plan_with::<MountRoot>(modern(), input.clone());
+        let labels: Vec<&Value> = planned.data[2..].iter().map(|data| &data["label"]).collect();
+        // Which of them the kernel is told is for the effect to say: it knows what each file system takes.
+        assert_eq!(labels, [&json!(label), &json!(label), &json!(label), &Value::Null]);
+        let refused = refused_inside::<MountRoot>(input);
+        assert_eq!(refused.field, "label");
+        assert!(refused.message.contains("fact `lsm`"), "{refused}");
+    }
+
+    #[test]
+    fn a_remount_changes_a_mount_before_it() {
+        let mounts = json!([
+            { "destination": "/data", "type": "tmpfs", "options": ["size=1m"] },
+            { "destination": "/data/", "options": ["remount", "ro", "size=2m"] },
+        ]);
+        let planned = plan_inside::<MountRoot>(json!({ "mounts": mounts, "default_devices": false }));
+        assert_eq!(planned.effects[1], "change the mount on /data (remount,ro,size=2m)");
+        let alone = json!([{ "destination": "/data", "options": ["remount", "ro"] }]);
+        assert_eq!(refused_inside::<MountRoot>(json!({ "mounts": alone })).field, "mounts.0.options");
+        let of_the_host = json!([
+            { "destination": "/data", "type": "bind", "source": "/srv" },
+            { "destination": "/data", "options": ["remount", "sync"] },
+        ]);
+        assert_eq!(refused_inside::<MountRoot>(json!({ "mounts": of_the_host })).field, "mounts.1.options");
+    }
+
+    #[test]
+    fn id_maps_and_recursive_attributes_need_newer_calls() {
+        let own = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
+        for mount in [
+            json!({ "destination": "/x", "source": "/srv", "options": ["rbind", "rro"] }),
+            json!({ "destination": "/x", "source": "/srv", "options": ["bind", "idmap"], "uidMappings": own, "gidMappings": own }),
+        ] {
+            let input = json!({ "mounts": [mount], "default_devices": false });
+            assert_eq!(refused_inside::<MountRoot>(input.clone()).field, "mounts.0.options");
+            assert_eq!(plan_with::<MountRoot>(modern(), input).effects.len(), 1);
+        }
+        // Without ids to map.
+        let mount = json!({ "destination": "/x", "source": "/srv", "options": ["bind", "idmap"] });
+        let error = refused_with::<MountRoot>(modern(), json!({ "mounts": [mount] }));
+        assert!(error.message.contains("uidMappings"), "{error}");
+        // Only mount(2) has a flag for it.
+        let mount = json!({ "destination": "/x", "type": "tmpfs", "options": ["iversion"] });
+        let planned = plan_with::<MountRoot>(modern(), json!({ "mounts": [mount], "default_devices": false }));
+        assert_eq!(planned.data[0]["api"], "classic");
+    }
+
     #[test]
     fn what_cannot_be_is_refused_with_its_field() {
         for (mount, field) in [
             (json!({ "destination": "/x", "options": ["bind", "tmpcopyup"] }), "mounts.0.options"),
+            (json!({ "destination": "/x", "type": "proc", "options": ["tmpcopyup"] }), "mounts.0.options"),
             (json!({ "destination": "/x", "type": "bind" }), "mounts.0.source"),
             (json!({ "destination": "/a/..", "type": "tmpfs" }), "mounts.0.destination"),
             (json!({ "destination": "/x/../proc/sys", "type": "tmpfs" }), "mounts.0.destination"),

@@ -8,7 +8,8 @@ use lifecycle_engine::types::{Mode, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::mount::{default_devices, plan_mount};
+use super::entry::{Common, plan_mount};
+use super::mount::default_devices;
 use crate::effects::inside::{Layout, RootOverlay, RootPropagation, clean};
 use crate::mounts::{Api, Propagation};
 use crate::spec::Mount;
@@ -102,9 +103,16 @@ main: wait
         let api = Api::choose(cx.facts);
         let (scratch, size, mode) = (cx.run.dir(), input.size, Mode(0o755));
         cx.effect(RootOverlay { scratch, layout, user_namespace, size, mode, api });
-        for index in 0..input.mounts.len() {
-            plan_mount(&input.mounts, index, true, Path::new("/"), &[], api, cx)?;
-        }
+        let common = Common {
+            own_root: true,
+            base: Path::new("/"),
+            namespaces: &[],
+            api,
+            cgroup: None,
+            label: None,
+            prepared: None,
+        };
+        (0..input.mounts.len()).try_for_each(|index| plan_mount(&input.mounts, index, common, cx))?;
         if input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev")) {
             default_devices(api, true, cx);
         }

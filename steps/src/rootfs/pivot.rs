@@ -55,9 +55,10 @@ main: wait
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         cx.effect(RootPivot { no_pivot: input.no_pivot });
-        // Only now: set before, it would have changed the host's mounts along with the container's.
+        // Only now: set before, it would have changed the host's mounts along with the container's. The root has no master, and what is mounted
+        // in it has the propagation that it asks for.
         if let Some((propagation, recursive)) = input.propagation.map(RootfsPropagation::parts)
-            && propagation != Propagation::Private
+            && matches!(propagation, Propagation::Shared | Propagation::Unbindable)
         {
             cx.effect(RootPropagation { propagation, recursive });
         }
@@ -73,7 +74,9 @@ mod tests {
 
     #[test]
     fn propagation_is_set_after_the_change() {
-        assert_eq!(plan_inside::<Pivot>(json!({ "propagation": "private" })).effects.len(), 1);
+        for none in ["private", "rslave"] {
+            assert_eq!(plan_inside::<Pivot>(json!({ "propagation": none })).effects.len(), 1);
+        }
         let planned = plan_inside::<Pivot>(json!({ "propagation": "rshared" }));
         assert_eq!(planned.effects[1], "make / and every mount below shared");
     }

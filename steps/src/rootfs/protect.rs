@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::effects::inside::{MaskPath, ReadonlyPath, RootDirectory, RootReadonly};
 use crate::mounts::Api;
+use crate::process::label::require_selinux;
 
 /// Covers paths that the container must not read, makes others read-only, and the root itself if asked to. Before that it makes the directory
 /// that the program starts in, if that is missing. Paths that are not there need nothing.
@@ -28,6 +29,9 @@ pub struct Input {
     /// The directory that the program starts in; kept where it has to be made.
     #[serde(default)]
     pub cwd: Option<PathBuf>,
+    /// The SELinux context of the file systems that cover directories: linux.mountLabel.
+    #[serde(default)]
+    pub label: Option<String>,
 }
 
 /// Nothing.
@@ -72,6 +76,9 @@ main: wait
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let api = Api::choose(cx.facts);
+        if input.label.is_some() {
+            require_selinux("label", "linux.mountLabel", cx.facts)?;
+        }
         for (field, paths) in [("masked_paths", &input.masked_paths), ("readonly_paths", &input.readonly_paths)] {
             if let Some((index, path)) = paths.iter().enumerate().find(|(_, path)| !path.is_absolute()) {
                 return Err(PlanError::new(format!("{field}.{index}"), format!("{} is not absolute", path.display())));
@@ -90,7 +97,7 @@ main: wait
             cx.effect(ReadonlyPath { path, api });
         }
         for path in input.masked_paths {
-            cx.effect(MaskPath { path, api });
+            cx.effect(MaskPath { path, label: input.label.clone(), api });
         }
         if input.readonly {
             cx.effect(RootReadonly { api });

@@ -9,6 +9,7 @@ use lifecycle_engine::error::PlanError;
 use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::unknown;
 use crate::spec::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompOperator, SeccompSyscall};
 
 /// Calls are looked up in a binary tree, which is faster than one after the other from some thirty on.
@@ -31,7 +32,9 @@ pub(crate) fn compile(profile: &Seccomp) -> Result<Vec<u8>, PlanError> {
     for (i, rule) in profile.syscalls.iter().enumerate() {
         add(&mut filter, rule, default, &format!("syscalls.{i}"))?;
     }
-    exported(&filter)
+    let mut program = unknown::prefix(profile);
+    program.extend(exported(&filter)?);
+    Ok(program)
 }
 
 /// libseccomp writes programs to descriptors; to memory only since 2.6.
@@ -103,10 +106,7 @@ fn action(action: SeccompAction, errno: Option<u32>, at: &str) -> Result<ScmpAct
         SeccompAction::Trace => ScmpAction::Trace(errno()?),
         SeccompAction::Allow => ScmpAction::Allow,
         SeccompAction::Log => ScmpAction::Log,
-        SeccompAction::Notify => {
-            return Err(PlanError::new(at, "SCMP_ACT_NOTIFY is not performed yet")
-                .help("use a profile that needs no agent: SCMP_ACT_ERRNO, SCMP_ACT_ALLOW"));
-        }
+        SeccompAction::Notify => ScmpAction::Notify,
     })
 }
 
@@ -114,7 +114,8 @@ fn failed(at: &str, what: &str, error: &SeccompError) -> PlanError {
     PlanError::new(at, format!("{what}: libseccomp says {error}"))
 }
 
-fn native(arch: SeccompArch) -> ScmpArch {
+/// The library's name of it.
+pub(super) fn native(arch: SeccompArch) -> ScmpArch {
     match arch {
         SeccompArch::X86 => ScmpArch::X86,
         SeccompArch::X86_64 => ScmpArch::X8664,
@@ -199,12 +200,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_compiled_is_an_error_with_its_place() {
-        let error = compile(&profile(
-            r#"{ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
-                 { "names": ["read"], "action": "SCMP_ACT_ALLOW" }, { "names": ["mount"], "action": "SCMP_ACT_NOTIFY" } ] }"#,
-        ))
-        .expect_err("no agent");
-        assert_eq!((error.field.as_str(), error.message.contains("NOTIFY")), ("syscalls.1.action", true));
         let error =
             compile(&profile(r#"{ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 70000 }"#)).expect_err("errno");
         assert_eq!(error.field, "default_action");

@@ -31,8 +31,12 @@ pub fn may_have_run(record: &Record) -> bool {
 
 /// The undo of an effect whose process needs nothing but an end.
 pub fn end(record: &Record) -> Result<Undone, EffectError> {
-    let gone = kill(record)?;
-    if gone.is_empty() { Ok(Undone::Done) } else { Ok(Undone::Pending(Box::new(After { gone, then: None }))) }
+    kill(record).map(gone)
+}
+
+/// Waits for the end of what was killed.
+pub(crate) fn gone(gone: Vec<Watched>) -> Undone {
+    if gone.is_empty() { Undone::Done } else { Undone::Pending(Box::new(After { gone, then: None })) }
 }
 
 /// The counterpart, started inert, let go once nothing is left of the process that it takes back.

@@ -1,5 +1,6 @@
 //! `spec.exec`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
@@ -10,7 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::load::{absolute, read};
-use super::{Capabilities, ConsoleSize, Namespace, Process, Seccomp, User, validate_process};
+use super::read::{Read, parse};
+use super::{
+    Capabilities, ConsoleSize, MemoryPolicy, Namespace, Personality, Process, Seccomp, User, validate_process,
+};
 
 /// Tells what another process in a container is to be: the whole of a `process.json`, or the process of the bundle's `config.json` with what is
 /// given here in its place.
@@ -71,6 +75,14 @@ pub struct Output {
     pub namespaces: Vec<Namespace>,
     /// The container's system call filter.
     pub seccomp: Option<Seccomp>,
+    /// The socket of the agent that the filter notifies, if it does.
+    pub seccomp_agent: Option<HostPath>,
+    /// The container's execution domain.
+    pub personality: Option<Personality>,
+    /// The container's NUMA memory policy.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// The container's annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// See [`Input`].
@@ -102,12 +114,12 @@ outputs:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let bundle = absolute(&input.bundle, cx)?;
-        let (spec, file) = read(&bundle, cx)?;
+        let (Read { spec, .. }, file) = read(&bundle, cx)?;
         let place = if input.process.is_some() { "process" } else { "args" };
         let process = match &input.process {
             Some(path) => from_file(path, cx)?,
             None => {
-                let own = spec.process.ok_or_else(|| missing(&file))?;
+                let own = spec.process.ok_or_else(|| missing(&file.path))?;
                 input.over(own)?
             }
         };
@@ -115,7 +127,16 @@ outputs:
         if !problems.is_empty() {
             return Err(PlanError::new(place, problems.join("\n  ")));
         }
-        Ok(Output { process, namespaces: spec.linux.namespaces, seccomp: spec.linux.seccomp })
+        let linux = spec.linux;
+        Ok(Output {
+            process,
+            namespaces: linux.namespaces,
+            seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
+            seccomp: linux.seccomp,
+            personality: linux.personality,
+            memory_policy: linux.memory_policy,
+            annotations: spec.annotations,
+        })
     }
 }
 
@@ -132,8 +153,9 @@ fn from_file(path: &Path, cx: &mut Planning) -> Result<Process, PlanError> {
         .facts
         .file(&path)
         .map_err(|e| PlanError::new("process", format!("{} cannot be read: {}", path.display(), why(&e))))?;
-    serde_json::from_str(&text)
-        .map_err(|e| PlanError::new("process", format!("{} is not a process of the runtime-spec: {e}", path.display())))
+    parse(&text).map_err(|e| {
+        PlanError::new("process", format!("{}:{e}", path.display())).help("it is to be a process of the runtime-spec")
+    })
 }
 
 impl Input {

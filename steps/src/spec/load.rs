@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
+use lifecycle_engine::facts::Facts;
 use lifecycle_engine::step::{Example, Nature, Planning, Step};
 use lifecycle_engine::types::HostPath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::locate::locate;
 use super::{
-    Device, Hooks, IdMapping, Mount, Namespace, NamespaceType, Process, Resources, Root, RootfsPropagation, Seccomp,
-    Spec, TimeOffset, unperformed, validate,
+    Device, Hooks, IdMapping, IntelRdt, MemoryPolicy, Mount, Namespace, NamespaceType, NetDevice, Personality, Problem,
+    Process, Read, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, unperformed, validate,
 };
 
 /// Reads a bundle's `config.json` (the runtime-spec's config.md) and checks it.
@@ -56,14 +58,28 @@ pub struct Output {
     pub time_offsets: BTreeMap<String, TimeOffset>,
     /// Device nodes beside the default ones.
     pub devices: Vec<Device>,
+    /// The paths of the file's members that the runtime-spec does not have. They are ignored, as it demands.
+    pub unknown: Vec<String>,
+    /// Network devices of the host to move in, by their name there.
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// The cgroup's path.
     pub cgroups_path: Option<String>,
     /// The cgroup's limits.
     pub resources: Resources,
+    /// Shares of cache and memory bandwidth.
+    pub intel_rdt: Option<IntelRdt>,
     /// Kernel parameters by name.
     pub sysctl: BTreeMap<String, String>,
     /// The system call filter.
     pub seccomp: Option<Seccomp>,
+    /// The execution domain.
+    pub personality: Option<Personality>,
+    /// The NUMA memory policy.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// The SELinux context of the container's mounts.
+    pub mount_label: Option<String>,
+    /// The socket of the agent that the filter notifies, if it does: its `listenerPath`.
+    pub seccomp_agent: Option<HostPath>,
     /// How mounts travel between the container's root and the host.
     pub rootfs_propagation: Option<RootfsPropagation>,
     /// Paths in the container that cannot be read.
@@ -139,21 +155,36 @@ outputs:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let bundle = absolute(&input.bundle, cx)?;
-        let (spec, file) = read(&bundle, cx)?;
-        check(&spec, &file)?;
-        Output::of(spec, bundle)
+        let (Read { spec, unknown }, file) = read(&bundle, cx)?;
+        check(&spec, &file, absent_devices(&spec, cx.facts))?;
+        Output::of(spec, unknown, bundle)
+    }
+}
+
+/// A `config.json` as it was read.
+pub(super) struct File {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    text: String,
+}
+
+impl File {
+    /// A problem with its place, as compilers write it: FILE:LINE:COLUMN: FIELD: MESSAGE.
+    fn place(&self, problem: &Problem) -> String {
+        let (line, column) = locate(&self.text, &problem.path).unwrap_or((1, 1));
+        format!("{}:{line}:{column}: {problem}", self.path.display())
     }
 }
 
 /// A bundle's configuration, and its file.
-pub(super) fn read(bundle: &Path, cx: &mut Planning) -> Result<(Spec, PathBuf), PlanError> {
-    let file = bundle.join("config.json");
-    let text = cx.facts.file(&file).map_err(|e| unreadable(&file, &e))?;
-    let spec = Spec::parse(&text).map_err(|e| {
-        PlanError::new("bundle", format!("{} is not a container's configuration: {e}", file.display()))
+pub(super) fn read(bundle: &Path, cx: &mut Planning) -> Result<(Read, File), PlanError> {
+    let path = bundle.join("config.json");
+    let text = cx.facts.file(&path).map_err(|e| unreadable(&path, &e))?;
+    let read = Spec::read(&text).map_err(|e| {
+        PlanError::new("bundle", format!("{}:{e}", path.display()))
             .help("`runc spec` or `oci-runtime-tool generate` writes one to start from")
     })?;
-    Ok((spec, file))
+    Ok((read, File { path, text }))
 }
 
 fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
@@ -162,17 +193,30 @@ fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
         .help("a bundle is a directory with a config.json; `runc spec` writes one")
 }
 
+/// "The runtime MUST check if moving the network interface to the container namespace is possible": what is not there cannot be moved.
+fn absent_devices(spec: &Spec, facts: &mut Facts) -> Vec<Problem> {
+    let wanted = &spec.linux.net_devices;
+    let there: Option<Vec<String>> = if wanted.is_empty() { None } else { facts.get("net.links") };
+    let absent = |there: Vec<String>| {
+        let missing = wanted.keys().filter(|name| !there.contains(name));
+        let problem =
+            |name| problem(&format!("linux.netDevices.{name}"), "there is no such device on the host; see `ip link`");
+        missing.map(problem).collect()
+    };
+    there.map(absent).unwrap_or_default()
+}
+
+fn problem(path: &str, message: &str) -> Problem {
+    Problem { path: path.to_owned(), message: message.to_owned() }
+}
+
 /// Everything that is wrong with it, at once.
-fn check(spec: &Spec, file: &Path) -> Result<(), PlanError> {
-    let problems = validate(spec).into_iter().map(|problem| problem.to_string());
-    let missing = spec.process.is_none().then(|| "process: is required to make a container".to_owned());
-    let refused = unperformed(spec).into_iter().map(|field| format!("{field}: is not performed yet"));
-    let all: Vec<String> = problems.chain(missing).chain(refused).collect();
-    match all.as_slice() {
-        [] => Ok(()),
-        [one] => Err(PlanError::new("bundle", format!("{}: {one}", file.display()))),
-        many => Err(PlanError::new("bundle", format!("{}:\n  {}", file.display(), many.join("\n  ")))),
-    }
+fn check(spec: &Spec, file: &File, absent: Vec<Problem>) -> Result<(), PlanError> {
+    let missing = spec.process.is_none().then(|| problem("process", "is required to make a container"));
+    let refused = unperformed(spec).into_iter().map(|field| problem(&field, "is not performed yet"));
+    let problems = validate(spec).into_iter().chain(missing).chain(absent).chain(refused);
+    let all: Vec<String> = problems.map(|problem| file.place(&problem)).collect();
+    if all.is_empty() { Ok(()) } else { Err(PlanError::new("bundle", all.join("\n  "))) }
 }
 
 /// A relative bundle is the caller's: below his working directory. `.` is taken out, `..` stays: a symlink may stand before it.
@@ -197,7 +241,7 @@ fn with_absolute_source(mut mount: Mount, bundle: &Path) -> Mount {
 }
 
 impl Output {
-    fn of(spec: Spec, bundle: PathBuf) -> Result<Self, PlanError> {
+    fn of(spec: Spec, unknown: Vec<String>, bundle: PathBuf) -> Result<Self, PlanError> {
         let Spec { oci_version, root, mounts, process, hostname, domainname, hooks, annotations, linux, .. } = spec;
         let required = |field: &str| PlanError::new("bundle", format!("{field}: is required"));
         let root = root.ok_or_else(|| required("root"))?;
@@ -216,10 +260,17 @@ impl Output {
             gid_mappings: linux.gid_mappings,
             time_offsets: linux.time_offsets,
             devices: linux.devices,
+            unknown,
+            net_devices: linux.net_devices,
             cgroups_path: linux.cgroups_path,
             resources: linux.resources,
+            intel_rdt: linux.intel_rdt,
             sysctl: linux.sysctl,
+            seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
             seccomp: linux.seccomp,
+            personality: linux.personality,
+            memory_policy: linux.memory_policy,
+            mount_label: linux.mount_label,
             rootfs_propagation: linux.rootfs_propagation,
             masked_paths: linux.masked_paths,
             readonly_paths: linux.readonly_paths,
@@ -279,9 +330,9 @@ mod tests {
         let mut config = config();
         config["ociVersion"] = json!("2.0.0");
         config["process"] = Value::Null;
-        config["linux"] = json!({ "personality": { "domain": "LINUX32" } });
+        config["vm"] = json!({});
         let error = load(config).unwrap_err();
-        for expected in ["ociVersion: ", "process: is required", "linux.personality: is not performed yet"] {
+        for expected in ["ociVersion: ", "process: is required", "vm: is not performed yet"] {
             assert!(error.message.contains(expected), "{error}");
         }
     }

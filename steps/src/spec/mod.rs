@@ -7,18 +7,23 @@
 //! - Where "absent" and "empty" mean the same (lists, maps, flags), the field is not optional and is always written.
 //! - Where "absent" has a meaning of its own, the field is an `Option`, and is left out when it is `None`. An empty string and `null` count as
 //!   absent, as in every runtime written in Go.
-//! - Unknown fields are ignored, as "Extensibility" in config.md demands; [`unknown_fields`] names them, so that a typing error is not silent.
+//! - Unknown fields are ignored, as "Extensibility" in config.md demands; [`Spec::read`] names them, so that a typing error is not silent.
 //! - [`validate`] checks what the spec demands; [`unperformed`] names what is asked for and not performed yet, so that it can be refused.
 
 mod device;
 mod exec;
 mod hooks;
 mod linux;
+mod list;
 mod load;
+mod locate;
 mod mount;
 mod process;
+mod read;
+mod remark;
 mod resources;
 mod seccomp;
+mod template;
 mod unknown;
 mod unperformed;
 mod validate;
@@ -30,26 +35,36 @@ pub use linux::{
     IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, Namespace, NamespaceType, NetDevice,
     Personality, PersonalityDomain, RootfsPropagation, TimeOffset,
 };
+pub use list::number_list;
 pub use load::Load;
 pub use mount::Mount;
 pub use process::{
     Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, IoPriorityClass, Process, Rlimit, RlimitType, Scheduler,
     SchedulerFlag, SchedulerPolicy, User,
 };
+pub use read::{Read, Unreadable};
+pub use remark::Remark;
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma, Resources, ThrottleDevice,
     WeightDevice,
 };
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall};
+pub use template::template;
 pub use unknown::unknown_fields;
-pub use unperformed::unperformed;
-pub use validate::{Problem, validate, validate_process};
+pub use unperformed::{performs, unperformed};
+pub use validate::{Problem, check_io_priority, check_memory_policy, check_scheduler, validate, validate_process};
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// The version of the runtime-spec that this is written for.
+pub const VERSION: &str = "1.3.0";
+/// The oldest version whose configs are taken.
+pub const OLDEST_VERSION: &str = "1.0.0";
 
 /// A container's configuration: the whole of `config.json` (config.md).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,22 +130,32 @@ impl Spec {
     /// A `null` is read as an absent field. Go's encoder writes one for a nil list, but it is rare, so the slower way through a tree of values
     /// is taken only where the direct one fails.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text).or_else(|error| {
-            if !text.contains("null") {
-                return Err(error);
-            }
-            let mut value: Value = serde_json::from_str(text)?;
-            drop_nulls(&mut value);
-            // The first error has a line and a column; it is the better one unless the nulls were the reason.
-            serde_json::from_value(value)
-                .map_err(|second| if error.to_string().contains("null") { second } else { error })
-        })
+        parse(text)
     }
 
     /// The namespace of this type, if the container has one of its own or joins one.
     pub fn namespace(&self, kind: NamespaceType) -> Option<&Namespace> {
         self.linux.namespaces.iter().find(|namespace| namespace.kind == kind)
     }
+}
+
+impl Resources {
+    /// Reads a `linux.resources` by itself, as `update` is given one. A `null` is read as an absent field.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        parse(text)
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| {
+        if !text.contains("null") {
+            return Err(error);
+        }
+        let mut value: Value = serde_json::from_str(text)?;
+        drop_nulls(&mut value);
+        // The first error has a line and a column; it is the better one unless the nulls were the reason.
+        serde_json::from_value(value).map_err(|second| if error.to_string().contains("null") { second } else { error })
+    })
 }
 
 /// Takes the object members that are `null` out of a tree.

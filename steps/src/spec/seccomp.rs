@@ -47,6 +47,54 @@ pub struct SeccompSyscall {
     pub args: Vec<SeccompArg>,
 }
 
+impl SeccompSyscall {
+    /// Whether an agent is notified of these calls.
+    pub fn notifies(&self) -> bool {
+        self.action == SeccompAction::Notify
+    }
+}
+
+impl SeccompAction {
+    /// The kernel's name of it, as /proc/sys/kernel/seccomp/actions_avail lists it.
+    pub fn kernel_name(self) -> &'static str {
+        match self {
+            Self::Kill | Self::KillThread => "kill_thread",
+            Self::KillProcess => "kill_process",
+            Self::Trap => "trap",
+            Self::Errno => "errno",
+            Self::Trace => "trace",
+            Self::Allow => "allow",
+            Self::Log => "log",
+            Self::Notify => "user_notif",
+        }
+    }
+}
+
+impl SeccompFlag {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tsync, Self::Log, Self::SpecAllow, Self::WaitKillableRecv];
+
+    /// As seccomp(2) writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tsync => "SECCOMP_FILTER_FLAG_TSYNC",
+            Self::Log => "SECCOMP_FILTER_FLAG_LOG",
+            Self::SpecAllow => "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+            Self::WaitKillableRecv => "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        }
+    }
+
+    /// The first kernel that has it.
+    pub fn since(self) -> &'static str {
+        match self {
+            Self::Tsync => "3.17",
+            Self::Log => "4.14",
+            Self::SpecAllow => "4.17",
+            Self::WaitKillableRecv => "5.19",
+        }
+    }
+}
+
 /// A condition on one argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,6 @@
 //! What a config may ask for and no step performs yet.
 
-use super::{SeccompAction, Spec};
+use super::Spec;
 
 /// The fields that are set and that nothing performs yet, by their path. A container that asks for one is refused with the field's name: one
 /// that ran without it would be less confined, or slower, than its author believes.
@@ -10,31 +10,14 @@ pub fn unperformed(spec: &Spec) -> Vec<String> {
     UNPERFORMED.iter().filter(|(_, is_set)| is_set(spec)).map(|(path, _)| (*path).to_owned()).collect()
 }
 
+/// Whether something performs the field of that path.
+pub fn performs(path: &str) -> bool {
+    !UNPERFORMED.iter().any(|(unperformed, _)| *unperformed == path)
+}
+
 type IsSet = fn(&Spec) -> bool;
 
 const UNPERFORMED: &[(&str, IsSet)] = &[
-    ("process.scheduler", |spec| spec.process.as_ref().is_some_and(|process| process.scheduler.is_some())),
-    ("process.ioPriority", |spec| spec.process.as_ref().is_some_and(|process| process.io_priority.is_some())),
-    ("process.execCPUAffinity", |spec| {
-        spec.process.as_ref().is_some_and(|process| process.exec_cpu_affinity.is_some())
-    }),
-    ("process.apparmorProfile", |spec| {
-        spec.process
-            .as_ref()
-            .and_then(|process| process.apparmor_profile.as_deref())
-            .is_some_and(|profile| profile != "unconfined")
-    }),
-    ("process.selinuxLabel", |spec| spec.process.as_ref().is_some_and(|process| process.selinux_label.is_some())),
-    ("linux.netDevices", |spec| !spec.linux.net_devices.is_empty()),
-    ("linux.intelRdt", |spec| spec.linux.intel_rdt.is_some()),
-    ("linux.memoryPolicy", |spec| spec.linux.memory_policy.is_some()),
-    ("linux.mountLabel", |spec| spec.linux.mount_label.is_some()),
-    ("linux.personality", |spec| spec.linux.personality.is_some()),
-    ("linux.seccomp.listenerPath", |spec| {
-        spec.linux.seccomp.as_ref().is_some_and(|seccomp| {
-            seccomp.listener_path.is_some() || seccomp.syscalls.iter().any(|rule| rule.action == SeccompAction::Notify)
-        })
-    }),
     ("vm", |spec| spec.vm.is_some()),
     ("windows", |spec| spec.windows.is_some()),
     ("solaris", |spec| spec.solaris.is_some()),

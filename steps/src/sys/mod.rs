@@ -12,6 +12,7 @@ pub mod mount;
 pub mod namespace;
 pub mod probe;
 pub mod rlimit;
+pub mod schedule;
 pub mod seccomp;
 pub mod signal;
 #[cfg(test)]

@@ -53,6 +53,19 @@ pub fn close_range() -> bool {
     result == 0
 }
 
+/// Whether seccomp(2) knows the flag: with one that it knows it goes on to the program, which is not there. Those that say how notified calls
+/// wait are known only together with the one that asks for a listener.
+pub fn seccomp_flag(flag: u64) -> bool {
+    let ask = |flags: u64| {
+        // SAFETY: the null pointer is refused before anything happens.
+        let result = unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::null::<libc::sock_fprog>())
+        };
+        refusal(result) == Some(Errno::FAULT)
+    };
+    ask(flag) || ask(flag | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+}
+
 /// Whether the caller may make a user namespace and map its own id to root in it. Tried in a child, which ends at once.
 pub fn user_namespace() -> bool {
     let map = format!("0 {} 1\n", rustix::process::geteuid().as_raw());

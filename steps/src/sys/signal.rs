@@ -6,6 +6,16 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::process::Signal;
 use std::io;
 
+/// The first and the last realtime signal that programs may use. The kernel's begin at 32, of which the C libraries keep two for themselves; this
+/// is what a container's program means by SIGRTMIN, whatever this program was built with.
+pub const REALTIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+/// The realtime signal of that number.
+pub fn realtime(number: i32) -> Option<Signal> {
+    // SAFETY: the kernel has it, and no C library keeps it for itself.
+    REALTIME.contains(&number).then(|| unsafe { Signal::from_raw_unchecked(number) })
+}
+
 /// The kernel's struct sigaction is a handler, flags, a restorer and a mask.
 const WORDS_OF_SIGACTION: usize = 8;
 /// The kernel's sigset_t: 64 signals, 128 on MIPS.

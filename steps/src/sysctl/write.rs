@@ -92,6 +92,7 @@ fn namespace(path: &str) -> Option<&'static str> {
         ("net", _) => Some("net"),
         ("fs", rest) if rest.starts_with("mqueue/") => Some("ipc"),
         ("kernel", "domainname") => Some("uts"),
+        ("user", name) if name.starts_with("max_") => Some("user"),
         ("kernel", name) if IPC.contains(&name) => Some("ipc"),
         _ => None,
     }

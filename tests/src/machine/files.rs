@@ -37,6 +37,11 @@ pub(super) fn look(trees: &[PathBuf], listings: &[PathBuf]) -> Result<Things> {
 }
 
 fn walk(path: &Path, metadata: &Metadata, device: u64, things: &mut Things) -> Result<()> {
+    if !metadata.is_dir() && metadata.dev() != device {
+        // A namespace, say, which has no bytes to read. What is mounted is told among the mounts.
+        things.insert(path.display().to_string(), "a mountpoint".into());
+        return Ok(());
+    }
     things.insert(path.display().to_string(), describe(path, metadata)?);
     if !metadata.is_dir() || metadata.dev() != device {
         return Ok(());

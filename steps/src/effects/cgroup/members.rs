@@ -61,9 +61,14 @@ fn each_below(
     visit(directory)
 }
 
+/// The cgroups in this one; none if somebody removes it meanwhile.
 fn children(directory: impl AsFd) -> Result<Vec<String>, Errno> {
-    let fd = openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
+    let fd = match openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(names),
+        Err(errno) => return Err(errno),
+    };
     for entry in Dir::read_from(&fd)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy();

@@ -1,5 +1,6 @@
 //! Cgroups: directories in the mounted hierarchies, and what is written into their files.
 
+mod adopt;
 mod controllers;
 mod devices;
 mod directory;
@@ -7,16 +8,21 @@ mod former;
 mod freeze;
 mod mark;
 mod members;
+mod properties;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod update;
 mod write;
 
+pub use adopt::{AdoptCgroup, Freezer};
 pub use controllers::EnableControllers;
 pub use devices::DeviceFilter;
 pub use directory::MakeCgroup;
 pub use freeze::FreezeCgroup;
 pub(crate) use members::processes_below;
+pub use properties::SetProperties;
+pub use scope::StartScope;
 pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
 
@@ -45,7 +51,7 @@ pub(super) fn members_of(at: &Path) -> std::io::Result<Vec<i32>> {
 }
 
 /// The version of a hierarchy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
     /// Controllers spread over hierarchies.
@@ -112,6 +118,21 @@ fn remove(parent: impl AsFd, name: &str) -> Result<bool, Errno> {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
         Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
         Err(errno) => Err(errno),
+    }
+}
+
+/// Adds to a refused write which field of the config asks for it.
+trait OfField {
+    /// Nobody's where the name is empty.
+    fn of(self, field: &str) -> Self;
+}
+
+impl OfField for EffectError {
+    fn of(mut self, field: &str) -> Self {
+        if !field.is_empty() {
+            self.what = format!("{field}: {}", self.what);
+        }
+        self
     }
 }
 

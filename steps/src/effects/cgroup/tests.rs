@@ -108,7 +108,7 @@ fn a_cgroup_of_the_same_name_is_not_thawed() {
 }
 
 fn write_file(file: &str, value: &str) -> WriteFile {
-    WriteFile { file: file.into(), value: value.into(), otherwise: None, optional: false }
+    WriteFile { field: String::new(), file: file.into(), value: value.into(), otherwise: None, optional: false }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::former::former;
 use super::members::processes;
-use super::{Alternative, Cgroup, open_directory, read, refused, write};
+use super::{Alternative, Cgroup, OfField, open_directory, read, refused, write};
 
 /// Writes values into files of one cgroup, all or none.
 ///
@@ -35,6 +35,9 @@ pub struct UpdateCgroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriteFile {
+    /// Which field of the config asks for it, for messages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
     /// The file in the cgroup's directory.
     pub file: String,
     /// What is written.
@@ -58,7 +61,7 @@ struct Before {
 
 impl WriteFile {
     fn new(file: String, value: String) -> Self {
-        Self { file, value, otherwise: None, optional: true }
+        Self { field: String::new(), file, value, otherwise: None, optional: true }
     }
 
     /// The file that this kernel has, with its value.
@@ -72,13 +75,13 @@ impl WriteFile {
             match write(directory, file, value) {
                 Ok(()) => return Ok(()),
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err((errno, refused(at, file, value, errno))),
+                Err(errno) => return Err((errno, refused(at, file, value, errno).of(&self.field))),
             }
         }
         if self.optional {
             return Ok(());
         }
-        Err((Errno::NOENT, refused(at, &self.file, &self.value, Errno::NOENT)))
+        Err((Errno::NOENT, refused(at, &self.file, &self.value, Errno::NOENT).of(&self.field)))
     }
 
     /// What the file holds now.

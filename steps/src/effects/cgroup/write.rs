@@ -7,11 +7,12 @@ use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Handle, HandleRef};
 use rustix::fs::CWD;
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::former::former;
-use super::{Cgroup, open_directory, read, refused, write};
+use super::{Cgroup, OfField, open_directory, read, refused, write};
 
 /// The device rules of version 1: written to one of two files, read from a third.
 const DEVICES: [&str; 2] = ["devices.allow", "devices.deny"];
@@ -24,6 +25,9 @@ pub struct WriteLimit {
     pub at: PathBuf,
     /// The cgroup as it was made.
     pub cgroup: Handle<Cgroup>,
+    /// Which field of the config asks for it, for messages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
     /// The file in it.
     pub file: String,
     /// What is written.
@@ -37,7 +41,7 @@ pub struct WriteLimit {
 }
 
 /// Another file for the same limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alternative {
     /// The file.
@@ -81,6 +85,7 @@ impl EffectDef for WriteLimit {
         vec![Self {
             at: super::example(scratch).0,
             cgroup: Handle::new(cgroup),
+            field: "resources.pids.limit".into(),
             file: "pids.max".into(),
             value: "16".into(),
             otherwise: None,
@@ -128,10 +133,10 @@ impl EffectDef for WriteLimit {
             match write(&directory, file, value) {
                 Ok(()) => return Ok(Applied::done()),
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err(refused(&self.at, file, value, errno)),
+                Err(errno) => return Err(refused(&self.at, file, value, errno).of(&self.field)),
             }
         }
-        if self.optional { Ok(Applied::done()) } else { Err(failed(Errno::NOENT)) }
+        if self.optional { Ok(Applied::done()) } else { Err(failed(Errno::NOENT).of(&self.field)) }
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {

@@ -39,6 +39,9 @@ pub struct RootCgroup {
     pub v2: Option<PathBuf>,
     /// The container has a cgroup namespace of its own, whose top its own cgroups are. Otherwise they are bound, each by itself.
     pub own_namespace: bool,
+    /// The SELinux context of the directory of hierarchies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Which calls to use.
     #[serde(default, skip_serializing_if = "Api::is_default")]
     pub api: Api,
@@ -67,6 +70,7 @@ impl EffectDef for RootCgroup {
             v1: layout.v1.iter().map(CgroupHierarchy::from).collect(),
             v2: layout.v2.as_ref().map(|unified| unified.mount.clone()),
             own_namespace: false,
+            label: None,
             api,
         };
         vec![example(Api::Detached), example(Api::Classic)]
@@ -123,7 +127,12 @@ impl RootCgroup {
         options: &Options,
         own: &str,
     ) -> Result<(), EffectError> {
-        let writable = Options { set: options.set & !RDONLY, data: vec!["mode=755".into()], ..options.clone() };
+        let writable = Options {
+            set: options.set & !RDONLY,
+            data: vec!["mode=755".into()],
+            context: self.label.clone(),
+            ..options.clone()
+        };
         match self.api {
             Api::Detached => {
                 api::attach(api::new_file_system("tmpfs", Some("tmpfs"), &writable)?, target, destination)?;

@@ -12,6 +12,7 @@ mod overlay;
 mod pivot;
 mod propagation;
 mod protect;
+mod remount;
 pub(crate) mod root;
 #[cfg(test)]
 mod tests;
@@ -25,4 +26,5 @@ pub use overlay::{Entry, Layout, RootOverlay, probe};
 pub use pivot::RootPivot;
 pub use propagation::RootPropagation;
 pub use protect::{MaskPath, ReadonlyPath, RootReadonly};
+pub use remount::RootRemount;
 pub(crate) use root::clean;

@@ -3,9 +3,12 @@
 use super::root::{Root, clean, is_directory, is_in_proc};
 use crate::mounts::api::{self, Api};
 use crate::mounts::{Bind, Options, copy, id_map};
+use crate::outcomes::DetachedMount;
+use crate::process::handed;
 use crate::spec::IdMapping;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::value::Handle;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,7 +40,16 @@ pub struct RootMount {
     /// The mountpoint lies in a root on a disk: if it has to be made, it stays there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keeps_mountpoint: bool,
+    /// The SELinux context of a new file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The host's side has made it, attributes and all; only to be attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Handle<DetachedMount>>,
 }
+
+/// File systems that take no `context=`: labels in proc and sysfs are the policy's own (genfscon), and mqueue has room for one on each file.
+const WITHOUT_CONTEXT: [&str; 3] = ["proc", "sysfs", "mqueue"];
 
 /// What may be mounted in /proc: files that tell a program about its machine, faked by lxcfs and its like. Anything else could keep the
 /// runtime's own writes to /proc (labels, sysctls) from arriving (CVE-2019-16884, CVE-2019-19921, CVE-2023-27561).
@@ -97,7 +109,10 @@ impl EffectDef for RootMount {
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let options = Options::parse(&self.options).map_err(EffectError::new)?;
+        if let Some(prepared) = &self.prepared {
+            return self.attach_prepared(prepared, cx);
+        }
+        let options = self.parsed()?;
         let root = Root::of(cx)?;
         match self.api {
             Api::Detached => self.detached(&root, &options),
@@ -112,6 +127,38 @@ impl EffectDef for RootMount {
 }
 
 impl RootMount {
+    fn parsed(&self) -> Result<Options, EffectError> {
+        let mut options = Options::parse(&self.options).map_err(EffectError::new)?;
+        let takes_context = !self.kind.as_deref().is_some_and(|kind| WITHOUT_CONTEXT.contains(&kind));
+        // One that the mount asks for itself is the one that it gets.
+        let has_own = options.data.iter().any(|option| option.starts_with("context="));
+        options.context = self.label.clone().filter(|_| takes_context && !has_own && options.bind.is_none());
+        Ok(options)
+    }
+
+    /// A file system that takes no `context=` and can be labelled afterwards.
+    fn label_afterwards(&self, mount: impl AsFd) -> Result<(), EffectError> {
+        match &self.label {
+            Some(label) if self.kind.as_deref() == Some("mqueue") => api::label_file(mount, label, &self.destination),
+            _ => Ok(()),
+        }
+    }
+
+    fn attach_prepared(&self, prepared: &Handle<DetachedMount>, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let name = cx.resolve(prepared)?.name;
+        let mount = cx.fds.take(&handed(&name)).ok_or_else(|| {
+            EffectError::new(format!(
+                "the bind mount for {} was not handed to this process",
+                self.destination.display()
+            ))
+            .help("give the `prepared` of rootfs.sources to process.clone too, as `mounts`")
+        })?;
+        let root = Root::of(cx)?;
+        let target = self.target(&root, is_directory(&mount)?)?;
+        api::attach(&mount, &target, &self.destination)?;
+        Ok(Applied::done())
+    }
+
     fn detached(&self, root: &Root, options: &Options) -> Result<(), EffectError> {
         let mount = match options.bind {
             Some(bind) => api::clone_tree(self.open_source()?, &self.destination, bind)?,
@@ -121,6 +168,7 @@ impl RootMount {
         if options.copy_up {
             copy::copy_tree(target.as_fd(), mount.as_fd())?;
         }
+        self.label_afterwards(&mount)?;
         let map = self.user_namespace(options)?;
         api::configure(&mount, options, map.as_ref().map(AsFd::as_fd))?;
         api::attach(&mount, &target, &self.destination)
@@ -146,6 +194,7 @@ impl RootMount {
         if options.copy_up {
             copy::copy_tree(target.as_fd(), top.as_fd())?;
         }
+        self.label_afterwards(&top)?;
         api::classic_configure(&top, options, &self.destination)
     }
 
@@ -196,7 +245,7 @@ impl RootMount {
     }
 
     fn user_namespace(&self, options: &Options) -> Result<Option<OwnedFd>, EffectError> {
-        if options.id_map.is_none() && self.uid_mappings.is_empty() {
+        if options.id_map.is_none() {
             return Ok(None);
         }
         if !self.uid_mappings.is_empty() {
@@ -206,24 +255,6 @@ impl RootMount {
         std::fs::File::open(own)
             .map(|file| Some(file.into()))
             .map_err(|error| EffectError::call(format!("open(\"{own}\")"), error))
-    }
-}
-
-impl RootMount {
-    /// Whether it is a bind mount. Type `bind` or `none` without a bind option is one too, as in runc.
-    pub(crate) fn normalise(&mut self) {
-        let is_bind = |option: &String| option == "bind" || option == "rbind";
-        let by_type = self.kind.as_deref() == Some("bind");
-        if by_type && !self.options.iter().any(is_bind) {
-            self.options.insert(0, "bind".into());
-        }
-        if self.options.iter().any(is_bind) {
-            self.kind = None;
-        }
-        // An id-mapped mount needs no option if it has maps of its own.
-        if !self.uid_mappings.is_empty() && !self.options.iter().any(|option| option == "idmap" || option == "ridmap") {
-            self.options.push("idmap".into());
-        }
     }
 }
 

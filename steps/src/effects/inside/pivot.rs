@@ -43,6 +43,7 @@ impl EffectDef for RootPivot {
             let name = name.to_owned();
             move |errno: Errno| EffectError::call(name, errno)
         };
+        let old = open_host(Path::new("/"))?;
         fchdir(Root::of(cx)?.fd()).map_err(call("fchdir(the new root)"))?;
         if self.no_pivot {
             return move_over(cx);
@@ -55,7 +56,9 @@ impl EffectDef for RootPivot {
                 _ => "the root cannot be changed",
             })
         })?;
-        // The old root now lies on the new one. Unmounted while it still passes events on, it would be unmounted on the host too.
+        // The old root now lies on the new one, and `.` is still the new one, whose mounts keep the propagation that they were given.
+        fchdir(&old).map_err(call("fchdir(the old root)"))?;
+        // Unmounted while it still passes events on, it would be unmounted on the host too.
         mount_change(c".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .map_err(call("mount(\".\", MS_REC | MS_SLAVE)"))?;
         unmount(c".", UnmountFlags::DETACH).map_err(call("umount2(\".\", MNT_DETACH)"))?;

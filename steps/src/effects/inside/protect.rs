@@ -25,6 +25,9 @@ pub struct RootReadonly {
 pub struct MaskPath {
     /// Where the container sees it.
     pub path: PathBuf,
+    /// The SELinux context of what covers a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Which calls to use.
     #[serde(default, skip_serializing_if = "Api::is_default")]
     pub api: Api,
@@ -69,7 +72,7 @@ impl EffectDef for MaskPath {
     const KIND: &'static str = "root.mask";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        [Api::Detached, Api::Classic].map(|api| Self { path: "/masked".into(), api }).into()
+        [Api::Detached, Api::Classic].map(|api| Self { path: "/masked".into(), label: None, api }).into()
     }
 
     fn class(&self) -> Class {
@@ -99,8 +102,12 @@ impl EffectDef for MaskPath {
 
 impl MaskPath {
     fn cover_directory(&self, target: &OwnedFd, path: &Path) -> Result<(), EffectError> {
-        let options =
-            Options { set: RDONLY, data: vec!["mode=555".into(), "nr_inodes=2".into()], ..Options::default() };
+        let options = Options {
+            set: RDONLY,
+            data: vec!["mode=555".into(), "nr_inodes=2".into()],
+            context: self.label.clone(),
+            ..Options::default()
+        };
         match self.api {
             Api::Detached => api::attach(api::new_file_system("tmpfs", Some("mask"), &options)?, target, path),
             Api::Classic => api::classic_file_system("tmpfs", Some("mask"), &options, target, path),

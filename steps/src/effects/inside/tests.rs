@@ -29,16 +29,14 @@ fn with_root(api: Api, prepare: impl FnOnce(&Path), body: impl FnOnce(&mut Bench
 }
 
 fn mount(destination: &str, kind: Option<&str>, source: Option<&Path>, options: &[&str], api: Api) -> RootMount {
-    let mut mount = RootMount {
+    RootMount {
         destination: destination.into(),
         kind: kind.map(str::to_owned),
         source: source.map(PathBuf::from),
         options: options.iter().map(|option| (*option).to_owned()).collect(),
         api,
         ..RootMount::default()
-    };
-    mount.normalise();
-    mount
+    }
 }
 
 const BOTH: [Api; 2] = [Api::Detached, Api::Classic];
@@ -96,9 +94,8 @@ fn an_id_mapped_bind_shows_other_owners() {
         fs::write(host.join("file"), "").unwrap();
         chown(host.join("file"), Some(1), Some(2)).unwrap();
         let map = |host_id| vec![crate::spec::IdMapping { container_id: 0, host_id, size: 10 }];
-        let mut effect = mount("/mapped", None, Some(&host), &["bind"], Api::Detached);
+        let mut effect = mount("/mapped", None, Some(&host), &["bind", "idmap"], Api::Detached);
         (effect.uid_mappings, effect.gid_mappings) = (map(1000), map(2000));
-        effect.normalise();
         bench.apply(&effect).1.unwrap();
         let shown = fs::metadata(root.join("mapped/file")).unwrap();
         assert_eq!((shown.uid(), shown.gid()), (1001, 2002));
@@ -218,7 +215,8 @@ fn a_device_of_the_images_own_is_refused() {
         let error = bench.apply(&null(None, Api::Detached)).1.unwrap_err();
         assert!(error.what.contains("is not the device 1:3"), "{error}");
         fs::write(root.join("etc/secret"), "secret").unwrap();
-        let error = bench.apply(&MaskPath { path: "/etc/secret".into(), api: Api::Detached }).1.unwrap_err();
+        let error =
+            bench.apply(&MaskPath { path: "/etc/secret".into(), label: None, api: Api::Detached }).1.unwrap_err();
         assert!(error.what.contains("/dev/null"), "{error}");
         assert_eq!(fs::read_to_string(root.parent().unwrap().join("host/core_pattern")).unwrap(), "untouched");
     });
@@ -235,7 +233,7 @@ fn a_container_without_a_mount_namespace_changes_nothing_of_the_hosts() {
             bench.apply(&RootBind { source: dir.path().to_owned(), api: Api::Detached }),
             bench.apply(&overlay(dir.path(), Layout::Whole, false, Api::Detached)),
             bench.apply(&RootPivot { no_pivot: false }),
-            bench.apply(&MaskPath { path: "/etc/passwd".into(), api: Api::Detached }),
+            bench.apply(&MaskPath { path: "/etc/passwd".into(), label: None, api: Api::Detached }),
         ];
         assert!(refused.iter().all(|(_, answer)| answer.is_err()), "{refused:?}");
         assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
@@ -260,7 +258,7 @@ fn the_root_changes_and_the_hosts_is_gone() {
             let lines = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
             assert_eq!(lines, 3, "only the root, /proc and /dev are left");
             for path in ["/etc/secret", "/etc/hidden", "/not/there"] {
-                bench.apply(&MaskPath { path: path.into(), api }).1.unwrap();
+                bench.apply(&MaskPath { path: path.into(), label: None, api }).1.unwrap();
             }
             bench.apply(&ReadonlyPath { path: "/etc/fixed".into(), api }).1.unwrap();
             bench.apply(&ReadonlyPath { path: "/not/there".into(), api }).1.unwrap();

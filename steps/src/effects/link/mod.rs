@@ -1,6 +1,7 @@
 //! Network links.
 
 mod add;
+pub(super) mod belonging;
 mod set;
 mod wait;
 

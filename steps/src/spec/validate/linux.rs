@@ -1,9 +1,9 @@
 //! `linux`, without its resources.
 
-use super::Problems;
+use super::{Problem, Problems};
 use crate::spec::{
     Device, DeviceType, IdMapping, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, NamespaceType, Seccomp,
-    SeccompAction, Spec,
+    SeccompAction, Spec, number_list,
 };
 use std::path::Path;
 
@@ -22,15 +22,19 @@ pub(super) fn check(spec: &Spec, problems: &mut Problems) {
         check_seccomp(seccomp, problems);
     }
     if let Some(rdt) = &linux.intel_rdt {
-        if rdt.clos_id.as_deref().is_some_and(|id| id.contains('/') || id == "." || id == "..") {
-            problems.add("linux.intelRdt.closID", "is a directory's name: no `/`, not `.` or `..`");
+        if rdt.clos_id.as_deref().is_some_and(|id| id != "/" && (id.contains('/') || id == "." || id == "..")) {
+            problems
+                .add("linux.intelRdt.closID", "is a directory's name, or `/` for the class that all are in at first");
         }
         if rdt.mem_bw_schema.as_deref().is_some_and(|line| !line.starts_with("MB:") || line.contains('\n')) {
             problems.add("linux.intelRdt.memBwSchema", "must be one line that begins with `MB:`");
         }
     }
     if let Some(policy) = &linux.memory_policy {
-        memory_policy(policy, problems);
+        problems.within("linux.memoryPolicy", check_memory_policy(policy));
+    }
+    if linux.mount_label.as_deref().is_some_and(|label| label.chars().any(|c| c.is_control() || c == '"')) {
+        problems.add("linux.mountLabel", "cannot contain a quotation mark or a control character");
     }
     if linux.personality.as_ref().is_some_and(|personality| !personality.flags.is_empty()) {
         problems.add("linux.personality.flags", "the runtime-spec defines none");
@@ -132,6 +136,9 @@ fn time_offsets(spec: &Spec, problems: &mut Problems) {
 
 fn check_device(field: &str, device: &Device, earlier: &[Device], problems: &mut Problems) {
     problems.absolute(format!("{field}.path"), &device.path);
+    for (name, _) in [("uid", device.uid), ("gid", device.gid)].into_iter().filter(|(_, id)| *id == Some(u32::MAX)) {
+        problems.add(format!("{field}.{name}"), "must lie below 4294967295, which stands for no id");
+    }
     match device.kind {
         DeviceType::A => problems.add(format!("{field}.type"), "`a` is for cgroup rules; write `b`, `c`, `u` or `p`"),
         DeviceType::P => {}
@@ -162,11 +169,27 @@ fn net_devices(spec: &Spec, problems: &mut Problems) {
             && name != ".."
             && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
     };
+    let mut inside: Vec<&str> = Vec::new();
     for (name, device) in &spec.linux.net_devices {
+        let field = format!("linux.netDevices.{name}");
+        let called = device.name.as_deref().unwrap_or(name);
+        if name == "lo" || called == "lo" {
+            problems
+                .add(&field, "`lo` belongs to its network namespace, and every one has its own; it cannot be moved");
+        }
+        if called.contains('%') && (called.matches('%').count() > 1 || !called.contains("%d")) {
+            problems.add(
+                &field,
+                format!("`{called}`: one `%d` stands for a free number, and there is no other use of `%`"),
+            );
+        } else if !called.contains('%') && inside.contains(&called) {
+            problems.add(&field, format!("`{called}` is the name of another device in the container, too"));
+        }
+        inside.push(called);
         for candidate in std::iter::once(name).chain(&device.name) {
             if !valid(candidate) {
                 problems.add(
-                    format!("linux.netDevices.{name}"),
+                    &field,
                     format!("`{candidate}` is not a network device's name (1 to 15 bytes, no `/`, `:` or space)"),
                 );
             }
@@ -263,6 +286,15 @@ fn check_seccomp(seccomp: &Seccomp, problems: &mut Problems) {
     if seccomp.syscalls.iter().any(|rule| notifies(rule.action)) && seccomp.listener_path.is_none() {
         problems.add("linux.seccomp.listenerPath", "is required where an action is SCMP_ACT_NOTIFY");
     }
+    if let Some(path) = &seccomp.listener_path {
+        problems.absolute("linux.seccomp.listenerPath", path);
+    }
+    if seccomp.handing().is_none() {
+        problems.add(
+            "linux.seccomp.syscalls",
+            "`sendmsg` and `sendmmsg` cannot both be notified: the agent gets its descriptor by one of them",
+        );
+    }
     if seccomp.listener_metadata.is_some() && seccomp.listener_path.is_none() {
         problems.add("linux.seccomp.listenerMetadata", "has no meaning without listenerPath");
     }
@@ -292,21 +324,27 @@ fn check_seccomp(seccomp: &Seccomp, problems: &mut Problems) {
     }
 }
 
-fn memory_policy(policy: &MemoryPolicy, problems: &mut Problems) {
+/// What is wrong with a memory policy, by its fields.
+pub fn check_memory_policy(policy: &MemoryPolicy) -> Vec<Problem> {
     use MemoryPolicyFlag::{NumaBalancing, RelativeNodes, StaticNodes};
     use MemoryPolicyMode::{Bind, Default, Local, Preferred, PreferredMany};
+    let mut problems = Problems::default();
     match policy.mode {
         Default | Local if policy.nodes.is_some() => {
-            problems.add("linux.memoryPolicy.nodes", "must be absent for this mode");
+            problems.add("nodes", "must be absent for this mode");
         }
         Default | Local | Preferred => {}
-        _ if policy.nodes.is_none() => problems.add("linux.memoryPolicy.nodes", "is required for this mode"),
+        _ if policy.nodes.is_none() => problems.add("nodes", "is required for this mode"),
         _ => {}
     }
+    if let Some(Err(message)) = policy.nodes.as_deref().map(number_list) {
+        problems.add("nodes", message);
+    }
     if policy.flags.contains(&RelativeNodes) && policy.flags.contains(&StaticNodes) {
-        problems.add("linux.memoryPolicy.flags", "MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES exclude each other");
+        problems.add("flags", "MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES exclude each other");
     }
     if policy.flags.contains(&NumaBalancing) && !matches!(policy.mode, Bind | PreferredMany) {
-        problems.add("linux.memoryPolicy.flags", "MPOL_F_NUMA_BALANCING needs MPOL_BIND or MPOL_PREFERRED_MANY");
+        problems.add("flags", "MPOL_F_NUMA_BALANCING needs MPOL_BIND or MPOL_PREFERRED_MANY");
     }
+    problems.found
 }

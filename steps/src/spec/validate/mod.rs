@@ -4,6 +4,9 @@ mod linux;
 mod process;
 mod resources;
 
+pub use linux::check_memory_policy;
+pub use process::{check_io_priority, check_scheduler};
+
 use super::{Hooks, Mount, NamespaceType, Process, Spec};
 use std::fmt;
 use std::path::Path;
@@ -60,6 +63,12 @@ impl Problems {
         self.found.push(Problem { path: path.into(), message: message.into() });
     }
 
+    /// What was found in a part of the file, whose own path is `field`.
+    fn within(&mut self, field: &str, found: Vec<Problem>) {
+        self.found
+            .extend(found.into_iter().map(|problem| Problem { path: format!("{field}.{}", problem.path), ..problem }));
+    }
+
     fn absolute(&mut self, field: impl Into<String>, path: &Path) {
         if !path.is_absolute() {
             self.add(field, format!("`{}` must be an absolute path", path.display()));
@@ -106,7 +115,8 @@ fn mounts(mounts: &[Mount], problems: &mut Problems) {
         }
         linux::mappings(&field("uidMappings"), &mount.uid_mappings, problems);
         linux::mappings(&field("gidMappings"), &mount.gid_mappings, problems);
-        if mount.source.is_none() && mount.options.iter().any(|option| option == "bind" || option == "rbind") {
+        let has = |name: &str| mount.options.iter().any(|option| option == name);
+        if mount.source.is_none() && (has("bind") || has("rbind")) && !has("remount") {
             problems.add(field("source"), "a bind mount needs a source");
         }
     }

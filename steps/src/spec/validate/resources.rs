@@ -29,6 +29,11 @@ pub(super) fn check(resources: &Resources, problems: &mut Problems) {
         check_block_io(block, problems);
     }
     hugepages(&resources.hugepage_limits, problems);
+    for (device, limit) in &resources.rdma {
+        if limit.hca_handles.is_none() && limit.hca_objects.is_none() {
+            problems.add(format!("linux.resources.rdma.{device}"), "needs `hcaHandles` or `hcaObjects`");
+        }
+    }
     unified(&resources.unified, problems);
 }
 

@@ -1,0 +1,181 @@
+//! One entry of config.json's `mounts`, as an effect.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use lifecycle_engine::error::PlanError;
+use lifecycle_engine::step::Planning;
+use lifecycle_engine::value::Handle;
+
+use crate::effects::inside::{ALLOWED_IN_PROC, CgroupHierarchy, RootCgroup, RootMount, RootRemount, clean};
+use crate::facts::CgroupLayout;
+use crate::mounts::{Api, Options};
+use crate::outcomes::{CgroupJoin, DetachedMount};
+use crate::spec::{Mount, Namespace, NamespaceType};
+
+pub(super) fn is_bind(mount: &Mount) -> bool {
+    mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|option| option == "bind" || option == "rbind")
+}
+
+/// Whether what is made at the path goes with the container; `root` says whether the root itself does.
+/// The innermost mount decides, of two in one place the later one.
+pub(super) fn lies_in_own(root: bool, mounts: &[Mount], path: &Path) -> bool {
+    let around = mounts.iter().filter(|mount| path.starts_with(clean(&mount.destination)));
+    let innermost = around.max_by_key(|mount| clean(&mount.destination).components().count());
+    innermost.map_or(root, |mount| !is_bind(mount))
+}
+
+/// What all mounts of a container have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Common<'a> {
+    /// The root goes with the container.
+    pub own_root: bool,
+    /// What relative sources are relative to.
+    pub base: &'a Path,
+    /// The container's namespaces.
+    pub namespaces: &'a [Namespace],
+    /// Which calls to use.
+    pub api: Api,
+    /// The container's cgroup.
+    pub cgroup: Option<&'a CgroupJoin>,
+    /// The SELinux context of new file systems.
+    pub label: Option<&'a str>,
+    /// Bind mounts that the host's side has made, by their place in the list.
+    pub prepared: Option<&'a BTreeMap<String, Handle<DetachedMount>>>,
+}
+
+/// Plans one of the mounts.
+pub(super) fn plan_mount(mounts: &[Mount], index: usize, common: Common, cx: &mut Planning) -> Result<(), PlanError> {
+    let mount = &mounts[index];
+    let wrong = |field: &str, message: String| PlanError::new(format!("mounts.{index}.{field}"), message);
+    let destination = clean(&mount.destination);
+    let own_place = destination.parent().is_some_and(|parent| lies_in_own(common.own_root, &mounts[..index], parent));
+    if destination == Path::new("/") {
+        return Err(
+            wrong("destination", "nothing can be mounted on / itself".into()).help("the root is what `root` says")
+        );
+    }
+    let mut written = mount.options.clone();
+    normalise_options(mount, &mut written);
+    let options = Options::parse(&written).map_err(|message| wrong("options", message))?;
+    if options.remount {
+        return plan_remount(mounts, index, written, common, cx).map_err(|message| wrong("options", message));
+    }
+    performable(mount, &options, common).map_err(|message| wrong("options", message))?;
+    if matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && options.bind.is_none() {
+        return plan_cgroup(mount, common, cx).map_err(|message| wrong("type", message));
+    }
+    let in_proc = destination.starts_with("/proc")
+        && !(destination == Path::new("/proc") && mount.kind.as_deref() == Some("proc"));
+    if in_proc && !ALLOWED_IN_PROC.iter().any(|path| destination == Path::new(path)) {
+        return Err(wrong(
+            "destination",
+            format!(
+                "nothing may be mounted on {}: it could hide what the runtime writes to /proc",
+                destination.display()
+            ),
+        ));
+    }
+    let binds = options.bind.is_some();
+    let source = match &mount.source {
+        Some(source) if binds => Some(without_dots(&common.base.join(source))),
+        None if binds => return Err(wrong("source", "a bind mount needs a source".into())),
+        source => source.clone(),
+    };
+    let prepared = common.prepared.and_then(|prepared| prepared.get(&index.to_string()));
+    cx.effect(RootMount {
+        destination,
+        kind: mount.kind.clone().filter(|_| !binds),
+        source,
+        options: written,
+        uid_mappings: mount.uid_mappings.clone(),
+        gid_mappings: mount.gid_mappings.clone(),
+        api: if options.needs_classic() { Api::Classic } else { common.api },
+        keeps_mountpoint: !own_place,
+        label: common.label.filter(|_| !binds).map(str::to_owned),
+        prepared: prepared.filter(|_| binds).cloned(),
+    });
+    Ok(())
+}
+
+/// The options of a mount with what its other fields imply: type `bind` is a bind mount, and maps of its own make it an id-mapped one.
+pub(super) fn normalise_options(mount: &Mount, options: &mut Vec<String>) {
+    if mount.kind.as_deref() == Some("bind") && !options.iter().any(|option| option == "bind" || option == "rbind") {
+        options.insert(0, "bind".into());
+    }
+    if !mount.uid_mappings.is_empty() && !options.iter().any(|option| option == "idmap" || option == "ridmap") {
+        options.push("idmap".into());
+    }
+}
+
+/// What this host, or this container, cannot have.
+fn performable(mount: &Mount, options: &Options, common: Common) -> Result<(), String> {
+    if options.copy_up && mount.kind.as_deref() != Some("tmpfs") {
+        return Err("tmpcopyup fills a tmpfs; it has no meaning for another file system".into());
+    }
+    // config.md: "an error MUST be returned".
+    let has_users = common.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
+    if options.id_map.is_some() && mount.uid_mappings.is_empty() && !has_users {
+        return Err("idmap needs uidMappings and gidMappings of the mount, or a user namespace of the container".into());
+    }
+    if options.needs_mount_setattr() && common.api == Api::Classic {
+        return Err(
+            "recursive attributes and id maps need mount_setattr, Linux 5.12 (fact kernel.mount_setattr)".into()
+        );
+    }
+    Ok(())
+}
+
+/// `remount` changes one of the mounts before it.
+fn plan_remount(
+    mounts: &[Mount],
+    index: usize,
+    options: Vec<String>,
+    common: Common,
+    cx: &mut Planning,
+) -> Result<(), String> {
+    let destination = clean(&mounts[index].destination);
+    let earlier = mounts[..index].iter().rev().find(|mount| {
+        clean(&mount.destination) == destination && !mount.options.iter().any(|option| option == "remount")
+    });
+    let Some(earlier) = earlier else {
+        return Err(format!("no mount before this one is on {}, so there is none to change", destination.display()));
+    };
+    let parsed = Options::parse(&options)?;
+    if is_bind(earlier) && (!parsed.data.is_empty() || !parsed.super_flags.is_empty()) {
+        return Err("a bind mount shares its file system with the host, whose options cannot be changed here".into());
+    }
+    cx.effect(RootRemount { destination, options, api: common.api });
+    Ok(())
+}
+
+/// A path of the host without `.`: `..` stays, since what is before it may be a symlink.
+pub(super) fn without_dots(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
+}
+
+fn plan_cgroup(mount: &Mount, common: Common, cx: &mut Planning) -> Result<(), String> {
+    let Common { namespaces, api, .. } = common;
+    let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
+    if layout.v1.is_empty() && layout.v2.is_none() {
+        return Err("the host has no cgroup hierarchy mounted; leave the mount out".into());
+    }
+    let in_v2 = common.cgroup.is_none_or(|join| join.v2.is_some());
+    let own_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Cgroup);
+    let user_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
+    let mut options = mount.options.clone();
+    // CVE-2023-25809: bound into a user namespace, the caller's own cgroups would be the container's to change.
+    if user_namespace && !own_namespace && !options.iter().any(|option| option == "ro") {
+        options.push("ro".into());
+    }
+    cx.effect(RootCgroup {
+        destination: clean(&mount.destination),
+        options,
+        v1: layout.v1.iter().map(CgroupHierarchy::from).collect(),
+        v2: layout.v2.filter(|_| layout.v1.is_empty() || in_v2).map(|unified| unified.mount),
+        own_namespace,
+        label: common.label.map(str::to_owned),
+        api,
+    });
+    Ok(())
+}

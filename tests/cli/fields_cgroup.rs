@@ -1,0 +1,410 @@
+//! Every field of `linux.resources`, seen in the files of the container's cgroups: on whichever version this machine has its controller.
+//!
+//! Where neither version has it, where its version has no counterpart, or where this kernel has no such file, the config must be refused by
+//! the field's name, before anything is made. So no test is skipped; what each has seen is in its note.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lifecycle_tests::bundle::Bundle;
+use lifecycle_tests::harness::{TestResult, note};
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::machine::{hierarchies, remove_cgroup};
+use lifecycle_tests::{Result, While};
+use serde_json::{Value, json};
+
+use crate::scene::Scene;
+
+/// What a version of cgroups does with the field.
+enum Expect {
+    /// These files say this. A text with a newline in it is one of the file's lines.
+    Files(&'static [(&'static str, &'static str)]),
+    /// It has no such thing.
+    Refused,
+}
+
+use Expect::{Files, Refused};
+
+/// A field under test.
+struct Field {
+    /// Its path below `linux`, as an error has to name it.
+    name: &'static str,
+    resources: Value,
+    /// Version 1: the controller, and what it does.
+    v1: (&'static str, Expect),
+    /// Version 2.
+    v2: (&'static str, Expect),
+}
+
+/// Where a controller is on this machine.
+enum There {
+    V1(PathBuf),
+    V2(PathBuf),
+    Nowhere,
+}
+
+/// By the options of its mount for version 1, by the controllers that the top has for version 2.
+fn there(v1: &str, v2: &str) -> Result<There> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").when(|| "reading the mounts".into())?;
+    let has = |line: &str| line.rsplit(' ').next().is_some_and(|options| options.split(',').any(|name| name == v1));
+    let own = mounts.lines().find(|line| line.contains(" - cgroup ") && has(line));
+    if let Some(mount) = own.and_then(|line| line.split(' ').nth(4)) {
+        return Ok(There::V1(mount.into()));
+    }
+    let unified = hierarchies()?.into_iter().find(|hierarchy| hierarchy.unified);
+    let Some(unified) = unified else { return Ok(There::Nowhere) };
+    let controllers = fs::read_to_string(unified.mount.join("cgroup.controllers")).unwrap_or_default();
+    let found = controllers.split_whitespace().any(|name| name == v2);
+    Ok(if found { There::V2(unified.mount) } else { There::Nowhere })
+}
+
+/// Whether a cgroup of this hierarchy has the file: looked for in one of the test's own. A controller of version 2 that its top does not give
+/// away (the run will have it do so) has all of its files.
+fn kernel_has(lab: &Lab, mount: &Path, file: &str) -> Result<bool> {
+    let at = mount.join(format!("{}-probe", lab.token()));
+    fs::create_dir(&at).when(|| format!("making {}", at.display()))?;
+    let controller = file.split('.').next().unwrap_or_default();
+    let given = fs::read_to_string(at.join("cgroup.controllers"));
+    let hidden = given.is_ok_and(|given| controller != "cgroup" && !given.split_whitespace().any(|c| c == controller));
+    let has = hidden || at.join(file).exists();
+    remove_cgroup(&at)?;
+    Ok(has)
+}
+
+/// A container from a bundle with these resources, created and not started.
+struct Container<'a> {
+    scene: Scene<'a>,
+    lab: &'a Lab,
+    id: String,
+}
+
+impl<'a> Container<'a> {
+    fn prepare(lab: &'a Lab, resources: &Value) -> Result<Self> {
+        let mut scene = Scene::new(lab)?;
+        let bundle = Bundle::create(lab.dir().join("bundle"))?;
+        bundle.runs(&["sleep", "1000"])?;
+        // One level below the top: a parent that was made on the way would have no real-time budget to give.
+        bundle.in_cgroup(&format!("/{}-c", lab.token()))?;
+        bundle.edit(|config| {
+            for (key, value) in resources.as_object().into_iter().flatten() {
+                config["linux"]["resources"][key] = value.clone();
+            }
+        })?;
+        scene.begins_here()?;
+        Ok(Self { scene, lab, id: format!("{}-c1", lab.token()) })
+    }
+
+    fn arguments(&self, plan: &str) -> Vec<String> {
+        let mut words = vec!["run".to_owned(), plan.to_owned(), "-p".into(), format!("id={}", self.id)];
+        if plan == "oci/create" {
+            words.extend(["-p", "bundle=bundle", "--keep"].map(String::from));
+        }
+        words
+    }
+
+    fn create(&self) {
+        self.scene.told(&self.arguments("oci/create")).ended(0);
+    }
+
+    fn refused(&self, words: &[&str]) -> TestResult {
+        self.scene.told(&self.arguments("oci/create")).ended(125).says(words);
+        Ok(self.scene.nothing_left()?)
+    }
+
+    /// The cgroup's directory, as the published state names it.
+    fn cgroup(&self, controller: &str) -> std::result::Result<PathBuf, Box<dyn std::error::Error>> {
+        let state = fs::read_to_string(self.lab.state_root().join(&self.id).join("state.json"))?;
+        let state: Value = serde_json::from_str(&state)?;
+        let path = state["lifecycle"]["cgroups"][controller].as_str();
+        Ok(path.ok_or_else(|| format!("no cgroup of {controller:?} in {state}"))?.into())
+    }
+
+    fn shows(&self, controller: &str, files: &[(&str, &str)]) -> TestResult {
+        let at = self.cgroup(controller)?;
+        for (file, expected) in files {
+            let text = fs::read_to_string(at.join(file)).map_err(|error| format!("{file}: {error}"))?;
+            let found = match expected.strip_suffix('\n') {
+                Some(line) => text.lines().any(|there| there == line),
+                None => text.trim() == *expected,
+            };
+            assert!(found, "{} is {text:?}, not {expected:?}", at.join(file).display());
+            note(format!("{} is {}", at.join(file).display(), expected.trim()));
+        }
+        Ok(())
+    }
+
+    fn delete(&self) -> TestResult {
+        self.scene.told(&self.arguments("oci/delete")).ended(0);
+        Ok(self.scene.nothing_left()?)
+    }
+}
+
+/// Seen in the cgroup's files, or refused by name.
+fn hold(lab: &Lab, field: &Field) -> TestResult {
+    let container = Container::prepare(lab, &field.resources)?;
+    let (controller, expect, mount) = match there(field.v1.0, field.v2.0)? {
+        There::V1(mount) => (field.v1.0, &field.v1.1, mount),
+        There::V2(mount) => ("", &field.v2.1, mount),
+        There::Nowhere => {
+            note(format!("{}: no such controller here, and refused", field.name));
+            return container.refused(&[field.name.split('.').next().unwrap_or_default()]);
+        }
+    };
+    let Files(files) = expect else {
+        note(format!("{}: this version of cgroups has no such thing, and it is refused", field.name));
+        return container.refused(&[field.name]);
+    };
+    for (file, _) in *files {
+        if !kernel_has(lab, &mount, file)? {
+            note(format!("{}: this kernel has no {file}, and it is refused", field.name));
+            return container.refused(&[field.name, file]);
+        }
+    }
+    container.create();
+    container.shows(controller, files)?;
+    container.delete()
+}
+
+/// A test of one field: its name, the resources, and for each version the controller and what its files show.
+macro_rules! field {
+    ($test:ident, $name:literal, $resources:tt, $v1:literal $v1_files:expr, $v2:literal $v2_files:expr) => {
+        pub fn $test(lab: &Lab) -> TestResult {
+            let resources = json!($resources);
+            hold(lab, &Field { name: $name, resources, v1: ($v1, $v1_files), v2: ($v2, $v2_files) })
+        }
+    };
+}
+
+field!(linux_resources_memory_limit, "resources.memory.limit", { "memory": { "limit": 67_108_864 } },
+    "memory" Files(&[("memory.limit_in_bytes", "67108864")]), "memory" Files(&[("memory.max", "67108864")]));
+field!(linux_resources_memory_reservation, "resources.memory.reservation", { "memory": { "reservation": 33_554_432 } },
+    "memory" Files(&[("memory.soft_limit_in_bytes", "33554432")]), "memory" Files(&[("memory.low", "33554432")]));
+field!(linux_resources_memory_swap, "resources.memory.swap",
+    { "memory": { "limit": 67_108_864, "swap": 100_663_296 } },
+    "memory" Files(&[("memory.memsw.limit_in_bytes", "100663296")]),
+    // What is left for swap alone.
+    "memory" Files(&[("memory.swap.max", "33554432"), ("memory.max", "67108864")]));
+field!(linux_resources_memory_kernel_is_refused, "resources.memory.kernel", { "memory": { "kernel": 67_108_864 } },
+    "memory" Refused, "memory" Refused);
+field!(linux_resources_memory_kernel_tcp, "resources.memory.kernelTCP", { "memory": { "kernelTCP": 16_777_216 } },
+    "memory" Files(&[("memory.kmem.tcp.limit_in_bytes", "16777216")]), "memory" Refused);
+field!(linux_resources_memory_swappiness, "resources.memory.swappiness", { "memory": { "swappiness": 7 } },
+    "memory" Files(&[("memory.swappiness", "7")]), "memory" Refused);
+field!(linux_resources_memory_disable_oom_killer, "resources.memory.disableOOMKiller",
+    { "memory": { "disableOOMKiller": true } },
+    "memory" Files(&[("memory.oom_control", "oom_kill_disable 1\n")]), "memory" Refused);
+field!(linux_resources_memory_use_hierarchy, "resources.memory.useHierarchy", { "memory": { "useHierarchy": true } },
+    "memory" Files(&[("memory.use_hierarchy", "1")]), "memory" Files(&[("cgroup.type", "domain")]));
+field!(linux_resources_memory_use_hierarchy_false_is_refused, "resources.memory.useHierarchy",
+    { "memory": { "useHierarchy": false } }, "memory" Refused, "memory" Refused);
+
+field!(linux_resources_cpu_shares, "resources.cpu.shares", { "cpu": { "shares": 2000 } },
+    // By the formula of runc since 1.3.2 and crun since 1.23; the older one came to 77.
+    "cpu" Files(&[("cpu.shares", "2000")]), "cpu" Files(&[("cpu.weight", "170")]));
+field!(linux_resources_cpu_quota, "resources.cpu.quota", { "cpu": { "quota": 20_000 } },
+    "cpu" Files(&[("cpu.cfs_quota_us", "20000")]), "cpu" Files(&[("cpu.max", "20000 100000")]));
+field!(linux_resources_cpu_period, "resources.cpu.period", { "cpu": { "period": 50_000 } },
+    "cpu" Files(&[("cpu.cfs_period_us", "50000")]), "cpu" Files(&[("cpu.max", "max 50000")]));
+field!(linux_resources_cpu_burst, "resources.cpu.burst", { "cpu": { "quota": 20_000, "burst": 5000 } },
+    "cpu" Files(&[("cpu.cfs_burst_us", "5000")]), "cpu" Files(&[("cpu.max.burst", "5000")]));
+field!(linux_resources_cpu_realtime_runtime, "resources.cpu.realtimeRuntime", { "cpu": { "realtimeRuntime": 1000 } },
+    "cpu" Files(&[("cpu.rt_runtime_us", "1000")]), "cpu" Refused);
+field!(linux_resources_cpu_realtime_period, "resources.cpu.realtimePeriod", { "cpu": { "realtimePeriod": 500_000 } },
+    "cpu" Files(&[("cpu.rt_period_us", "500000")]), "cpu" Refused);
+field!(linux_resources_cpu_idle, "resources.cpu.idle", { "cpu": { "shares": 512, "idle": 1 } },
+    "cpu" Files(&[("cpu.idle", "1")]), "cpu" Files(&[("cpu.idle", "1")]));
+field!(linux_resources_cpu_cpus, "resources.cpu.cpus", { "cpu": { "cpus": "0" } },
+    "cpuset" Files(&[("cpuset.cpus", "0")]), "cpuset" Files(&[("cpuset.cpus", "0")]));
+field!(linux_resources_cpu_mems, "resources.cpu.mems", { "cpu": { "mems": "0" } },
+    "cpuset" Files(&[("cpuset.mems", "0")]), "cpuset" Files(&[("cpuset.mems", "0")]));
+
+field!(linux_resources_pids_limit, "resources.pids.limit", { "pids": { "limit": 99 } },
+    "pids" Files(&[("pids.max", "99")]), "pids" Files(&[("pids.max", "99")]));
+
+field!(linux_resources_hugepage_limits, "resources.hugepageLimits",
+    { "hugepageLimits": [{ "pageSize": "2MB", "limit": 4_194_304 }] },
+    "hugetlb" Files(&[("hugetlb.2MB.limit_in_bytes", "4194304"), ("hugetlb.2MB.rsvd.limit_in_bytes", "4194304")]),
+    "hugetlb" Files(&[("hugetlb.2MB.max", "4194304"), ("hugetlb.2MB.rsvd.max", "4194304")]));
+field!(linux_resources_hugepage_limits_of_no_size_are_refused, "resources.hugepageLimits",
+    { "hugepageLimits": [{ "pageSize": "3MB", "limit": 3_145_728 }] }, "hugetlb" Refused, "hugetlb" Refused);
+
+field!(linux_resources_network_class_id, "resources.network.classID", { "network": { "classID": 1_048_577 } },
+    "net_cls" Files(&[("net_cls.classid", "1048577")]), "net_cls" Refused);
+field!(linux_resources_network_priorities, "resources.network.priorities",
+    { "network": { "priorities": [{ "name": "lo", "priority": 3 }] } },
+    "net_prio" Files(&[("net_prio.ifpriomap", "lo 3\n")]), "net_prio" Refused);
+
+field!(linux_resources_block_io_leaf_weight, "resources.blockIO.leafWeight", { "blockIO": { "leafWeight": 300 } },
+    "blkio" Files(&[("blkio.leaf_weight", "300")]), "io" Refused);
+
+field!(linux_resources_unified, "resources.unified", { "unified": { "pids.max": "77", "cgroup.max.depth": "5" } },
+    "no controller" Refused, "pids" Files(&[("pids.max", "77"), ("cgroup.max.depth", "5")]));
+
+/// The first block device of the machine.
+fn device() -> std::result::Result<(String, u64, u64), Box<dyn std::error::Error>> {
+    let mut names: Vec<String> = fs::read_dir("/sys/block")?
+        .map(|e| Ok(e?.file_name().to_string_lossy().into()))
+        .collect::<std::io::Result<_>>()?;
+    // A real disk before a loop device, which has none behind it.
+    names.sort_by_key(|name| (name.starts_with("loop"), name.starts_with("zram"), name.clone()));
+    let name = names.into_iter().next().ok_or("no block device")?;
+    let number = fs::read_to_string(format!("/sys/block/{name}/dev"))?;
+    let (major, minor) = number.trim().split_once(':').ok_or("no number")?;
+    Ok((name, major.parse()?, minor.parse()?))
+}
+
+fn throttle(lab: &Lab, field: &str, file: &str, key: &str) -> TestResult {
+    let (_, major, minor) = device()?;
+    let rates = json!([{ "major": major, "minor": minor, "rate": 1_048_576 }]);
+    let container = Container::prepare(lab, &json!({ "blockIO": { field: rates } }))?;
+    let (controller, file, expected) = match there("blkio", "io")? {
+        There::V1(_) => ("blkio", file, format!("{major}:{minor} 1048576\n")),
+        There::V2(_) => ("", "io.max", format!("{key}=1048576")),
+        There::Nowhere => return container.refused(&["resources.blockIO"]),
+    };
+    container.create();
+    let at = container.cgroup(controller)?.join(file);
+    let text = fs::read_to_string(&at)?;
+    assert!(text.contains(&expected) && text.starts_with(&format!("{major}:{minor} ")), "{}: {text}", at.display());
+    note(format!("{} is {}", at.display(), text.trim()));
+    container.delete()
+}
+
+pub fn linux_resources_block_io_throttle_read_bps_device(lab: &Lab) -> TestResult {
+    throttle(lab, "throttleReadBpsDevice", "blkio.throttle.read_bps_device", "rbps")
+}
+
+pub fn linux_resources_block_io_throttle_write_bps_device(lab: &Lab) -> TestResult {
+    throttle(lab, "throttleWriteBpsDevice", "blkio.throttle.write_bps_device", "wbps")
+}
+
+pub fn linux_resources_block_io_throttle_read_iops_device(lab: &Lab) -> TestResult {
+    throttle(lab, "throttleReadIOPSDevice", "blkio.throttle.read_iops_device", "riops")
+}
+
+pub fn linux_resources_block_io_throttle_write_iops_device(lab: &Lab) -> TestResult {
+    throttle(lab, "throttleWriteIOPSDevice", "blkio.throttle.write_iops_device", "wiops")
+}
+
+/// The file of weights that this kernel has, if any.
+fn weights(
+    lab: &Lab,
+    per_device: bool,
+) -> std::result::Result<Option<(&'static str, &'static str)>, Box<dyn std::error::Error>> {
+    let (mount, controller, files): (_, _, &[&str]) = match there("blkio", "io")? {
+        There::V1(mount) if per_device => (mount, "blkio", &["blkio.weight_device", "blkio.bfq.weight_device"]),
+        There::V1(mount) => (mount, "blkio", &["blkio.weight", "blkio.bfq.weight"]),
+        There::V2(mount) => (mount, "", &["io.bfq.weight", "io.weight"]),
+        There::Nowhere => return Ok(None),
+    };
+    for &file in files {
+        if kernel_has(lab, &mount, file)? {
+            return Ok(Some((controller, file)));
+        }
+    }
+    Ok(None)
+}
+
+pub fn linux_resources_block_io_weight(lab: &Lab) -> TestResult {
+    let container = Container::prepare(lab, &json!({ "blockIO": { "weight": 200 } }))?;
+    let Some((controller, file)) = weights(lab, false)? else {
+        note("this kernel weighs no I/O, and it is refused");
+        return container.refused(&["resources.blockIO"]);
+    };
+    container.create();
+    let expected = match file {
+        "io.weight" => "default 1920\n",
+        "io.bfq.weight" => "default 200\n",
+        _ => "200",
+    };
+    let text = fs::read_to_string(container.cgroup(controller)?.join(file))?;
+    // Older BFQ prints no `default`.
+    assert!(text.trim() == "200" || text.lines().any(|line| line == expected.trim()), "{file}: {text}");
+    note(format!("{file} is {}", text.trim()));
+    container.delete()
+}
+
+/// A weight needs a device that BFQ schedules. In a guest one can be given to it; elsewhere the kernel refuses, and so do we.
+pub fn linux_resources_block_io_weight_device(lab: &Lab) -> TestResult {
+    let (name, major, minor) = device()?;
+    let weight = json!([{ "major": major, "minor": minor, "weight": 321 }]);
+    let scheduler = format!("/sys/block/{name}/queue/scheduler");
+    let mut container = Container::prepare(lab, &json!({ "blockIO": { "weightDevice": weight } }))?;
+    let Some((controller, file)) = weights(lab, true)? else {
+        note("this kernel weighs no device, and it is refused");
+        return container.refused(&["resources.blockIO.weightDevice"]);
+    };
+    if std::env::var_os("LIFECYCLE_IN_GUEST").is_some() {
+        fs::write(&scheduler, "bfq")?;
+        container.scene.begins_here()?;
+    }
+    let told = container.scene.told(&container.arguments("oci/create"));
+    if !fs::read_to_string(&scheduler)?.contains("[bfq]") && told.code != 0 {
+        note("no device is scheduled by BFQ, and it is refused");
+        told.ended(125).says(&["resources.blockIO.weightDevice", file]);
+        return Ok(container.scene.nothing_left()?);
+    }
+    told.ended(0);
+    let text = fs::read_to_string(container.cgroup(controller)?.join(file))?;
+    assert!(text.lines().any(|line| line == format!("{major}:{minor} 321")), "{file}: {text}");
+    note(format!("{file} is {}", text.trim().replace('\n', "; ")));
+    container.delete()
+}
+
+/// No machine of ours has a device: the kernel refuses the name, after the controller was found, and everything is taken back.
+pub fn linux_resources_rdma(lab: &Lab) -> TestResult {
+    let container = Container::prepare(lab, &json!({ "rdma": { "mlx5_1": { "hcaHandles": 3, "hcaObjects": 10 } } }))?;
+    match there("rdma", "rdma")? {
+        There::Nowhere => container.refused(&["resources.rdma"]),
+        There::V1(_) | There::V2(_) => {
+            container.refused(&["resources.rdma.mlx5_1", "mlx5_1 hca_handle=3 hca_object=10", "rdma.max"])
+        }
+    }
+}
+
+/// A limit below what the cgroup has in use. A new cgroup uses nothing, so the check can only be seen to let it pass here; `update` is where it
+/// refuses.
+pub fn linux_resources_memory_check_before_update(lab: &Lab) -> TestResult {
+    let memory = json!({ "memory": { "limit": 67_108_864, "checkBeforeUpdate": true } });
+    let container = Container::prepare(lab, &memory)?;
+    container.create();
+    match there("memory", "memory")? {
+        There::V1(_) => container.shows("memory", &[("memory.limit_in_bytes", "67108864")])?,
+        There::V2(_) => container.shows("", &[("memory.max", "67108864")])?,
+        There::Nowhere => return Err("this machine has no memory controller".into()),
+    }
+    container.delete()
+}
+
+/// What is not on the list is neither read nor written, whoever may make its node; what the config allows is.
+pub fn linux_resources_devices(lab: &Lab) -> TestResult {
+    let script = "mknod /dev/listed c 10 229; mknod /dev/other c 10 237; mknod /dev/zero2 c 1 5; \
+        for n in listed other zero2; do echo $n: $(head -c 1 /dev/$n 2>&1 >/dev/null); done";
+    let rules = json!([
+        { "allow": false, "access": "rwm" },
+        { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" },
+    ]);
+    for allowed in [true, false] {
+        let mut scene = Scene::new(lab)?;
+        let bundle = Bundle::create(lab.dir().join(format!("bundle-{allowed}")))?;
+        bundle.runs(&["sh", "-c", script])?;
+        bundle.edit(|config| {
+            for set in ["bounding", "effective", "permitted"] {
+                config["process"]["capabilities"][set] = json!(["CAP_MKNOD", "CAP_DAC_OVERRIDE"]);
+            }
+            config["process"]["capabilities"]["ambient"] = json!([]);
+            config["linux"]["resources"]["devices"] = if allowed { rules.clone() } else { json!([rules[0]]) };
+        })?;
+        scene.begins_here()?;
+        let directory = format!("bundle={}", bundle.dir().display());
+        let told = scene.told(&["run", "oci/run", "-p", &format!("id={}-c1", lab.token()), "-p", &directory]).ended(0);
+        let said = |name: &str| told.out.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        let refused = "Operation not permitted";
+        assert!(said("other:").contains(refused), "{}{}", told.out, told.err);
+        assert!(!said("zero2:").contains(refused), "a default device: {}{}", told.out, told.err);
+        // Allowed, it answers in its own way: there may be nothing behind it.
+        assert_eq!(said("listed:").contains(refused), !allowed, "{}{}", told.out, told.err);
+        scene.nothing_left()?;
+    }
+    Ok(())
+}

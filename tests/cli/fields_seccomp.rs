@@ -1,0 +1,488 @@
+//! `linux.seccomp`: what the container's program may call.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::seccomp;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use serde_json::{Value, json};
+
+use crate::boxed::Boxed;
+
+/// SIGSYS, as a shell says it.
+const KILLED: i32 = 128 + 31;
+
+/// A container with this filter that runs the script.
+fn filtered<'a>(lab: &'a Lab, script: &str, profile: &Value) -> lifecycle_tests::Result<Boxed<'a>> {
+    let mut container = Boxed::runs(lab, script)?;
+    container.edit(|config| config["linux"]["seccomp"] = profile.clone())?;
+    Ok(container)
+}
+
+/// Everything is allowed but what the rules say.
+fn but(rules: Value) -> Value {
+    json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules })
+}
+
+/// The smallest program that makes one system call and exits with its errno, or with 0.
+fn probe(bits: u8, call: u32, path: &Path) -> TestResult {
+    let [a, b, c, d] = call.to_le_bytes();
+    let (code, machine): (Vec<u8>, u8) = match bits {
+        // mov eax, CALL; xor edi, edi; syscall; mov edi, eax; neg edi; cmovs edi, zero; mov eax, exit; syscall
+        64 => (
+            [
+                vec![0xb8, a, b, c, d],
+                vec![0x31, 0xff, 0x31, 0xd2, 0x0f, 0x05, 0x89, 0xc7, 0xf7, 0xdf, 0x0f, 0x48, 0xfa],
+                vec![0xb8, 60, 0, 0, 0, 0x0f, 0x05],
+            ]
+            .concat(),
+            62,
+        ),
+        // mov eax, CALL; xor edx, edx; int 0x80; mov ebx, eax; neg ebx; cmovs ebx, edx; mov eax, exit; int 0x80
+        _ => (
+            [
+                vec![0xb8, a, b, c, d],
+                vec![0x31, 0xd2, 0xcd, 0x80, 0x89, 0xc3, 0xf7, 0xdb, 0x0f, 0x48, 0xda],
+                vec![0xb8, 1, 0, 0, 0, 0xcd, 0x80],
+            ]
+            .concat(),
+            3,
+        ),
+    };
+    let word = |n: u32| if bits == 64 { u64::from(n).to_le_bytes().to_vec() } else { n.to_le_bytes().to_vec() };
+    let (head, part, base) = if bits == 64 { (64_u16, 56_u16, 0x40_0000_u32) } else { (52, 32, 0x40_0000) };
+    let start = u32::from(head + part);
+    let length = start + code.len() as u32;
+    let mut file = vec![0x7f, b'E', b'L', b'F', if bits == 64 { 2 } else { 1 }, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    file.extend([2, 0, machine, 0, 1, 0, 0, 0]);
+    file.extend([word(base + start), word(head.into()), word(0), vec![0; 4]].concat());
+    for half in [head, part, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    let (load, readable_and_executable) = (1_u32.to_le_bytes().to_vec(), 5_u32.to_le_bytes().to_vec());
+    let places = [word(0), word(base), word(base), word(length), word(length)].concat();
+    file.extend(match bits {
+        64 => [load, readable_and_executable, places, word(0x1000)].concat(),
+        _ => [load, places, readable_and_executable, word(0x1000)].concat(),
+    });
+    file.extend(code);
+    fs::write(path, file)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// The errno that the call gets in a container with this filter; [`KILLED`] where that is the answer.
+fn answer(container: &mut Boxed, bits: u8, call: u32) -> Result<i32, Box<dyn std::error::Error>> {
+    probe(bits, call, &container.bundle.rootfs().join("probe"))?;
+    container.edit(|config| config["process"]["args"] = json!(["/probe"]))?;
+    let told = container.plan("oci/run", &[]);
+    assert!(told.code < 125 || told.code == KILLED, "{}{}", told.out, told.err);
+    container.scene.nothing_left()?;
+    Ok(told.code)
+}
+
+pub fn linux_seccomp_default_action_and_default_errno_ret(lab: &Lab) -> TestResult {
+    let allowed = [
+        "execve",
+        "exit",
+        "write",
+        "openat",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "chdir",
+        "getcwd",
+        "close",
+        "close_range",
+        "fcntl",
+        "brk",
+        "sigaltstack",
+        "munmap",
+        "mmap",
+        "getuid",
+        "fstat",
+        "newfstatat",
+        "statx",
+        "read",
+        "lseek",
+        "getuid",
+        "pidfd_open",
+    ];
+    let profile = |more: Value| {
+        let mut profile = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{ "names": allowed, "action": "SCMP_ACT_ALLOW" }] });
+        if let (Some(profile), Some(more)) = (profile.as_object_mut(), more.as_object()) {
+            profile.extend(more.clone());
+        }
+        profile
+    };
+    let mut container = filtered(lab, "", &profile(json!({})))?;
+    // 102 is getuid, 39 getpid. 450 is set_mempolicy_home_node: above close_range, the newest that the profile names. 999 is nothing.
+    assert_eq!(answer(&mut container, 64, 102)?, 0);
+    assert_eq!(answer(&mut container, 64, 39)?, libc::EPERM);
+    assert_eq!(answer(&mut container, 64, 450)?, libc::ENOSYS, "a call newer than the profile");
+    assert_eq!(answer(&mut container, 64, 999)?, libc::ENOSYS);
+    container.edit(|config| config["linux"]["seccomp"] = profile(json!({ "defaultErrnoRet": 25 })))?;
+    assert_eq!(answer(&mut container, 64, 39)?, 25);
+    assert_eq!(answer(&mut container, 64, 450)?, libc::ENOSYS);
+    container
+        .edit(|config| config["linux"]["seccomp"] = profile(json!({ "defaultAction": "SCMP_ACT_KILL_PROCESS" })))?;
+    assert_eq!(answer(&mut container, 64, 39)?, KILLED);
+    Ok(())
+}
+
+pub fn linux_seccomp_architectures(lab: &Lab) -> TestResult {
+    const X32: u32 = 0x4000_0000;
+    let rule = json!([{ "names": ["getpid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 25 }]);
+    let mut container = filtered(lab, "", &but(rule))?;
+    // getpid is 39 on x86_64 and x32, and 20 on x86.
+    assert_eq!(answer(&mut container, 64, 39)?, 25);
+    assert_eq!(answer(&mut container, 32, 20)?, KILLED, "a call of an architecture that is not listed");
+    assert_eq!(answer(&mut container, 64, X32 | 39)?, KILLED);
+    container.edit(|config| {
+        config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
+    })?;
+    assert_eq!(answer(&mut container, 64, 39)?, 25);
+    assert_eq!(answer(&mut container, 32, 20)?, 25);
+    assert_eq!(answer(&mut container, 64, X32 | 39)?, 25);
+    Ok(())
+}
+
+/// What a container that has been created may do is in the kernel's own copy of its filter.
+fn returns(pid: i32) -> std::io::Result<Vec<(Vec<u32>, u64)>> {
+    let constants = |program: &seccomp::Program| {
+        let returns =
+            program.iter().filter(|i| u32::from(u16::from_ne_bytes([i[0], i[1]])) == libc::BPF_RET | libc::BPF_K);
+        returns.map(|i| u32::from_ne_bytes([i[4], i[5], i[6], i[7]])).collect()
+    };
+    Ok(seccomp::filters(pid)?.iter().map(|(program, flags)| (constants(program), *flags)).collect())
+}
+
+pub fn linux_seccomp_syscalls_action(lab: &Lab) -> TestResult {
+    let script = "mkdir /dev/shm/made; echo $?; trap 'echo trapped' SYS; umask 0; echo still here";
+    let rule = |action: &str| {
+        but(
+            json!([{ "names": ["mkdir"], "action": action }, { "names": ["umask"], "action": action, "errnoRet": null }]),
+        )
+    };
+    let mut container = filtered(lab, script, &rule("SCMP_ACT_ALLOW"))?;
+    let (kernel, data) = (libc::SECCOMP_RET_ACTION_FULL, libc::SECCOMP_RET_DATA);
+    // What the shell sees of each, and what the kernel holds.
+    let cases = [
+        ("SCMP_ACT_ALLOW", "0\nstill here\n", 0, libc::SECCOMP_RET_ALLOW),
+        ("SCMP_ACT_LOG", "0\nstill here\n", 0, libc::SECCOMP_RET_LOG),
+        ("SCMP_ACT_ERRNO", "1\nstill here\n", 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        // Without a tracer the call is not there.
+        ("SCMP_ACT_TRACE", "1\nstill here\n", 0, libc::SECCOMP_RET_TRACE | libc::EPERM as u32),
+        ("SCMP_ACT_TRAP", "159\ntrapped\n", 0, libc::SECCOMP_RET_TRAP),
+        ("SCMP_ACT_KILL", "159\n", KILLED, libc::SECCOMP_RET_KILL_THREAD),
+        ("SCMP_ACT_KILL_THREAD", "159\n", KILLED, libc::SECCOMP_RET_KILL_THREAD),
+        ("SCMP_ACT_KILL_PROCESS", "159\n", KILLED, libc::SECCOMP_RET_KILL_PROCESS),
+    ];
+    for (action, out, code, answer) in cases {
+        container.edit(|config| {
+            // A shell that is process 1 of its namespace is deaf to its own SIGSYS.
+            if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+                namespaces.retain(|namespace| namespace["type"] != "pid");
+            }
+            config["linux"]["seccomp"] = rule(action);
+        })?;
+        let told = container.plan("oci/run", &[]);
+        assert_eq!(told.code, code, "{action}: {}{}", told.out, told.err);
+        assert!(told.out.starts_with(out), "{action}: {}{}", told.out, told.err);
+        let pid = container.create()?;
+        let filters = returns(pid)?;
+        assert_eq!(filters.len(), 1, "{action}");
+        assert!(filters[0].0.contains(&answer), "{action}: {:x?} has no {answer:x}", filters[0].0);
+        container.delete().ended(0);
+        container.scene.nothing_left()?;
+    }
+    // errnoRet is for the actions that have one.
+    for (action, kind) in [("SCMP_ACT_ERRNO", libc::SECCOMP_RET_ERRNO), ("SCMP_ACT_TRACE", libc::SECCOMP_RET_TRACE)] {
+        container.edit(|config| {
+            config["linux"]["seccomp"] = but(json!([{ "names": ["mkdir"], "action": action, "errnoRet": 99 }]))
+        })?;
+        let pid = container.create()?;
+        let all = returns(pid)?.remove(0).0;
+        assert!(all.iter().any(|answer| answer & kernel == kind && answer & data == 99), "{action}: {all:x?}");
+        container.delete().ended(0);
+    }
+    container.edit(|config| {
+        config["linux"]["seccomp"] = but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_KILL", "errnoRet": 1 }]))
+    })?;
+    container.plan("oci/run", &[]).ended(125).says(&["linux.seccomp.syscalls[0].errnoRet", "SCMP_ACT_ERRNO"]);
+    Ok(container.scene.nothing_left()?)
+}
+
+pub fn linux_seccomp_syscalls_args_op(lab: &Lab) -> TestResult {
+    // Signals that do nothing to a shell.
+    let script = "for n in 0 17 18 23 28; do kill -$n $$ 2>/dev/null && echo -n \"$n \"; done";
+    let mut container = filtered(lab, script, &but(json!([])))?;
+    let cases = [
+        ("SCMP_CMP_NE", 18, 0, "18 "),
+        ("SCMP_CMP_LT", 18, 0, "18 23 28 "),
+        ("SCMP_CMP_LE", 18, 0, "23 28 "),
+        ("SCMP_CMP_EQ", 18, 0, "0 17 23 28 "),
+        ("SCMP_CMP_GE", 18, 0, "0 17 "),
+        ("SCMP_CMP_GT", 18, 0, "0 17 18 "),
+        // 23 and 28 have the bit.
+        ("SCMP_CMP_MASKED_EQ", 4, 4, "0 17 18 "),
+        ("SCMP_CMP_MASKED_EQ", 4, 0, "23 28 "),
+    ];
+    for (op, value, value_two, passes) in cases {
+        let arg = json!({ "index": 1, "value": value, "valueTwo": value_two, "op": op });
+        container.edit(|config| {
+            config["linux"]["seccomp"] = but(json!([{ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [arg] }]))
+        })?;
+        let told = container.plan("oci/run", &[]);
+        assert_eq!(told.out, passes, "{op} {value} {value_two}: {}", told.err);
+    }
+    // All conditions of a rule must hold.
+    let both =
+        json!([{ "index": 1, "value": 17, "op": "SCMP_CMP_GT" }, { "index": 2, "value": 0, "op": "SCMP_CMP_NE" }]);
+    container.edit(|config| {
+        config["linux"]["seccomp"] = but(json!([{ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": both }]))
+    })?;
+    assert!(container.plan("oci/run", &[]).out.starts_with("0 17 "));
+    Ok(container.scene.nothing_left()?)
+}
+
+pub fn linux_seccomp_flags(lab: &Lab) -> TestResult {
+    let mut container = filtered(lab, "true", &but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO" }])))?;
+    let flags = [
+        "SECCOMP_FILTER_FLAG_TSYNC",
+        "SECCOMP_FILTER_FLAG_LOG",
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+    ];
+    for (flags, kept) in
+        [(&flags[..0], 0), (&flags[1..2], libc::SECCOMP_FILTER_FLAG_LOG), (&flags[..], libc::SECCOMP_FILTER_FLAG_LOG)]
+    {
+        container.edit(|config| config["linux"]["seccomp"]["flags"] = json!(flags))?;
+        let pid = container.create()?;
+        // The kernel remembers this one alone.
+        assert_eq!(returns(pid)?[0].1, kept, "{flags:?}");
+        container.delete().ended(0);
+    }
+    container
+        .plan("oci/run", &["--mask", "seccomp.flags"])
+        .ended(125)
+        .says(&["SECCOMP_FILTER_FLAG_TSYNC", "Linux 3.17"]);
+    container.plan("oci/run", &["--mask", "seccomp.actions"]).ended(125).says(&["does not have the action `allow`"]);
+    Ok(container.scene.nothing_left()?)
+}
+
+pub fn linux_seccomp_is_loaded_with_and_without_no_new_privileges(lab: &Lab) -> TestResult {
+    let rule = but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 25 }]));
+    let mut container =
+        filtered(lab, "mkdir /dev/shm/made 2>&1; grep -E 'NoNewPrivs|Seccomp:' /proc/self/status", &rule)?;
+    for no_new_privileges in [true, false] {
+        container.edit(|config| config["process"]["noNewPrivileges"] = json!(no_new_privileges))?;
+        let told = container.plan("oci/run", &[]).ended(0);
+        let wanted = format!("NoNewPrivs:\t{}\nSeccomp:\t2", u8::from(no_new_privileges));
+        assert!(told.out.contains("Inappropriate ioctl") && told.out.contains(&wanted), "{}{}", told.out, told.err);
+    }
+    Ok(container.scene.nothing_left()?)
+}
+
+/// What an agent was told, and what has been asked of it.
+struct Agent(JoinHandle<std::io::Result<(Value, Vec<i32>)>>);
+
+impl Agent {
+    /// Listens, takes one container, and answers its calls until it ends.
+    fn listens(
+        path: &Path,
+        answer: impl Fn(&OwnedFd, seccomp::Notified) -> std::io::Result<()> + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let _ = fs::remove_file(path);
+        let listener = UnixListener::bind(path)?;
+        Ok(Self(std::thread::spawn(move || {
+            let (connection, _) = listener.accept()?;
+            let (state, fd) = Self::take(&connection)?;
+            let mut calls = Vec::new();
+            // Hung up: the last process under the filter has ended.
+            while let Ok(call) = Self::next(&fd) {
+                calls.push(call.call);
+                answer(&fd, call)?;
+            }
+            Ok((state, calls))
+        })))
+    }
+
+    fn take(mut connection: &UnixStream) -> std::io::Result<(Value, OwnedFd)> {
+        let mut text = vec![0; 4096];
+        let mut space = nix::cmsg_space!([RawFd; 4]);
+        let mut parts = [std::io::IoSliceMut::new(&mut text)];
+        let got = recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let bytes = got.bytes;
+        let fds: Vec<RawFd> = got
+            .cmsgs()?
+            .filter_map(|m| if let ControlMessageOwned::ScmRights(fds) = m { Some(fds) } else { None })
+            .flatten()
+            .collect();
+        let [fd] = fds[..] else { return Err(std::io::Error::other(format!("{} descriptors came", fds.len()))) };
+        text.truncate(bytes);
+        // "The connection … MUST be closed after sending a seccomp state."
+        connection.read_to_end(&mut text)?;
+        Ok((serde_json::from_slice(&text)?, seccomp::owned(fd)))
+    }
+
+    fn next(fd: &OwnedFd) -> std::io::Result<seccomp::Notified> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut polled = [PollFd::new(fd, PollFlags::IN)];
+        poll(&mut polled, None)?;
+        if polled[0].revents().contains(PollFlags::IN) {
+            seccomp::receive(fd.as_fd())
+        } else {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    fn end(self) -> Result<(Value, Vec<i32>), Box<dyn std::error::Error>> {
+        Ok(self.0.join().map_err(|_| "the agent panicked")??)
+    }
+}
+
+pub fn linux_seccomp_listener_path_gets_the_descriptor_and_the_state(lab: &Lab) -> TestResult {
+    let mut container = filtered(lab, "mkdir /dev/shm/made 2>&1; rmdir /dev/shm/made 2>&1; echo $?", &but(json!([])))?;
+    let socket = container.outside("agent.sock");
+    container.edit(|config| {
+        config["annotations"] = json!({ "org.example.team": "web" });
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": socket, "listenerMetadata": "for the agent",
+            // What the agent's descriptor is sent by is forbidden to the program.
+            "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }, { "names": ["sendmsg", "rmdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 30 }],
+        });
+    })?;
+    for no_new_privileges in [true, false] {
+        container.bundle.edit(|config| config["process"]["noNewPrivileges"] = json!(no_new_privileges))?;
+        let agent = Agent::listens(&socket, |fd, call| seccomp::answer(fd.as_fd(), call.id, Some(25)))?;
+        container.scene.begins_here()?;
+        let pid = container.create()?;
+        assert_eq!(returns(pid)?.len(), 2, "the part that notifies, and the rest");
+        container.plan("oci/start", &["--keep"]).ended(0);
+        let (state, calls) = agent.end().map(|told| (told.0, told.1))?;
+        assert_eq!(calls, [libc::SYS_mkdir as i32]);
+        let wanted = json!({ "ociVersion": "1.3.0", "fds": ["seccompFd"], "pid": pid, "metadata": "for the agent", "state": {
+            "ociVersion": "1.3.0", "id": container.id, "status": "creating", "pid": pid,
+            "bundle": container.bundle.dir(), "annotations": { "org.example.team": "web" } } });
+        assert_eq!(state, wanted);
+        container.delete().ended(0);
+        fs::remove_file(&socket)?;
+    }
+    let agent = Agent::listens(&socket, |fd, call| seccomp::answer(fd.as_fd(), call.id, Some(25)))?;
+    let told = container.plan("oci/run", &[]).ended(0);
+    assert!(
+        told.out.contains("Inappropriate ioctl")
+            && told.out.contains("Read-only file system")
+            && told.out.ends_with("1\n"),
+        "{}",
+        told.out
+    );
+    agent.end()?;
+    Ok(())
+}
+
+pub fn linux_seccomp_listener_path_where_nobody_listens_fails_before_the_container(lab: &Lab) -> TestResult {
+    let mut container = filtered(lab, "true", &but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }])))?;
+    container.plan("oci/run", &[]).ended(125).says(&["linux.seccomp.listenerPath: is required"]);
+    let socket = container.outside("nobody.sock");
+    container.edit(|config| config["linux"]["seccomp"]["listenerPath"] = json!(socket))?;
+    container.plan("oci/run", &[]).ended(125).says(&[
+        "connect(",
+        "nobody.sock",
+        "linux.seccomp.listenerPath must be a unix socket",
+    ]);
+    container.scene.nothing_left()?;
+    // Not used, so not looked at.
+    container.edit(|config| config["linux"]["seccomp"]["syscalls"][0]["action"] = json!("SCMP_ACT_ERRNO"))?;
+    container.plan("oci/run", &[]).ended(0);
+    for (names, said) in
+        [(json!(["write"]), "`write` cannot be notified"), (json!(["sendmsg", "sendmmsg"]), "cannot both be notified")]
+    {
+        container.edit(|config| {
+            config["linux"]["seccomp"]["syscalls"][0] = json!({ "names": names, "action": "SCMP_ACT_NOTIFY" })
+        })?;
+        container.plan("oci/run", &[]).ended(125).says(&["linux.seccomp.syscalls", said]);
+    }
+    // The agent goes away without having taken anything: it is told all the same, or the create fails; nothing hangs.
+    container.edit(|config| {
+        config["linux"]["seccomp"]["syscalls"][0] =
+            json!({ "names": ["sendmsg", "mkdir"], "action": "SCMP_ACT_NOTIFY" })
+    })?;
+    let agent = Agent::listens(&socket, |fd, call| seccomp::answer(fd.as_fd(), call.id, None))?;
+    container.plan("oci/run", &[]).ended(0);
+    assert_eq!(agent.end()?.1, [0; 0]);
+    fs::remove_file(&socket)?;
+    Ok(())
+}
+
+pub fn linux_seccomp_flags_wait_killable_recv_keeps_signals_from_a_notified_call(lab: &Lab) -> TestResult {
+    let script = "trap 'echo signalled' USR1; kill -0 $$; echo $?";
+    let mut container = filtered(lab, script, &but(json!([])))?;
+    let socket = container.outside("agent.sock");
+    for flag in [false, true] {
+        container.edit(|config| {
+            config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": socket,
+                "flags": if flag { json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]) } else { json!([]) },
+                "syscalls": [{ "names": ["kill"], "action": "SCMP_ACT_NOTIFY" }] });
+        })?;
+        let agent = Agent::listens(&socket, move |fd, call| {
+            let pid = rustix::process::Pid::from_raw(call.pid.cast_signed()).ok_or(std::io::ErrorKind::NotFound)?;
+            rustix::process::kill_process(pid, rustix::process::Signal::USR1)?;
+            // Long enough for a signal that does interrupt.
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            if seccomp::waits(fd.as_fd(), call.id) { seccomp::answer(fd.as_fd(), call.id, None) } else { Ok(()) }
+        })?;
+        let told = container.plan("oci/run", &[]).ended(0).prints(&["signalled"]);
+        assert_eq!(told.out.ends_with("0\n"), flag, "a call that a signal interrupts fails: {}{}", told.out, told.err);
+        assert_eq!(agent.end()?.1, [libc::SYS_kill as i32]);
+        fs::remove_file(&socket)?;
+    }
+    Ok(())
+}
+
+/// Compiled once, and then taken from the cache, if that is to be trusted.
+pub fn linux_seccomp_is_compiled_once_and_kept_by_content(lab: &Lab) -> TestResult {
+    let cache = Path::new("/var/cache/lifecycle/seccomp");
+    let rule = but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO" }]));
+    let mut container =
+        filtered(lab, "mkdir /dev/shm/made 2>/dev/null; s=$?; rmdir /dev/shm/made 2>/dev/null; exit $s", &rule)?;
+    container.plan("oci/run", &[]).ended(1);
+    let kept = || -> std::io::Result<Vec<_>> { fs::read_dir(cache)?.map(|entry| Ok(entry?.path())).collect() };
+    let [file] = &kept()?[..] else { return Err(format!("{:?}", kept()?).into()) };
+    assert_eq!(fs::metadata(file)?.permissions().mode() & 0o7777, 0o600);
+    let whole = fs::read(file)?;
+    // One that allows everything, and is whole: used, so this is where the filter comes from.
+    let key = file.file_name().and_then(|name| name.to_str()).ok_or("no name")?;
+    let allows: [u8; 8] = [6, 0, 0, 0, 0, 0, 0xff, 0x7f];
+    let hash = lifecycle_engine::facts::sha256(&allows);
+    let other = [format!("lifecycle-seccomp-1 {key} {hash}\n").as_bytes(), &allows].concat();
+    fs::write(file, &other)?;
+    container.plan("oci/run", &[]).ended(0);
+    assert_eq!(fs::read(file)?, other, "what was found was written again");
+    // The same, but somebody else could have written it.
+    fs::set_permissions(file, fs::Permissions::from_mode(0o666))?;
+    container.plan("oci/run", &[]).ended(1);
+    assert_eq!(fs::read(file)?, whole, "it was made good");
+    // Damaged, and made good.
+    let mut damaged = other.clone();
+    damaged[100] ^= 1;
+    fs::write(file, &damaged)?;
+    container.plan("oci/run", &[]).ended(1);
+    assert_eq!(fs::read(file)?, whole);
+    // Another profile, another file.
+    container.edit(|config| config["linux"]["seccomp"]["syscalls"][0]["errnoRet"] = json!(2))?;
+    container.plan("oci/run", &[]).ended(1);
+    assert_eq!(kept()?.len(), 2);
+    // No cache to be had: compiled.
+    fs::remove_dir_all("/var/cache/lifecycle")?;
+    fs::write("/var/cache/lifecycle", "in the way")?;
+    container.plan("oci/run", &[]).ended(1);
+    Ok(container.scene.nothing_left()?)
+}

@@ -1,0 +1,332 @@
+//! systemd's cgroup driver: containers as scopes. Only where systemd is the first process, as in the guest (`tests/guest/run -i systemd`): a lab
+//! has process ids of its own, which mean nothing to systemd, so these tests have no lab and share the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lifecycle_tests::bundle::Bundle;
+use lifecycle_tests::harness::{TestResult, note};
+use lifecycle_tests::killer::{Ending, run_killed_at, run_within};
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::program;
+use lifecycle_tests::rounds::{Sample, places};
+use serde_json::{Value, json};
+
+use crate::scene::Scene;
+
+/// Whether the tests can talk to systemd, as root.
+pub fn is_there() -> bool {
+    Path::new("/run/systemd/system").is_dir() && rustix::process::getuid().is_root()
+}
+
+/// A bundle whose cgroup is a scope in a slice in a slice.
+struct Scope<'a> {
+    scene: Scene<'a>,
+    bundle: Bundle,
+    id: String,
+    slice: String,
+    scope: String,
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        // A container that a failed test has left goes with it.
+        self.stop_slice();
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// Changes the configuration, which the test is to leave as it is then.
+    fn edit(&mut self, change: impl FnOnce(&mut Value)) -> TestResult {
+        self.bundle.edit(change)?;
+        self.stop_slice();
+        Ok(self.scene.begins_here()?)
+    }
+
+    /// The slice is systemd's, which keeps it; there may be none.
+    fn stop_slice(&self) {
+        let _ = program::quiet("systemctl", &["stop", &self.slice]);
+    }
+
+    fn new(lab: &'a Lab, arguments: &[&str]) -> lifecycle_tests::Result<Self> {
+        let mut scene = Scene::new(lab)?;
+        let bundle = Bundle::create(lab.dir().join("bundle"))?;
+        bundle.runs(arguments)?;
+        let token = lab.token();
+        // The outer slice is the same for all tests of this process, whose names differ in what follows.
+        let slice = format!("{token}.slice");
+        bundle.in_cgroup(&format!("{slice}:lifecycle:{token}"))?;
+        scene.begins_here()?;
+        let scope = format!("lifecycle-{token}.scope");
+        Ok(Self { scene, bundle, id: format!("{token}-c1"), slice, scope })
+    }
+
+    fn words(&self, plan: &str) -> Vec<String> {
+        let id = format!("id={}", self.id);
+        ["run", plan, "-p", &id, "-p", "bundle=bundle", "-p", "systemd_cgroup=true"].map(String::from).into()
+    }
+
+    fn create(&self) {
+        self.scene.told(&[self.words("oci/create"), vec!["--keep".into()]].concat()).ended(0);
+    }
+
+    fn delete(&self) {
+        let id = format!("id={}", self.id);
+        self.scene.told(&["run", "oci/delete", "-p", &id, "-p", "force=true"]).ended(0);
+    }
+
+    fn state(&self) -> Result<Value, Box<dyn std::error::Error>> {
+        let file = program_root(&self.scene).join(&self.id).join("state.json");
+        Ok(serde_json::from_str(&fs::read_to_string(file)?)?)
+    }
+
+    /// A property of the scope, as systemd shows it.
+    fn shows(&self, property: &str) -> lifecycle_tests::Result<String> {
+        let text = program::output("systemctl", &["show", "--value", "-p", property, &self.scope])?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// The scope's directory in the hierarchy that has the controller.
+    fn cgroup(&self, controller: &str) -> lifecycle_tests::Result<PathBuf> {
+        let group = self.shows("ControlGroup")?;
+        let top = Path::new("/sys/fs/cgroup");
+        let top = if is_unified() { top.to_owned() } else { top.join(controller) };
+        Ok(top.join(group.trim_start_matches('/')))
+    }
+
+    /// What a file of the scope's cgroup says.
+    fn file(&self, controller: &str, file: &str) -> Result<String, Box<dyn std::error::Error>> {
+        let path = self.cgroup(controller)?.join(file);
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// Fails unless systemd has no scope of this test's any more, and the machine is as it was but for the slice.
+    fn nothing_left(&self) -> TestResult {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let units = units_of(&self.slice)?;
+            if units.iter().all(|unit| *unit == self.slice) {
+                break;
+            }
+            assert!(Instant::now() < until, "systemd still has {units:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.stop_slice();
+        Ok(self.scene.nothing_left()?)
+    }
+}
+
+fn program_root(scene: &Scene) -> PathBuf {
+    let command = scene.command(&["runs"]);
+    let mut words = command.get_args().skip_while(|word| *word != "--root");
+    words.nth(1).map(PathBuf::from).unwrap_or_default()
+}
+
+/// Whether the unified hierarchy is the only one.
+fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The units whose name has the part of the slice's that no other test's has, in whatever state.
+fn units_of(slice: &str) -> lifecycle_tests::Result<Vec<String>> {
+    let token = slice.trim_end_matches(".slice");
+    let all = program::output("systemctl", &["list-units", "--all", "--plain", "--no-legend", "--no-pager"])?;
+    let names = all.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.filter(|name| name.contains(token)).map(str::to_owned).collect())
+}
+
+pub fn a_container_is_a_scope_in_nested_slices(lab: &Lab) -> TestResult {
+    let container = Scope::new(lab, &["sleep", "60"])?;
+    container.create();
+    assert_eq!(container.shows("ActiveState")?, "active");
+    assert_eq!(container.shows("Slice")?, container.slice);
+    let group = container.shows("ControlGroup")?;
+    let dashes = container.slice.match_indices('-').map(|(at, _)| format!("{}.slice/", &container.slice[..at]));
+    let outer: String = dashes.collect();
+    assert_eq!(group, format!("/{outer}{}/{}", container.slice, container.scope));
+    assert_eq!(container.shows("Delegate")?, "yes");
+    assert_eq!(container.shows("DefaultDependencies")?, "no");
+    for accounting in ["CPUAccounting", "MemoryAccounting", "TasksAccounting"] {
+        assert_eq!(container.shows(accounting)?, "yes", "{accounting}");
+    }
+    // In every hierarchy, those too that systemd leaves alone.
+    let pid = container.state()?["pid"].to_string();
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    for line in own.lines().filter(|line| !line.starts_with("0::/\n")) {
+        let named = line.splitn(3, ':').nth(1).unwrap_or_default();
+        let is_beside = named.is_empty() && !is_unified();
+        assert!(is_beside || line.ends_with(&group), "{line} is not {group}");
+    }
+    let started = container.scene.told(&["run", "oci/start", "-p", &format!("id={}", container.id), "--keep"]);
+    started.ended(0);
+    assert_eq!(container.state()?["status"], "running");
+    container.delete();
+    container.nothing_left()
+}
+
+pub fn limits_are_in_systemd_and_in_the_cgroups_files(lab: &Lab) -> TestResult {
+    let mut container = Scope::new(lab, &["sleep", "60"])?;
+    container.edit(|config| {
+        let resources = &mut config["linux"]["resources"];
+        resources["memory"] = json!({ "limit": 67_108_864, "reservation": 33_554_432 });
+        resources["cpu"] = json!({ "shares": 512, "quota": 12_345, "period": 50_000, "cpus": "0" });
+        resources["pids"] = json!({ "limit": 17 });
+    })?;
+    container.create();
+    assert_eq!(container.shows("TasksMax")?, "17");
+    assert_eq!(container.file("pids", "pids.max")?, "17");
+    // A quarter of a processor, rounded up to a hundredth; the file has it exactly.
+    assert_eq!(container.shows("CPUQuotaPerSecUSec")?, "250ms");
+    assert_eq!(container.shows("CPUQuotaPeriodUSec")?, "50ms");
+    if is_unified() {
+        assert_eq!(container.shows("MemoryMax")?, "67108864");
+        assert_eq!(container.shows("MemoryLow")?, "33554432");
+        assert_eq!(container.shows("CPUWeight")?, container.file("cpu", "cpu.weight")?);
+        assert_eq!(container.shows("AllowedCPUs")?, "0");
+        assert_eq!(container.file("cpu", "cpu.max")?, "12345 50000");
+        assert_eq!(container.file("memory", "memory.max")?, "67108864");
+        assert_eq!(container.file("memory", "memory.low")?, "33554432");
+        assert_eq!(container.file("cpuset", "cpuset.cpus")?, "0");
+    } else {
+        assert_eq!(container.shows("MemoryLimit")?, "67108864");
+        assert_eq!(container.shows("CPUShares")?, "512");
+        assert_eq!(container.file("memory", "memory.limit_in_bytes")?, "67108864");
+        assert_eq!(container.file("memory", "memory.soft_limit_in_bytes")?, "33554432");
+        assert_eq!(container.file("cpu", "cpu.cfs_quota_us")?, "12345");
+        assert_eq!(container.file("cpuset", "cpuset.cpus")?, "0");
+    }
+    // What systemd applies when it reads everything again is the same.
+    program::quiet("systemctl", &["daemon-reload"])?;
+    assert_eq!(container.file("pids", "pids.max")?, "17");
+    container.delete();
+    // The same name again, after that.
+    container.create();
+    assert_eq!(container.shows("TasksMax")?, "17");
+    container.delete();
+    container.nothing_left()
+}
+
+pub fn only_the_devices_of_a_container_can_be_used(lab: &Lab) -> TestResult {
+    let script = "echo to null > /dev/null && echo null; mknod /dev/fuse c 10 229; mknod /dev/tun c 10 200; \
+        : < /dev/fuse && echo allowed; (: < /dev/tun) 2>&1";
+    let mut container = Scope::new(lab, &["sh", "-c", script])?;
+    container.edit(|config| {
+        config["linux"]["resources"]["devices"] = json!([
+            { "allow": false, "access": "rwm" },
+            { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" },
+        ]);
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set] = json!(["CAP_MKNOD"]);
+        }
+        config["process"]["capabilities"]["ambient"] = json!([]);
+    })?;
+    let told = container.scene.told(&container.words("oci/run"));
+    let lines: Vec<&str> = told.out.lines().collect();
+    assert_eq!(lines[..2.min(lines.len())], ["null", "allowed"], "{}{}", told.out, told.err);
+    assert!(told.out.contains("Operation not permitted"), "{}{}", told.out, told.err);
+    container.create();
+    assert_eq!(container.shows("DevicePolicy")?, "strict");
+    assert!(container.shows("DeviceAllow")?.contains("/dev/char/10:229 rw"), "{}", container.shows("DeviceAllow")?);
+    container.delete();
+    container.nothing_left()
+}
+
+pub fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
+    let mut container = Scope::new(lab, &["true"])?;
+    container.edit(|config| {
+        config["annotations"] = json!({
+            "org.systemd.property.Description": "'a web server'",
+            "org.systemd.property.TimeoutStopSec": "uint64 7",
+            "org.systemd.property.CollectMode": "'inactive-or-failed'",
+            "org.systemd.property.TasksMax": "uint64 99",
+        });
+    })?;
+    container.create();
+    assert_eq!(container.shows("Description")?, "a web server");
+    assert_eq!(container.shows("TimeoutStopUSec")?, "7s");
+    assert_eq!(container.shows("CollectMode")?, "inactive-or-failed");
+    assert_eq!(container.shows("TasksMax")?, "99");
+    container.delete();
+    container.edit(|config| {
+        config["annotations"] = json!({ "org.systemd.property.NoSuchProperty": "true" });
+    })?;
+    container.scene.told(&container.words("oci/run")).ended(125).says(&["NoSuchProperty", &container.scope]);
+    container.edit(|config| {
+        config["annotations"] = json!({ "org.systemd.property.TimeoutStopSec": "seven" });
+    })?;
+    container
+        .scene
+        .told(&container.words("oci/run"))
+        .ended(125)
+        .says(&["org.systemd.property.TimeoutStopSec", "seven"]);
+    container.nothing_left()
+}
+
+pub fn what_is_below_the_scope_is_the_containers(lab: &Lab) -> TestResult {
+    let script = "cd /sys/fs/cgroup && mkdir inner && echo 0 > inner/cgroup.procs && echo +pids > cgroup.subtree_control \
+        && echo 5 > inner/pids.max && cat inner/pids.max";
+    let mut container = Scope::new(lab, &["sh", "-c", script])?;
+    container.edit(|config| {
+        let mounts = config["mounts"].as_array_mut();
+        let cgroup = mounts.and_then(|all| all.iter_mut().find(|mount| mount["type"] == "cgroup"));
+        if let Some(mount) = cgroup {
+            mount["options"] = json!(["nosuid", "noexec", "nodev"]);
+        }
+        if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+            namespaces.push(json!({ "type": "cgroup" }));
+        }
+    })?;
+    container.scene.told(&container.words("oci/run")).ended(0).prints(&["5\n"]);
+    container.nothing_left()
+}
+
+pub fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult {
+    let container = Scope::new(lab, &["true"])?;
+    let slice = format!("--slice={}", container.slice);
+    let unit = format!("--unit={}", container.scope);
+    let mut other =
+        std::process::Command::new("systemd-run").args(["--scope", "--quiet", &slice, &unit, "sleep", "60"]).spawn()?;
+    let until = Instant::now() + Duration::from_secs(5);
+    while container.shows("ActiveState")? != "active" {
+        assert!(Instant::now() < until, "systemd-run does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let told = container.scene.told(&container.words("oci/run")).ended(125);
+    told.says(&["systemd has a unit", &container.scope, "already"]);
+    container.scene.told(&["recover"]).ended(0);
+    assert_eq!(container.shows("ActiveState")?, "active", "the other's unit was stopped");
+    other.kill()?;
+    other.wait()?;
+    container.nothing_left()
+}
+
+pub fn what_a_path_cannot_be_is_refused_while_planning(lab: &Lab) -> TestResult {
+    let mut container = Scope::new(lab, &["true"])?;
+    container.edit(|config| config["linux"]["cgroupsPath"] = json!("/a/path"))?;
+    container.scene.told(&container.words("oci/run")).ended(125).says(&["/a/path", "slice:prefix:name"]);
+    container.nothing_left()
+}
+
+/// How many kills, where not all are asked for.
+const KILLS: usize = 10;
+
+pub fn a_crash_at_any_point_leaves_no_unit_and_no_cgroup(lab: &Lab) -> TestResult {
+    let container = Scope::new(lab, &["true"])?;
+    let command = || container.scene.command(&container.words("oci/run"));
+    let whole = run_within(&mut command(), Duration::from_secs(120))?;
+    assert_eq!(whole.ending, Ending::Exited(0), "{}{}", whole.stdout, whole.stderr);
+    container.nothing_left()?;
+    let all = places(whole.points);
+    let possible = all.len();
+    let chosen = Sample::from_environment(KILLS).choose(all);
+    let tried = chosen.len();
+    for kill in chosen {
+        run_killed_at(&mut command(), &kill.point, kill.victim, kill.when)?;
+        container.scene.told(&["recover"]).ended(0);
+        container.nothing_left().map_err(|error| format!("with {kill}: {error}"))?;
+    }
+    note(format!("{tried} kills of {possible} possible"));
+    Ok(())
+}
