@@ -71,6 +71,12 @@ impl Test {
         Self { name: name.into(), needs: Vec::new(), limit: Duration::from_secs(60), body: Arc::new(body) }
     }
 
+    /// The same test, named as one of a group.
+    pub fn within(mut self, group: &str) -> Self {
+        self.name = format!("{group}::{}", self.name);
+        self
+    }
+
     /// What it cannot do without.
     pub fn needs(mut self, needs: &[Need]) -> Self {
         self.needs.extend_from_slice(needs);
