@@ -3,9 +3,8 @@
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
 use crate::{
-    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rootfs, run, seccomp,
-    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, probe, process, rdt, rootfs, run, seccomp,
-    spec, state, sysctl, uts,
+    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rdt, rootfs, run,
+    seccomp, spec, state, sysctl, uts,
 };
 
 /// Evaluated by the compiler: a step without an example does not build.
