@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod clone;
 pub mod command;
 pub mod console;
+pub mod criu;
 pub mod device;
 mod directory;
 pub mod exec;

@@ -11,8 +11,8 @@ use crate::spec::{
     SeccompAction, SeccompArch, SeccompFlag, SeccompOperator, VERSION, performs,
 };
 
-/// The features structure.
-pub fn features() -> Value {
+/// The features structure. `commit` is what the program was built from, if its maker knows.
+pub fn features(commit: Option<&str>) -> Value {
     json!({
         "ociVersionMin": OLDEST_VERSION,
         "ociVersionMax": VERSION,
@@ -30,7 +30,7 @@ pub fn features() -> Value {
             "mountExtensions": { "idmap": { "enabled": has::<Mount>("uidMappings") } },
             "netDevices": { "enabled": performs("linux.netDevices") && has::<Linux>("netDevices") },
         },
-        "annotations": annotations(),
+        "annotations": annotations(commit),
         "potentiallyUnsafeConfigAnnotations": if by_systemd() { json!(["org.systemd.property."]) } else { json!([]) },
     })
 }
@@ -75,9 +75,9 @@ fn memory_policy() -> Value {
     json!({ "modes": of(words::<MemoryPolicyMode>()), "flags": of(words::<MemoryPolicyFlag>()) })
 }
 
-fn annotations() -> Value {
+fn annotations(commit: Option<&str>) -> Value {
     let mut all = Map::from_iter([("lifecycle.version".to_owned(), json!(env!("CARGO_PKG_VERSION")))]);
-    if let Some(commit) = option_env!("LIFECYCLE_COMMIT") {
+    if let Some(commit) = commit {
         all.insert("lifecycle.commit".to_owned(), json!(commit));
     }
     if let Some(version) = libseccomp_version() {
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_listed_is_what_a_config_may_ask_for() {
-        let all = features();
+        let all = features(None);
         for name in list(&all["linux"]["namespaces"]) {
             assert!(accepts(&json!({ "namespaces": [{ "type": name }] })), "{name}");
         }
@@ -173,7 +173,7 @@ mod tests {
             assert!(options.is_ok_and(|options| options.data.is_empty()), "{option}");
         }
         for option in ["ro", "rro", "nosymfollow", "rslave", "rprivate", "tmpcopyup", "ridmap", "rstrictatime"] {
-            assert!(list(&features()["mountOptions"]).iter().any(|known| known == option), "{option}");
+            assert!(list(&features(None)["mountOptions"]).iter().any(|known| known == option), "{option}");
         }
     }
 }

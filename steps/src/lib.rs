@@ -6,6 +6,7 @@ pub mod audit;
 pub mod cgroup;
 pub mod command;
 pub mod console;
+pub mod criu;
 pub mod dbus;
 pub mod effects;
 pub mod facts;

@@ -5,6 +5,8 @@ use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 use crate::{
     cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rdt, rootfs, run,
     seccomp, spec, state, sysctl, uts,
+    cgroup, command, console, criu, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rdt, rootfs,
+    run, seccomp, spec, state, sysctl, uts,
 };
 
 /// Evaluated by the compiler: a step without an example does not build.
@@ -28,6 +30,8 @@ pub fn registry() -> Registry {
         console::caller::Caller,
         console::open::Open,
         console::relay::Relay,
+        criu::dump::Dump,
+        criu::restore::Restore,
         fifo::create::Create,
         fifo::release::Release,
         fifo::wait::Wait,
@@ -102,6 +106,8 @@ pub fn registry() -> Registry {
         effects::command::RunCommand,
         effects::console::OpenConsole,
         effects::device::MoveDevice,
+        effects::criu::DumpProcess,
+        effects::criu::RestoreProcess,
         effects::exec::Exec,
         effects::fifo::AwaitStart,
         effects::fifo::MakeFifo,

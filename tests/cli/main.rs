@@ -20,6 +20,7 @@ mod fields_process;
 mod fields_root;
 mod fields_seccomp;
 mod masked;
+mod oci_criu;
 mod oci_exec;
 mod oci_making;
 mod oci_messages;
@@ -517,6 +518,12 @@ fn main() -> ExitCode {
         oci_notify::oci_start_notify_socket_ends_with_the_container_and_fails_without_a_manager,
         #[needs(Root, Program("busybox"))]
         oci_notify::oci_run_notify_socket_passes_on_what_the_container_says,
+        #[needs(Root, Program("busybox"))]
+        oci_criu::oci_checkpoint_and_restore_say_what_criu_lacks_and_change_nothing,
+        #[needs(Root, Program("busybox"))]
+        oci_criu::oci_checkpoint_gives_criu_every_option_and_deletes_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_criu::oci_restore_makes_a_container_that_every_verb_knows,
     ];
     harness::main([tests, systemd::tests()].concat())
 }

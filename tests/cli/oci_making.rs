@@ -246,8 +246,9 @@ pub fn oci_exec_that_is_cancelled_sends_the_signal_to_its_program(lab: &Lab) -> 
         "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; done",
     ])?;
     exec.wait_for("ready")?;
+    // The program is there a moment before its engine begins to wait for it; until then a signal is the engine's own.
+    std::thread::sleep(Duration::from_millis(300));
     exec.signal(Signal::TERM)?;
     exec.end()?.ended(3).prints(&["caught"]);
-    std::thread::sleep(Duration::from_millis(50));
     Ok(oci.gone()?)
 }

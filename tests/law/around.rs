@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
@@ -109,6 +109,7 @@ impl Standing {
         let dirs: &[&str] = match kind {
             "root.mask" => &["masked"],
             "root.readonly_path" => &["readonly"],
+            "criu.dump" => &["image"],
             _ => &[],
         };
         for dir in dirs {
@@ -120,6 +121,8 @@ impl Standing {
             "device.move" => lay_a_cable()?,
             "rdt.schemata" => fs::write(scratch.join("schemata"), "L3:0=fff\n").when(|| "writing schemata".into())?,
             "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
+            "send_pidfd" => take_descriptors(scratch)?,
+            "notify.bind" => hear_notifications(scratch)?,
             _ => {}
         }
         let scope = if kind == "systemd.properties" { Some(somebodys_scope(effect)?) } else { None };
@@ -169,6 +172,22 @@ fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
         _ => None,
     };
     at.and_then(Value::as_str).map(PathBuf::from)
+}
+
+/// Takes whatever comes, and lets go of it.
+fn take_descriptors(scratch: &Path) -> Result<()> {
+    let listener = UnixListener::bind(scratch.join("socket")).when(|| "listening for descriptors".into())?;
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    Ok(())
+}
+
+/// A service manager, to the very end of this process.
+fn hear_notifications(scratch: &Path) -> Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(scratch.as_os_str().as_encoded_bytes());
+    let socket = address.and_then(|address| UnixDatagram::bind_addr(&address));
+    std::mem::forget(socket.when(|| "listening for notifications".into())?);
+    Ok(())
 }
 
 /// Answers every request on port 9 with 204, as the example of `probe.http` expects.
@@ -235,10 +254,9 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
     let mut held = Held::default();
     let mut outcomes = Outcomes::new();
     match kind {
-        "await_end" => held.process = Some(child(&["true"], None)?),
-        "end_process" | "oom_score_adj" | "relay_console" | "systemd.scope" | "cgroup.adopt" => {
-            held.process = Some(child(&["cat"], Some("cat"))?);
-        }
+        "await_end" | "notify.forward" => held.process = Some(child(&["true"], None)?),
+        "cgroup.adopt" | "criu.dump" | "end_process" | "oom_score_adj" | "relay_console" | "send_pidfd"
+        | "systemd.scope" => held.process = Some(child(&["cat"], Some("cat"))?),
         "netns.pin" | "device.move" => held.process = Some(child(&["unshare", "--net", "cat"], Some("cat"))?),
         "id_maps" => held.process = Some(child(&["unshare", "--user", "cat"], Some("cat"))?),
         "release" => {
@@ -319,6 +337,11 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
             cx.fds.put("console", init.into());
             // To the very end of this process: its terminal hangs up, and with it its session, when the master is closed.
             std::mem::forget(engine);
+        }
+        "notify.forward" => {
+            for name in ["manager", "socket"] {
+                cx.fds.put(format!("engine:notify:{name}"), UnixDatagram::unbound()?.into());
+            }
         }
         "seccomp_listener" => {
             let (init, agent) = UnixStream::pair()?;

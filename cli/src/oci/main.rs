@@ -56,8 +56,9 @@ fn dispatch(cli: Cli, log: &Log) -> Result<ExitCode, Fault> {
         Verb::Update(args) => verbs::update::run(&call, &args),
         Verb::Spec(args) => verbs::spec::run(&args),
         Verb::Features => verbs::features::run(),
+        Verb::Checkpoint(args) => verbs::checkpoint::checkpoint(&call, &args),
+        Verb::Restore(args) => verbs::checkpoint::restore(&call, &args),
         Verb::Completions { shell } => verbs::manual::completions(shell),
         Verb::Man => verbs::manual::man(),
-        _ => Err(Fault::new("not yet")),
     }
 }

@@ -1,5 +1,6 @@
 //! What each verb does.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod events;

@@ -2,6 +2,7 @@
 
 mod caller;
 mod cgroup;
+mod criu;
 mod kernel;
 mod overlay;
 mod resctrl;
@@ -11,6 +12,9 @@ pub use caller::{IdRange, Limit};
 pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
 pub use resctrl::Resctrl;
 pub use systemd::Systemd;
+
+pub use criu::Criu;
+pub(crate) use criu::PREFIX as CRIU;
 
 use std::sync::OnceLock;
 
@@ -99,6 +103,9 @@ impl Host for Machine {
     }
 
     fn read(&self, name: &str) -> Value {
+        if let Some(program) = name.strip_prefix(criu::PREFIX) {
+            return criu::criu(program);
+        }
         FACTS.iter().find(|fact| fact.name == name).map_or(Value::Null, |fact| (fact.read)())
     }
 

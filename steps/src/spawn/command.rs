@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use lifecycle_engine::error::EffectError;
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
+
+use crate::outcomes::CgroupJoin;
 
 use super::Exit;
 use super::child::{Child, Session};
@@ -37,6 +39,10 @@ pub struct Command {
     pub limit: Option<Duration>,
     /// Whose session it is in.
     pub session: Session,
+    /// The cgroup that it joins before it begins.
+    pub cgroup: CgroupJoin,
+    /// Descriptors of the engine that it has under their own numbers.
+    pub pass: Vec<RawFd>,
     /// Must not appear in what is shown of its output.
     pub secrets: Secrets,
 }
@@ -95,9 +101,12 @@ impl Command {
             fcntl_setfl(fd, flags | OFlags::NONBLOCK)
                 .map_err(|e| EffectError::call("fcntl(F_SETFL, O_NONBLOCK)", e))?;
         }
-        let keep = [&stdin, &out, &err, &tell].map(AsRawFd::as_raw_fd);
+        let mut keep = [&stdin, &out, &err, &tell].map(AsRawFd::as_raw_fd).to_vec();
+        keep.extend(&self.pass);
+        let (cgroup, pass) = (self.cgroup, self.pass);
         let child = Child::fork(self.session, &keep, |ready| {
-            let failed = ready.and_then(|_gate| exec.run([&stdin, &out, &err]));
+            let ready = ready.and_then(|_gate| join(&cgroup)).and_then(|()| hand_on(&pass));
+            let failed = ready.and_then(|()| exec.run([&stdin, &out, &err]));
             // Only a failure comes back, and the engine may have gone meanwhile.
             let _ = failed.map_err(|e| rustix::io::write(&tell, &e.raw_os_error().unwrap_or(0).to_ne_bytes()));
             NOT_STARTED
@@ -120,6 +129,20 @@ impl Command {
 
 /// The exit code of a child that could not become the program, as in a shell.
 const NOT_STARTED: i32 = 126;
+
+/// `0` is whoever writes it.
+fn join(cgroup: &CgroupJoin) -> std::io::Result<()> {
+    let v1 = cgroup.v1.iter().map(|dir| dir.join("tasks"));
+    let v2 = cgroup.v2.iter().map(|dir| dir.join("cgroup.procs"));
+    v1.chain(v2).try_for_each(|file| std::fs::write(file, "0"))
+}
+
+fn hand_on(pass: &[RawFd]) -> std::io::Result<()> {
+    pass.iter().try_for_each(|fd| {
+        let fd = crate::sys::fd::inherited(*fd)?;
+        Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+    })
+}
 
 /// All that exec needs, made before the fork.
 struct Exec {

@@ -1,0 +1,261 @@
+//! Checkpoint and restore through CRIU, criu(8): a container's processes as files.
+
+pub mod dump;
+pub mod restore;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lifecycle_engine::error::PlanError;
+use lifecycle_engine::facts::{Facts, FileKind};
+use lifecycle_engine::step::Planning;
+use lifecycle_engine::types::HostPath;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{CRIU, Criu};
+use crate::spec::{Mount, Namespace, NamespaceType};
+
+/// What both take, and give to criu.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CriuOptions {
+    /// The criu program: a path, or a name to be looked for.
+    #[serde(default = "criu")]
+    pub criu: String,
+    /// The image: a directory.
+    pub images: HostPath,
+    /// Where criu keeps its log and temporary files. Absent: the image.
+    #[serde(default)]
+    pub work: Option<HostPath>,
+    /// An earlier image that this one is on top of, relative to it.
+    #[serde(default)]
+    pub parent: Option<PathBuf>,
+    /// Open TCP connections are saved.
+    #[serde(default)]
+    pub tcp_established: bool,
+    /// TCP connections that are being made are left out.
+    #[serde(default)]
+    pub tcp_skip_in_flight: bool,
+    /// Unix sockets may lead out of the container.
+    #[serde(default)]
+    pub ext_unix_sk: bool,
+    /// The terminal is the caller's.
+    #[serde(default)]
+    pub shell_job: bool,
+    /// Memory is fetched when it is needed.
+    #[serde(default)]
+    pub lazy_pages: bool,
+    /// File locks are saved.
+    #[serde(default)]
+    pub file_locks: bool,
+    /// How cgroups are saved: soft, full, strict or ignore.
+    #[serde(default = "soft")]
+    pub manage_cgroups_mode: String,
+    /// Namespaces that are made but not filled, such as `net`.
+    #[serde(default)]
+    pub empty_ns: Vec<String>,
+    /// Memory that an earlier image holds too is left out of that.
+    #[serde(default)]
+    pub auto_dedup: bool,
+}
+
+fn criu() -> String {
+    "criu".to_owned()
+}
+
+fn soft() -> String {
+    "soft".to_owned()
+}
+
+/// What a container has from outside: criu finds it under the same name in the image.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outside {
+    /// The config's mounts.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// The config's masked paths: files among them are covered by /dev/null.
+    #[serde(default)]
+    pub masked_paths: Vec<PathBuf>,
+    /// The config's namespaces: those with a path are another's.
+    #[serde(default)]
+    pub namespaces: Vec<Namespace>,
+    /// The container's cgroups (`cgroup.create`'s `paths`).
+    #[serde(default)]
+    pub cgroups: BTreeMap<String, PathBuf>,
+}
+
+/// The name of the file in the image that tells what the process's stdio was; as runc's, whose images can be restored so.
+pub(crate) const DESCRIPTORS: &str = "descriptors.json";
+
+impl CriuOptions {
+    /// Refused before anything is touched, where criu cannot work.
+    fn check(&self, facts: &mut Facts) -> Result<(), PlanError> {
+        let at = "options.criu";
+        let Some(found) = facts.get::<Criu>(&format!("{CRIU}{}", self.criu)) else {
+            return Err(PlanError::new(at, format!("there is no program {:?}", self.criu)).help(
+                "checkpoint and restore need CRIU: install Debian's package criu, or name the program by --criu",
+            ));
+        };
+        if !found.problems.is_empty() {
+            let what = format!("CRIU {} cannot work on this machine: {}", found.version, found.problems.join("; "));
+            return Err(
+                PlanError::new(at, what).help("`criu check` says this; a newer criu, or another kernel, may do")
+            );
+        }
+        if !["soft", "full", "strict", "ignore"].contains(&self.manage_cgroups_mode.as_str()) {
+            return Err(PlanError::new(
+                "options.manage_cgroups_mode",
+                format!("{:?} is none of soft, full, strict, ignore", self.manage_cgroups_mode),
+            ));
+        }
+        if let Some(kind) = self.empty_ns.iter().find(|kind| !["network", "net"].contains(&kind.as_str())) {
+            return Err(PlanError::new(
+                "options.empty_ns",
+                format!("criu makes no empty {kind} namespace: network alone"),
+            ));
+        }
+        if self.parent.as_ref().is_some_and(|parent| parent.is_absolute()) {
+            return Err(PlanError::new("options.parent", "the earlier image has to be named relative to the new one"));
+        }
+        Ok(())
+    }
+
+    /// With absolute directories: undo may come from another one.
+    fn absolute(mut self, cx: &mut Planning) -> Result<Self, PlanError> {
+        self.images = HostPath(crate::fs::absolute(&self.images, cx)?);
+        self.work = self.work.map(|work| crate::fs::absolute(&work, cx).map(HostPath)).transpose()?;
+        Ok(self)
+    }
+
+    /// Where the log is.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.work.as_ref().unwrap_or(&self.images).0.join(name)
+    }
+
+    /// The arguments that dump and restore have in common, but for the first two words.
+    fn arguments(&self, log: &str) -> Vec<String> {
+        let mut words: Vec<String> = vec!["--images-dir".into(), self.images.to_string()];
+        if let Some(work) = &self.work {
+            words.extend(["--work-dir".into(), work.to_string()]);
+        }
+        words.extend(["--log-file", log, "-v4"].map(str::to_owned));
+        let flags = [
+            (self.tcp_established, "--tcp-established"),
+            (self.tcp_skip_in_flight, "--skip-in-flight"),
+            (self.ext_unix_sk, "--ext-unix-sk"),
+            (self.shell_job, "--shell-job"),
+            (self.lazy_pages, "--lazy-pages"),
+            (self.file_locks, "--file-locks"),
+            (self.auto_dedup, "--auto-dedup"),
+            (!self.empty_ns.is_empty(), "--empty-ns=net"),
+        ];
+        words.extend(flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag.to_owned()));
+        words.push(format!("--manage-cgroups={}", self.manage_cgroups_mode));
+        words
+    }
+}
+
+impl Outside {
+    /// Each mount that comes from outside: where the container has it, and what it is on the host.
+    fn external(&self, facts: &mut Facts) -> Vec<(PathBuf, PathBuf)> {
+        let is_bind = |mount: &Mount| {
+            mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|o| o == "bind" || o == "rbind")
+        };
+        let binds = self.mounts.iter().filter(|mount| is_bind(mount));
+        let mut all: Vec<(PathBuf, PathBuf)> =
+            binds.filter_map(|mount| Some((mount.destination.clone(), mount.source.clone()?))).collect();
+        for mount in self.mounts.iter().filter(|mount| mount.kind.as_deref() == Some("cgroup")) {
+            // The hierarchies of version 1 are a bind each; version 2 is one mount that criu knows itself.
+            let hierarchies = self.cgroups.iter().filter(|(controller, _)| !controller.is_empty());
+            all.extend(hierarchies.filter_map(|(_, dir)| {
+                let name = dir.strip_prefix("/sys/fs/cgroup").ok()?.components().next()?;
+                Some((mount.destination.join(name), dir.clone()))
+            }));
+        }
+        all.sort();
+        all.dedup();
+        let is_file = |path: &&PathBuf| facts.kind(path).is_ok_and(|kind| kind != FileKind::Directory);
+        let masked = self.masked_paths.iter().filter(is_file);
+        all.extend(masked.map(|path| (path.clone(), PathBuf::from("/dev/null"))));
+        all
+    }
+
+    /// The namespaces that belong to another, which criu can leave alone: of networks and of process ids.
+    fn joined(&self) -> Vec<(NamespaceType, &Path)> {
+        let joined = self.namespaces.iter().filter_map(|n| Some((n.kind, n.path.as_deref()?)));
+        joined.filter(|(kind, _)| matches!(kind, NamespaceType::Network | NamespaceType::Pid)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifecycle_engine::facts::Recorded;
+    use serde_json::json;
+
+    fn options() -> CriuOptions {
+        serde_json::from_value(json!({ "images": "/images" })).unwrap()
+    }
+
+    fn with(criu: serde_json::Value) -> Facts {
+        let mut given = Recorded::default();
+        given.host.insert("criu:criu".into(), criu);
+        Facts::fixed(given)
+    }
+
+    #[test]
+    fn where_criu_cannot_work_it_is_said_why() {
+        let able = json!({ "version": "3.17", "problems": [] });
+        assert!(options().check(&mut with(able.clone())).is_ok());
+        let error = options().check(&mut with(json!(null))).unwrap_err().to_string();
+        assert!(error.contains("there is no program \"criu\""), "{error}");
+        let unable = json!({ "version": "3.17", "problems": ["vdso: Unexpected rt vDSO area bounds"] });
+        let error = options().check(&mut with(unable)).unwrap_err().to_string();
+        assert!(error.contains("CRIU 3.17 cannot work on this machine: vdso: Unexpected"), "{error}");
+        for wrong in
+            [json!({ "manage_cgroups_mode": "hard" }), json!({ "empty_ns": ["pid"] }), json!({ "parent": "/abs" })]
+        {
+            let mut fields = json!({ "images": "/images" });
+            fields.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+            let options: CriuOptions = serde_json::from_value(fields).unwrap();
+            assert!(options.check(&mut with(able.clone())).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_option_is_a_word_for_criu() {
+        let all = json!({
+            "images": "/i", "work": "/w", "tcp_established": true, "tcp_skip_in_flight": true, "ext_unix_sk": true, "shell_job": true,
+            "lazy_pages": true, "file_locks": true, "auto_dedup": true, "empty_ns": ["network"], "manage_cgroups_mode": "full",
+        });
+        let options: CriuOptions = serde_json::from_value(all).unwrap();
+        assert_eq!(
+            options.arguments("dump.log").join(" "),
+            "--images-dir /i --work-dir /w --log-file dump.log -v4 --tcp-established --skip-in-flight --ext-unix-sk --shell-job \
+             --lazy-pages --file-locks --auto-dedup --empty-ns=net --manage-cgroups=full"
+        );
+    }
+
+    #[test]
+    fn what_is_bound_from_outside_is_external() {
+        let outside: Outside = serde_json::from_value(json!({
+            "mounts": [
+                { "destination": "/data", "source": "/srv", "options": ["rbind"] },
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                { "destination": "/sys/fs/cgroup", "type": "cgroup" },
+            ],
+            "masked_paths": ["/proc/kcore", "/proc/acpi"],
+            "cgroups": { "cpu": "/sys/fs/cgroup/cpu/x", "": "/sys/fs/cgroup/unified/x" },
+        }))
+        .unwrap();
+        let mut given = Recorded::default();
+        given.kinds.insert("/proc/kcore".into(), serde_json::from_value(json!("file")).unwrap());
+        given.kinds.insert("/proc/acpi".into(), serde_json::from_value(json!("directory")).unwrap());
+        let external = outside.external(&mut Facts::fixed(given));
+        let told: Vec<String> =
+            external.iter().map(|(at, from)| format!("{}={}", at.display(), from.display())).collect();
+        assert_eq!(told, ["/data=/srv", "/sys/fs/cgroup/cpu=/sys/fs/cgroup/cpu/x", "/proc/kcore=/dev/null"]);
+    }
+}

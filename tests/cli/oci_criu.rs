@@ -1,0 +1,189 @@
+//! `lifecycle-oci checkpoint` and `restore`: with a criu that cannot work, and with a program in criu's place that shows what it is told.
+
+use std::os::unix::fs::PermissionsExt;
+
+use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::{Result, While, program};
+use serde_json::json;
+
+use crate::oci_scene::{Oci, eventually, reap_later};
+
+/// In criu's place: it tells its arguments, kills what it is to save, and starts a process for what it is to bring back. That one's parent is
+/// not who called it, as after a real --restore-sibling.
+const STAND_IN: &str = r#"#!/bin/sh
+case $1 in
+--version) echo 'Version: 9.9'; exit ;;
+check) exit 0 ;;
+esac
+echo "$@" >> "${0%/*}/told"
+verb=$1; shift
+while [ $# -gt 0 ]; do
+    case $1 in
+    --images-dir) images=$2 ;;
+    --tree) tree=$2 ;;
+    --pidfile) pidfile=$2 ;;
+    --leave-running) stays=yes ;;
+    esac
+    shift
+done
+case $verb in
+dump) echo image > "$images/inventory.img"; [ "$stays" ] || kill -9 "$tree" ;;
+pre-dump) echo image > "$images/pages-1.img" ;;
+restore) sleep 604 > /dev/null 2>&1 < /dev/null & echo $! > "$pidfile" ;;
+esac
+"#;
+
+fn stand_in(oci: &mut Oci) -> Result<String> {
+    let path = oci.scene.write("criu", STAND_IN)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).when(|| "making criu executable".into())?;
+    oci.scene.begins_here()?;
+    Ok(path.display().to_string())
+}
+
+fn told(lab: &Lab) -> Result<String> {
+    std::fs::read_to_string(lab.dir().join("told")).when(|| "reading what criu was told".into())
+}
+
+pub fn oci_checkpoint_and_restore_say_what_criu_lacks_and_change_nothing(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let broken = oci.scene.write(
+        "broken",
+        "#!/bin/sh\necho 'Version: 0.1'\n[ $1 = check ] && { echo 'Error: no such feature' >&2; exit 1; }\n",
+    )?;
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755))?;
+    oci.scene.begins_here()?;
+    oci.running(&[])?;
+    let pid = oci.pid()?;
+    let broken = broken.display().to_string();
+    let mut ways: Vec<(&str, &[&str])> = vec![
+        ("/nosuch/criu", &["there is no program", "/nosuch/criu", "--criu"]),
+        (&broken, &["CRIU 0.1 cannot work on this machine", "no such feature"]),
+    ];
+    // The real one, where its own check fails.
+    if program::find("criu").is_some() && program::output("criu", &["check"]).is_err() {
+        ways.push(("criu", &["CRIU", "cannot work on this machine"]));
+    }
+    for (criu, words) in ways {
+        oci.told(&["--criu", criu, "checkpoint", "--image-path", "image", &oci.id]).ended(1).says(words);
+        let restore = ["--criu", criu, "restore", "--bundle", "bundle", "--image-path", "image", "another"];
+        oci.told(&restore).ended(1).says(words);
+        assert_eq!((oci.pid()?, oci.state()?["status"].clone()), (pid, json!("running")), "{criu}");
+        assert!(!lab.dir().join("image").exists(), "{criu}: an image was begun");
+    }
+    Ok(oci.gone()?)
+}
+
+pub fn oci_checkpoint_gives_criu_every_option_and_deletes_the_container(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| {
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.push(json!({ "destination": "/tmp", "type": "bind", "source": "/run", "options": ["rbind", "ro"] }));
+        }
+    })?;
+    let criu = stand_in(&mut oci)?;
+    oci.running(&[])?;
+    let pid = oci.pid()?;
+    let checkpoint = |options: &[&str]| oci.told(&[&["--criu", &criu, "checkpoint"], options, &[&oci.id]].concat());
+    checkpoint(&["--image-path", "pre", "--pre-dump"]).ended(0);
+    let words = told(lab)?;
+    assert!(words.starts_with("pre-dump ") && words.contains("--track-mem"), "{words}");
+    checkpoint(&["--image-path", "image", "--leave-running", "--parent-path", "../pre"]).ended(0);
+    let words = told(lab)?;
+    assert!(
+        words.lines().nth(1).is_some_and(|l| l.contains("--leave-running") && l.contains("--prev-images-dir ../pre")),
+        "{words}"
+    );
+    assert_eq!(oci.state()?["status"], "running");
+    let all = [
+        "--image-path",
+        "image",
+        "--work-path",
+        "work",
+        "--tcp-established",
+        "--tcp-skip-in-flight",
+        "--ext-unix-sk",
+        "--shell-job",
+        "--lazy-pages",
+        "--file-locks",
+        "--manage-cgroups-mode",
+        "full",
+        "--empty-ns",
+        "network",
+        "--auto-dedup",
+        "--page-server",
+        "127.0.0.1:9876",
+    ];
+    checkpoint(&all).ended(0);
+    let words = told(lab)?;
+    let last = words.lines().last().unwrap_or_default();
+    let images = lab.dir().join("image").display().to_string();
+    let work = lab.dir().join("work").display().to_string();
+    for wanted in [
+        &format!("--images-dir {images} --work-dir {work} --log-file dump.log"),
+        "--tcp-established --skip-in-flight --ext-unix-sk --shell-job --lazy-pages --file-locks --auto-dedup --empty-ns=net",
+        "--manage-cgroups=full",
+        "--page-server --address 127.0.0.1 --port 9876",
+        "--external mnt[/tmp]:/tmp",
+        "--freeze-cgroup /sys/fs/cgroup/",
+        &format!("--tree {pid}"),
+    ] {
+        assert!(last.contains(wanted), "{wanted} is not in\n{last}");
+    }
+    // Saved, and gone but for the image.
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    assert!(lab.dir().join("image/inventory.img").is_file() && lab.dir().join("image/descriptors.json").is_file());
+    for dir in ["image", "pre", "work"] {
+        std::fs::remove_dir_all(lab.dir().join(dir))?;
+    }
+    oci.without(&["told"])?;
+    oci.told(&["--criu", &criu, "checkpoint", &oci.id]).ended(1).says(&["does not exist"]);
+    Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_restore_makes_a_container_that_every_verb_knows(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let criu = stand_in(&mut oci)?;
+    std::fs::create_dir(lab.dir().join("image"))?;
+    std::fs::write(lab.dir().join("image/descriptors.json"), r#"["/dev/null","pipe:[17]","pipe:[18]"]"#)?;
+    oci.scene.begins_here()?;
+    let restore =
+        ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image", "--detach", "--pid-file", "pid"];
+    let told_by = |more: &[&str]| oci.told(&[&restore[..], more, &[&oci.id]].concat());
+    told_by(&["--lsm-profile", "apparmor:web", "--lsm-mount-context", "ctx", "--manage-cgroups-mode", "strict"])
+        .ended(0);
+    let words = told(lab)?;
+    for wanted in [
+        "restore --images-dir",
+        "--log-file restore.log",
+        "--restore-detached --restore-sibling",
+        "]:pipe:[17]",
+        "]:pipe:[18]",
+        "--lsm-profile apparmor:web",
+        "--lsm-mount-context ctx",
+        "--manage-cgroups=strict",
+        "--root",
+    ] {
+        assert!(words.contains(wanted), "{wanted} is not in\n{words}");
+    }
+    let pid = oci.pid()?;
+    assert_eq!(std::fs::read_to_string(lab.dir().join("pid"))?, pid.to_string());
+    assert_eq!(oci.state()?["status"], "running");
+    eventually("the program", || {
+        Ok(std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().contains("604"))
+    })?;
+    // Its cgroup is the one that was made for it, with its limits.
+    assert!(oci.cgroup("pids")?.display().to_string().contains(lab.token()), "{:?}", oci.cgroup("pids")?);
+    oci.verb("pause").ended(0);
+    assert_eq!(oci.state()?["status"], "paused");
+    oci.verb("resume").ended(0);
+    oci.told(&["update", "--pids-limit", "33", &oci.id]).ended(0);
+    assert_eq!(oci.limit("pids", "pids.max")?, "33");
+    told_by(&[]).ended(1).says(&["already exists"]);
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    reap_later(pid);
+    oci.wait_for_status("stopped")?;
+    oci.verb("delete").ended(0);
+    oci.without(&["told"])?;
+    Ok(oci.scene.nothing_left()?)
+}
