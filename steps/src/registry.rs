@@ -3,8 +3,6 @@
 use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 
 use crate::{
-    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rdt, rootfs, run,
-    seccomp, spec, state, sysctl, uts,
     cgroup, command, console, criu, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rdt, rootfs,
     run, seccomp, spec, state, sysctl, uts,
 };
@@ -105,9 +103,9 @@ pub fn registry() -> Registry {
         effects::clone::CloneInit,
         effects::command::RunCommand,
         effects::console::OpenConsole,
-        effects::device::MoveDevice,
         effects::criu::DumpProcess,
         effects::criu::RestoreProcess,
+        effects::device::MoveDevice,
         effects::exec::Exec,
         effects::fifo::AwaitStart,
         effects::fifo::MakeFifo,
