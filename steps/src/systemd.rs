@@ -304,3 +304,6 @@ fn refused(what: &str, unit: &str, error: Error) -> EffectError {
     };
     EffectError::new(text).help(help)
 }
+
+#[cfg(test)]
+mod tests;

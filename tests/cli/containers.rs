@@ -190,7 +190,10 @@ pub fn a_config_that_cannot_be_is_refused_with_its_field(lab: &Lab) -> TestResul
         (|config| config["process"]["args"] = json!([]), &["args"]),
         (|config| config["ociVersion"] = json!("9.0.0"), &["ociVersion", "9.0.0"]),
         (|config| config["linux"]["namespaces"][0]["type"] = json!("pidd"), &["pidd"]),
-        (|config| config["process"]["user"]["uid"] = json!("root"), &["expected u32 at line"]),
+        (
+            |config| config["process"]["user"]["uid"] = json!("root"),
+            &["config.json:6:14: process.user.uid: invalid type: string \"root\", expected u32"],
+        ),
         (|config| config["mounts"][0]["destination"] = Value::Null, &["destination"]),
     ];
     for (change, words) in changes {

@@ -128,6 +128,12 @@ impl<'a> Field<'a> {
         self.live(&["-p", "bundle=bundle", "--keep"], true, look)
     }
 
+    /// Runs another process in the container, by a file as `exec --process` takes it.
+    pub fn executes(&self, process: &Value) -> Result<Told> {
+        let file = self.scene.write("process.json", &process.to_string())?;
+        Ok(self.scene.told(&self.params("oci/exec", &["-p", &format!("process={}", file.display())])))
+    }
+
     fn live(&self, create: &[&str], start: bool, look: impl FnOnce(i32) -> Result<()>) -> Result<()> {
         self.scene.told(&self.params("oci/create", create)).ended(0);
         if start {

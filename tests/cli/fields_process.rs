@@ -16,7 +16,7 @@ use crate::fields::{Field, line, proc};
 
 /// A field of /proc/PID/stat, numbered as in proc_pid_stat(5).
 fn stat(text: &str, field: usize) -> i64 {
-    let after = text.rsplit(')').next().unwrap_or_default();
+    let after = text.lines().next().and_then(|line| line.rsplit(')').next()).unwrap_or_default();
     let word = after.split_whitespace().nth(field - 3).unwrap_or_default();
     word.parse().unwrap_or_else(|error| panic!("field {field} is {word:?} ({error}): {text}"))
 }
@@ -123,6 +123,47 @@ pub fn process_exec_cpu_affinity_initial_and_final(lab: &Lab) -> TestResult {
     // It is for exec alone: the container's own process runs everywhere.
     field.config(|config| config["process"]["execCPUAffinity"] = json!({ "initial": "1", "final": "1" }))?;
     assert_ne!(line(&field.prints(&["cat", "/proc/self/status"])?, "Cpus_allowed_list"), "1");
+    Ok(())
+}
+
+/// What an exec's own process asks for, and not what the container's does.
+pub fn process_scheduler_io_priority_and_exec_cpu_affinity_of_an_exec(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.config(|config| config["process"]["scheduler"] = json!({ "policy": "SCHED_IDLE" }))?;
+    let process = |more: Value| {
+        let mut process =
+            json!({ "args": ["cat", "/proc/self/stat", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"] });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            process[name] = value.clone();
+        }
+        process
+    };
+    field.running(|_| {
+        let asked = json!({
+            "scheduler": { "policy": "SCHED_BATCH", "nice": 11 },
+            "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 0 },
+            "execCPUAffinity": { "initial": "1", "final": "0" },
+        });
+        let inside = field.executes(&process(asked))?.ended(0).out;
+        assert_eq!((stat(&inside, POLICY), stat(&inside, NICE)), (3, 11), "{inside}");
+        assert_eq!(line(&inside, "Cpus_allowed_list"), "0");
+        // Without a final one it stays where it began.
+        let inside = field.executes(&process(json!({ "execCPUAffinity": { "initial": "1" } })))?.ended(0).out;
+        assert_eq!((stat(&inside, POLICY), line(&inside, "Cpus_allowed_list").as_str()), (0, "1"), "{inside}");
+        for (name, value, words) in [
+            ("execCPUAffinity", json!({ "final": "1-" }), "process.execCPUAffinity.final"),
+            ("apparmorProfile", json!("docker-default"), "AppArmor is not in force"),
+            ("selinuxLabel", json!("a:b:c:s0"), "SELinux is not in force"),
+        ] {
+            let told = field.executes(&process(json!({ name: value })))?;
+            // A machine that has the module may also have what was asked for.
+            assert!(told.code != 0 || name != "execCPUAffinity", "{name}: {}", told.out);
+            if told.code != 0 {
+                told.says(&[words]);
+            }
+        }
+        Ok(())
+    })?;
     Ok(())
 }
 

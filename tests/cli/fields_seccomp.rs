@@ -143,13 +143,13 @@ pub fn linux_seccomp_architectures(lab: &Lab) -> TestResult {
     // getpid is 39 on x86_64 and x32, and 20 on x86.
     assert_eq!(answer(&mut container, 64, 39)?, 25);
     assert_eq!(answer(&mut container, 32, 20)?, KILLED, "a call of an architecture that is not listed");
-    assert_eq!(answer(&mut container, 64, X32 | 39)?, KILLED);
+    assert_eq!(answer(&mut container, 64, X32 + 39)?, KILLED);
     container.edit(|config| {
         config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
     })?;
     assert_eq!(answer(&mut container, 64, 39)?, 25);
     assert_eq!(answer(&mut container, 32, 20)?, 25);
-    assert_eq!(answer(&mut container, 64, X32 | 39)?, 25);
+    assert_eq!(answer(&mut container, 64, X32 + 39)?, 25);
     Ok(())
 }
 
@@ -205,7 +205,7 @@ pub fn linux_seccomp_syscalls_action(lab: &Lab) -> TestResult {
     // errnoRet is for the actions that have one.
     for (action, kind) in [("SCMP_ACT_ERRNO", libc::SECCOMP_RET_ERRNO), ("SCMP_ACT_TRACE", libc::SECCOMP_RET_TRACE)] {
         container.edit(|config| {
-            config["linux"]["seccomp"] = but(json!([{ "names": ["mkdir"], "action": action, "errnoRet": 99 }]))
+            config["linux"]["seccomp"] = but(json!([{ "names": ["mkdir"], "action": action, "errnoRet": 99 }]));
         })?;
         let pid = container.create()?;
         let all = returns(pid)?.remove(0).0;
@@ -213,7 +213,7 @@ pub fn linux_seccomp_syscalls_action(lab: &Lab) -> TestResult {
         container.delete().ended(0);
     }
     container.edit(|config| {
-        config["linux"]["seccomp"] = but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_KILL", "errnoRet": 1 }]))
+        config["linux"]["seccomp"] = but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_KILL", "errnoRet": 1 }]));
     })?;
     container.plan("oci/run", &[]).ended(125).says(&["linux.seccomp.syscalls[0].errnoRet", "SCMP_ACT_ERRNO"]);
     Ok(container.scene.nothing_left()?)
@@ -237,7 +237,7 @@ pub fn linux_seccomp_syscalls_args_op(lab: &Lab) -> TestResult {
     for (op, value, value_two, passes) in cases {
         let arg = json!({ "index": 1, "value": value, "valueTwo": value_two, "op": op });
         container.edit(|config| {
-            config["linux"]["seccomp"] = but(json!([{ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [arg] }]))
+            config["linux"]["seccomp"] = but(json!([{ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [arg] }]));
         })?;
         let told = container.plan("oci/run", &[]);
         assert_eq!(told.out, passes, "{op} {value} {value_two}: {}", told.err);
@@ -246,7 +246,7 @@ pub fn linux_seccomp_syscalls_args_op(lab: &Lab) -> TestResult {
     let both =
         json!([{ "index": 1, "value": 17, "op": "SCMP_CMP_GT" }, { "index": 2, "value": 0, "op": "SCMP_CMP_NE" }]);
     container.edit(|config| {
-        config["linux"]["seccomp"] = but(json!([{ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": both }]))
+        config["linux"]["seccomp"] = but(json!([{ "names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": both }]));
     })?;
     assert!(container.plan("oci/run", &[]).out.starts_with("0 17 "));
     Ok(container.scene.nothing_left()?)
@@ -406,14 +406,14 @@ pub fn linux_seccomp_listener_path_where_nobody_listens_fails_before_the_contain
         [(json!(["write"]), "`write` cannot be notified"), (json!(["sendmsg", "sendmmsg"]), "cannot both be notified")]
     {
         container.edit(|config| {
-            config["linux"]["seccomp"]["syscalls"][0] = json!({ "names": names, "action": "SCMP_ACT_NOTIFY" })
+            config["linux"]["seccomp"]["syscalls"][0] = json!({ "names": names, "action": "SCMP_ACT_NOTIFY" });
         })?;
         container.plan("oci/run", &[]).ended(125).says(&["linux.seccomp.syscalls", said]);
     }
     // The agent goes away without having taken anything: it is told all the same, or the create fails; nothing hangs.
     container.edit(|config| {
         config["linux"]["seccomp"]["syscalls"][0] =
-            json!({ "names": ["sendmsg", "mkdir"], "action": "SCMP_ACT_NOTIFY" })
+            json!({ "names": ["sendmsg", "mkdir"], "action": "SCMP_ACT_NOTIFY" });
     })?;
     let agent = Agent::listens(&socket, |fd, call| seccomp::answer(fd.as_fd(), call.id, None))?;
     container.plan("oci/run", &[]).ended(0);

@@ -1,7 +1,6 @@
 //! The program as a person uses it: every command on the real kernel, and the built-in plans against fixed facts.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
@@ -9,9 +8,11 @@ use lifecycle_tests::tests;
 mod boxed;
 mod catalogue;
 mod containers;
+mod delegated;
 mod faults;
 mod fields;
 mod fields_cgroup;
+mod fields_config;
 mod fields_hooks;
 mod fields_mounts;
 mod fields_net;
@@ -37,9 +38,8 @@ mod systemd;
 mod users;
 
 fn main() -> ExitCode {
-    use Need::{Kernel, Other, Program, Root};
-    let systemd = Other(systemd::is_there(), "systemd as the machine's first process");
-    let mut tests = tests![
+    use Need::{Kernel, Program, Root};
+    let tests = tests![
         plans::text_folded,
         plans::json,
         plans::dot,
@@ -236,6 +236,8 @@ fn main() -> ExitCode {
         fields_process::process_io_priority,
         #[needs(Root, Program("busybox"), Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
         fields_process::process_exec_cpu_affinity_initial_and_final,
+        #[needs(Root, Program("busybox"), Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
+        fields_process::process_scheduler_io_priority_and_exec_cpu_affinity_of_an_exec,
         #[needs(Root, Program("busybox"))]
         fields_process::linux_personality,
         #[needs(Root, Program("busybox"), Kernel("/proc/self/numa_maps", "a kernel with NUMA"))]
@@ -312,6 +314,12 @@ fn main() -> ExitCode {
         races::a_copied_up_destination_that_is_swapped_stays_in_the_root,
         #[needs(Root, Program("busybox"))]
         races::an_image_that_fakes_proc_or_sys_is_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_config::config_json_with_a_wrong_type_or_value_is_refused_with_file_line_and_column,
+        #[needs(Root, Program("busybox"))]
+        fields_config::config_json_unknown_members_are_ignored_with_a_warning,
+        #[needs(Root, Program("busybox"))]
+        fields_config::annotations_are_kept_those_that_nobody_knows_too,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]
@@ -438,6 +446,18 @@ fn main() -> ExitCode {
         oci_verbs::oci_features_and_version_are_as_callers_read_them,
         #[needs(Root)]
         oci_verbs::oci_completions_and_man_cover_every_verb,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_users_limits_are_kept_below_his_own_cgroup,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_user_names_a_cgroup_of_his_own,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_user_is_refused_a_cgroup_of_somebody_elses,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
+        delegated::an_ordinary_users_container_is_deleted_with_its_cgroup,
+        #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"), Program("newuidmap"))]
+        delegated::an_ordinary_user_with_subordinate_ids_has_limits_too,
+        #[needs(Root, Need::Other(!std::path::Path::new("/sys/fs/resctrl/info").exists(), "a machine without resctrl"), Program("busybox"))]
+        fields_cgroup::linux_intel_rdt_is_refused_without_resctrl,
         #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_ends_with_the_programs_exit_code,
         #[needs(Root, Program("busybox"))]
@@ -505,17 +525,5 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_criu::oci_restore_makes_a_container_that_every_verb_knows,
     ];
-    // In a guest whose processor is emulated everything takes its time.
-    let by_systemd = tests![
-        systemd::a_container_is_a_scope_in_nested_slices,
-        systemd::limits_are_in_systemd_and_in_the_cgroups_files,
-        systemd::only_the_devices_of_a_container_can_be_used,
-        systemd::annotations_set_properties_of_the_scope,
-        systemd::what_is_below_the_scope_is_the_containers,
-        systemd::a_unit_that_is_there_already_is_refused_by_name,
-        systemd::what_a_path_cannot_be_is_refused_while_planning,
-        systemd::a_crash_at_any_point_leaves_no_unit_and_no_cgroup,
-    ];
-    tests.extend(by_systemd.into_iter().map(|test| test.needs(&[systemd]).limit(Duration::from_secs(600))));
-    harness::main(tests)
+    harness::main([tests, systemd::tests()].concat())
 }

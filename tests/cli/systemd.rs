@@ -2,22 +2,41 @@
 //! has process ids of its own, which mean nothing to systemd, so these tests have no lab and share the machine.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lifecycle_tests::bundle::Bundle;
-use lifecycle_tests::harness::{TestResult, note};
+use lifecycle_tests::bundle::{Bundle, rootless_spec};
+use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::killer::{Ending, run_killed_at, run_within};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use lifecycle_tests::rounds::{Sample, places};
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::scene::{self, NOBODY, Scene};
 
-/// Whether the tests can talk to systemd, as root.
-pub fn is_there() -> bool {
-    Path::new("/run/systemd/system").is_dir() && rustix::process::getuid().is_root()
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    let there = Path::new("/run/systemd/system").is_dir() && rustix::process::getuid().is_root();
+    let systemd = Need::Other(there, "root, and systemd as the machine's first process");
+    let tests = lifecycle_tests::tests![
+        a_container_is_a_scope_in_nested_slices,
+        limits_are_in_systemd_and_in_the_cgroups_files,
+        only_the_devices_of_a_container_can_be_used,
+        annotations_set_properties_of_the_scope,
+        what_is_below_the_scope_is_the_containers,
+        a_unit_that_is_there_already_is_refused_by_name,
+        what_a_path_cannot_be_is_refused_while_planning,
+        a_paused_container_is_deleted_with_its_scope,
+        an_ordinary_user_has_scopes_of_his_own_systemd,
+        a_bus_passes_on_what_systemd_is_asked,
+        a_crash_at_any_point_leaves_no_unit_and_no_cgroup,
+    ];
+    // In a guest whose processor is emulated everything takes its time.
+    let named = tests.into_iter().map(|test| test.within("systemd").needs(&[systemd]).limit(Duration::from_secs(600)));
+    named.collect()
 }
 
 /// A bundle whose cgroup is a scope in a slice in a slice.
@@ -46,7 +65,7 @@ impl<'a> Scope<'a> {
 
     /// The slice is systemd's, which keeps it; there may be none.
     fn stop_slice(&self) {
-        let _ = program::quiet("systemctl", &["stop", &self.slice]);
+        let _ = program::quiet("systemctl", &["stop", &self.slice.replace("-inner", "")]);
     }
 
     fn new(lab: &'a Lab, arguments: &[&str]) -> lifecycle_tests::Result<Self> {
@@ -54,8 +73,8 @@ impl<'a> Scope<'a> {
         let bundle = Bundle::create(lab.dir().join("bundle"))?;
         bundle.runs(arguments)?;
         let token = lab.token();
-        // The outer slice is the same for all tests of this process, whose names differ in what follows.
-        let slice = format!("{token}.slice");
+        // A slice in a slice, of names that no other test's are below: slices stay, so the names of theirs are not those of what must not.
+        let slice = format!("{}-inner.slice", token.replace('-', "_"));
         bundle.in_cgroup(&format!("{slice}:lifecycle:{token}"))?;
         scene.begins_here()?;
         let scope = format!("lifecycle-{token}.scope");
@@ -106,8 +125,8 @@ impl<'a> Scope<'a> {
     fn nothing_left(&self) -> TestResult {
         let until = Instant::now() + Duration::from_secs(5);
         loop {
-            let units = units_of(&self.slice)?;
-            if units.iter().all(|unit| *unit == self.slice) {
+            let units = units_of(&self.scope)?;
+            if units.is_empty() {
                 break;
             }
             assert!(Instant::now() < until, "systemd still has {units:?}");
@@ -129,23 +148,21 @@ fn is_unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
-/// The units whose name has the part of the slice's that no other test's has, in whatever state.
-fn units_of(slice: &str) -> lifecycle_tests::Result<Vec<String>> {
-    let token = slice.trim_end_matches(".slice");
+/// The unit of that name, in whatever state.
+fn units_of(scope: &str) -> lifecycle_tests::Result<Vec<String>> {
     let all = program::output("systemctl", &["list-units", "--all", "--plain", "--no-legend", "--no-pager"])?;
     let names = all.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names.filter(|name| name.contains(token)).map(str::to_owned).collect())
+    Ok(names.filter(|name| *name == scope).map(str::to_owned).collect())
 }
 
-pub fn a_container_is_a_scope_in_nested_slices(lab: &Lab) -> TestResult {
+fn a_container_is_a_scope_in_nested_slices(lab: &Lab) -> TestResult {
     let container = Scope::new(lab, &["sleep", "60"])?;
     container.create();
     assert_eq!(container.shows("ActiveState")?, "active");
     assert_eq!(container.shows("Slice")?, container.slice);
     let group = container.shows("ControlGroup")?;
-    let dashes = container.slice.match_indices('-').map(|(at, _)| format!("{}.slice/", &container.slice[..at]));
-    let outer: String = dashes.collect();
-    assert_eq!(group, format!("/{outer}{}/{}", container.slice, container.scope));
+    let outer = container.slice.replace("-inner", "");
+    assert_eq!(group, format!("/{outer}/{}/{}", container.slice, container.scope));
     assert_eq!(container.shows("Delegate")?, "yes");
     assert_eq!(container.shows("DefaultDependencies")?, "no");
     for accounting in ["CPUAccounting", "MemoryAccounting", "TasksAccounting"] {
@@ -166,7 +183,7 @@ pub fn a_container_is_a_scope_in_nested_slices(lab: &Lab) -> TestResult {
     container.nothing_left()
 }
 
-pub fn limits_are_in_systemd_and_in_the_cgroups_files(lab: &Lab) -> TestResult {
+fn limits_are_in_systemd_and_in_the_cgroups_files(lab: &Lab) -> TestResult {
     let mut container = Scope::new(lab, &["sleep", "60"])?;
     container.edit(|config| {
         let resources = &mut config["linux"]["resources"];
@@ -208,7 +225,7 @@ pub fn limits_are_in_systemd_and_in_the_cgroups_files(lab: &Lab) -> TestResult {
     container.nothing_left()
 }
 
-pub fn only_the_devices_of_a_container_can_be_used(lab: &Lab) -> TestResult {
+fn only_the_devices_of_a_container_can_be_used(lab: &Lab) -> TestResult {
     let script = "echo to null > /dev/null && echo null; mknod /dev/fuse c 10 229; mknod /dev/tun c 10 200; \
         : < /dev/fuse && echo allowed; (: < /dev/tun) 2>&1";
     let mut container = Scope::new(lab, &["sh", "-c", script])?;
@@ -233,7 +250,7 @@ pub fn only_the_devices_of_a_container_can_be_used(lab: &Lab) -> TestResult {
     container.nothing_left()
 }
 
-pub fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
+fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
     let mut container = Scope::new(lab, &["true"])?;
     container.edit(|config| {
         config["annotations"] = json!({
@@ -264,7 +281,7 @@ pub fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
     container.nothing_left()
 }
 
-pub fn what_is_below_the_scope_is_the_containers(lab: &Lab) -> TestResult {
+fn what_is_below_the_scope_is_the_containers(lab: &Lab) -> TestResult {
     let script = "cd /sys/fs/cgroup && mkdir inner && echo 0 > inner/cgroup.procs && echo +pids > cgroup.subtree_control \
         && echo 5 > inner/pids.max && cat inner/pids.max";
     let mut container = Scope::new(lab, &["sh", "-c", script])?;
@@ -282,12 +299,11 @@ pub fn what_is_below_the_scope_is_the_containers(lab: &Lab) -> TestResult {
     container.nothing_left()
 }
 
-pub fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult {
+fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult {
     let container = Scope::new(lab, &["true"])?;
     let slice = format!("--slice={}", container.slice);
     let unit = format!("--unit={}", container.scope);
-    let mut other =
-        std::process::Command::new("systemd-run").args(["--scope", "--quiet", &slice, &unit, "sleep", "60"]).spawn()?;
+    let mut other = Command::new("systemd-run").args(["--scope", "--quiet", &slice, &unit, "sleep", "60"]).spawn()?;
     let until = Instant::now() + Duration::from_secs(5);
     while container.shows("ActiveState")? != "active" {
         assert!(Instant::now() < until, "systemd-run does not start");
@@ -302,17 +318,92 @@ pub fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult 
     container.nothing_left()
 }
 
-pub fn what_a_path_cannot_be_is_refused_while_planning(lab: &Lab) -> TestResult {
+fn what_a_path_cannot_be_is_refused_while_planning(lab: &Lab) -> TestResult {
     let mut container = Scope::new(lab, &["true"])?;
     container.edit(|config| config["linux"]["cgroupsPath"] = json!("/a/path"))?;
     container.scene.told(&container.words("oci/run")).ended(125).says(&["/a/path", "slice:prefix:name"]);
     container.nothing_left()
 }
 
-/// How many kills, where not all are asked for.
-const KILLS: usize = 10;
+fn a_paused_container_is_deleted_with_its_scope(lab: &Lab) -> TestResult {
+    let container = Scope::new(lab, &["sleep", "60"])?;
+    container.create();
+    if is_unified() {
+        fs::write(container.cgroup("")?.join("cgroup.freeze"), "1")?;
+    } else {
+        fs::write(container.cgroup("freezer")?.join("freezer.state"), "FROZEN")?;
+    }
+    container.scene.told(&["undo", &container.id]).ended(0);
+    container.nothing_left()
+}
 
-pub fn a_crash_at_any_point_leaves_no_unit_and_no_cgroup(lab: &Lab) -> TestResult {
+/// How a program runs as an ordinary user whose runtime directory is this.
+fn as_user(command: &mut Command, runtime: &Path) -> scene::Told {
+    command.env("XDG_RUNTIME_DIR", runtime).env_remove("DBUS_SESSION_BUS_ADDRESS");
+    scene::told(scene::as_nobody(command))
+}
+
+/// As somebody who has logged in by a way that leaves him outside of his systemd's cgroup: he may move nothing himself.
+fn an_ordinary_user_has_scopes_of_his_own_systemd(lab: &Lab) -> TestResult {
+    let container = Scope::new(lab, &["cat", "/proc/self/cgroup"])?;
+    if !is_unified() {
+        return Ok(());
+    }
+    let runtime = lab.dir().join("runtime");
+    fs::create_dir(&runtime)?;
+    for path in [&runtime, &container.bundle.rootfs()] {
+        chown(path, Some(NOBODY), Some(NOBODY))?;
+    }
+    let unit = format!("--unit=manager-{}", lab.token());
+    let environment = format!("--setenv=XDG_RUNTIME_DIR={}", runtime.display());
+    let ids = [format!("--uid={NOBODY}"), format!("--gid={NOBODY}")];
+    let service = [
+        "--quiet",
+        "--property=Type=notify",
+        "--property=Delegate=yes",
+        "--property=DefaultDependencies=no",
+        &unit,
+        &environment,
+        &ids[0],
+        &ids[1],
+    ];
+    program::quiet("systemd-run", &[&service[..], &["/lib/systemd/systemd", "--user", "--unit=-.slice"]].concat())?;
+    container.bundle.edit(|config| {
+        *config = rootless_spec();
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["cat", "/proc/self/cgroup"]);
+        config["linux"]["resources"] = json!({ "pids": { "limit": 17 } });
+        config["linux"]["cgroupsPath"] = json!(format!(":lifecycle:{}", lab.token()));
+        for mappings in ["uidMappings", "gidMappings"] {
+            config["linux"][mappings][0]["hostID"] = json!(NOBODY);
+        }
+    })?;
+    let mut command = Command::new(program::lifecycle()?);
+    command.args(container.words("oci/run")).current_dir(lab.dir());
+    let told = as_user(&mut command, &runtime).ended(0);
+    let group = format!("/manager-{}.service/user.slice/{}\n", lab.token(), container.scope);
+    assert!(told.out.ends_with(&group), "{}{}", told.out, told.err);
+    program::quiet("systemctl", &["stop", &format!("manager-{}.service", lab.token())])?;
+    Ok(())
+}
+
+/// Where the way straight to systemd is closed.
+fn a_bus_passes_on_what_systemd_is_asked(lab: &Lab) -> TestResult {
+    let container = Scope::new(lab, &["true"])?;
+    let (direct, aside) = ("/run/systemd/private", "/run/systemd/aside");
+    fs::rename(direct, aside)?;
+    let told = container.scene.told(&[container.words("oci/create"), vec!["--keep".into()]].concat());
+    fs::rename(aside, direct)?;
+    told.ended(0).prints(&["/run/dbus/system_bus_socket"]);
+    assert_eq!(container.shows("ActiveState")?, "active");
+    container.delete();
+    container.nothing_left()
+}
+
+/// How many kills, where not all are asked for.
+const KILLS: usize = 6;
+
+fn a_crash_at_any_point_leaves_no_unit_and_no_cgroup(lab: &Lab) -> TestResult {
     let container = Scope::new(lab, &["true"])?;
     let command = || container.scene.command(&container.words("oci/run"));
     let whole = run_within(&mut command(), Duration::from_secs(120))?;

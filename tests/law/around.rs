@@ -154,9 +154,7 @@ fn somebodys_scope(effect: &dyn Effect) -> Result<Child> {
     let doing = || format!("starting {unit}");
     let child = Command::new("systemd-run").args(arguments).stdin(Stdio::null()).spawn().when(doing)?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !lifecycle_tests::program::output("systemctl", &["is-active", unit])
-        .is_ok_and(|state| state.trim() == "active")
-    {
+    while !output("systemctl", &["is-active", unit]).is_ok_and(|state| state.trim() == "active") {
         if Instant::now() > deadline {
             return Err("it does not become active").when(doing);
         }
@@ -422,6 +420,18 @@ pub fn leave(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+fn leave_adopted(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
+    let registry = lifecycle_steps::registry();
+    let effect = registry.effect(kind).and_then(|kind| (kind.examples)(scratch).into_iter().next());
+    let Some(dir) = effect.and_then(|effect| adopted(kind, effect.as_ref())) else { return Ok(()) };
+    for dir in dir.ancestors().take(2).filter(|dir| dir.exists()) {
+        remove_cgroup(dir)?;
+    }
+    // The topmost is the other tests', too.
+    let _ = dir.ancestors().nth(2).map(fs::remove_dir);
+    Ok(())
 }
 
 /// Another program, which ends by itself when this process does: its standard input is ours to close.

@@ -14,11 +14,12 @@ mod runs;
 mod steps;
 mod subject;
 mod users;
+mod verbs;
 
 fn main() -> ExitCode {
     if let Ok(order) = std::env::var(subject::VARIABLE) {
         return subject::obey(&order);
     }
-    let all = [effects::tests(), steps::tests(), plans::tests(), masked::tests(), users::tests()];
+    let all = [effects::tests(), steps::tests(), plans::tests(), masked::tests(), users::tests(), verbs::tests()];
     harness::main(all.into_iter().flatten().collect())
 }

@@ -146,7 +146,8 @@ impl Oci {
     }
 }
 
-fn hooks(lab: &Lab) -> Value {
+/// Hooks of every stage, one of which leaves a file on the host that its counterpart removes.
+pub fn hooks(lab: &Lab) -> Value {
     let hook = |words: &[&str]| json!([{ "path": "/bin/busybox", "args": words }]);
     let file = lab.dir().join("left by a hook").display().to_string();
     let on_host = |words: &[&str]| json!([{ "path": program::find("busybox"), "args": words }]);

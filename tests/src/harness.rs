@@ -71,9 +71,21 @@ impl Test {
         Self { name: name.into(), needs: Vec::new(), limit: Duration::from_secs(60), body: Arc::new(body) }
     }
 
+    /// The same test, named as one of a group.
+    pub fn within(mut self, group: &str) -> Self {
+        self.name = format!("{group}::{}", self.name);
+        self
+    }
+
     /// What it cannot do without.
     pub fn needs(mut self, needs: &[Need]) -> Self {
         self.needs.extend_from_slice(needs);
+        self
+    }
+
+    /// Puts a module's name before its own.
+    pub fn within(mut self, module: &str) -> Self {
+        self.name = format!("{module}::{}", self.name);
         self
     }
 

@@ -23,7 +23,7 @@ use crate::spec::Resources;
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Input {
     /// Absolute: below the top of each hierarchy; relative: below the caller's own cgroup. Default: `/lifecycle/` and a name that derives
-    /// from the run's.
+    /// from the run's, for an ordinary user below the part of version 2 that was delegated to him, if any was.
     #[serde(default)]
     pub path: Option<String>,
     /// Limits and device rules, as in a config.json's `linux.resources`.
@@ -102,11 +102,17 @@ steps:
         let resources = input.resources.unwrap_or_default();
         let limits = limits(&resources, &layout)?;
         there(&resources, &limits, cx.facts)?;
-        if layout.mode == CgroupMode::None || (input.path.is_none() && !layout.writable()) {
+        // A user may have a part of version 2 for himself, where he can do as root does at the top.
+        let delegated = input.path.is_none() && !layout.writable() && cx.facts.has("cgroup.delegated");
+        if layout.mode == CgroupMode::None || (input.path.is_none() && !layout.writable() && !delegated) {
             return without(&layout, &limits, input.path.is_some());
         }
         let devices = device_rules(&resources, &layout, cx)?;
-        let place = Place::of(input.path.as_deref(), cx.run, &cx.step, cx.facts)?;
+        let place = if delegated {
+            Place::below_own(cx.run, &cx.step, cx.facts)
+        } else {
+            Place::of(input.path.as_deref(), cx.run, &cx.step, cx.facts)?
+        };
         let version_2 = layout.mode == CgroupMode::V2
             || limits.iter().any(|limit| limit.version == Version::V2)
             || matches!(devices, Some((Version::V2, _)));

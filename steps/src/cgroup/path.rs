@@ -34,6 +34,11 @@ impl Place {
         Ok(Self::BelowOwn(clean, facts.get("cgroup.own").unwrap_or_default()))
     }
 
+    /// The name that derives from the run, beside the caller's own cgroup: an ordinary user's place for it.
+    pub(super) fn below_own(run: &RunNames, step: &str, facts: &mut Facts) -> Self {
+        Self::BelowOwn(format!("{TOP}/{}", own_name(run, step)), facts.get("cgroup.own").unwrap_or_default())
+    }
+
     /// The path below the hierarchy's mount point, without a leading slash.
     pub(super) fn below(&self, mount: &Path, version: Version) -> String {
         match self {

@@ -300,3 +300,6 @@ pub(crate) fn start(scope: ScopeJoin, process: &Handle<Process>, cx: &mut Planni
 pub(super) fn changed(resources: &Resources, layout: &CgroupLayout) -> Result<Vec<Property>, PlanError> {
     Ok(of_limits(&limits(resources, layout)?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! What a security module confines the container's program to: AppArmor profiles and SELinux labels, which take effect at exec.
 
-use std::io::Write;
 use std::path::Path;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
@@ -100,10 +99,11 @@ pub(super) fn refused(failed: EffectError) -> EffectError {
 pub(super) fn write(name: &str, value: &str) -> Result<(), EffectError> {
     let what = format!("/proc/thread-self/attr/{name}");
     let proc = ProcfsHandle::new().map_err(|e| failed(&format!("open({what})"), &e))?;
-    let mut file = proc
+    let file = proc
         .open(ProcfsBase::ProcThreadSelf, format!("attr/{name}"), OpenFlags::O_WRONLY)
         .map_err(|e| failed(&format!("open({what})"), &e))?;
-    match file.write(value.as_bytes()) {
+    // Nothing but a write of no bytes takes an attribute back, and the standard library would not make it.
+    match rustix::io::write(&file, value.as_bytes()) {
         Ok(written) if written == value.len() => Ok(()),
         Ok(written) => Err(EffectError::new(format!("write({what}, {value:?}) took {written} bytes only"))),
         Err(e) => Err(EffectError::call(format!("write({what}, {value:?})"), e)),

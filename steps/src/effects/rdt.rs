@@ -86,6 +86,10 @@ impl MakeGroup {
             _ => error,
         }
     }
+
+    fn is_in_use(&self) -> bool {
+        std::fs::read_to_string(self.at.join("tasks")).is_ok_and(|tasks| !tasks.trim().is_empty())
+    }
 }
 
 impl EffectDef for MakeGroup {
@@ -131,8 +135,9 @@ impl EffectDef for MakeGroup {
         };
         let ours = match record.outcome::<Found>() {
             Some(found) => found.made && Found::of(&group, true).map_err(|errno| self.failed("fstat", errno))? == found,
-            // Cut off in between: what was not there before the run has the run's own id for a name, unless it is shared.
-            None => record.before["there"] == false && !self.keep,
+            // Cut off in between: what was not there before the run has the run's own id for a name. A shared one may be somebody else's by
+            // now if a process is in it.
+            None => record.before["there"] == false && !(self.keep && self.is_in_use()),
         };
         if !ours {
             return Ok(Undone::Done);

@@ -92,7 +92,7 @@ impl EffectDef for LoadFilter {
             None => compiled(&self.profile, None).map_err(|e| EffectError::new(e.to_string()))?.program,
         };
         let program = self.part.of(&program);
-        let listener = set_filter(&program, self.flags()).map_err(|e| self.refused(program.len(), e))?;
+        let listener = set_filter(&program, self.flags()).map_err(|e| refused(program.len(), e))?;
         if let Some(listener) = listener {
             cx.fds.put(LISTENER, listener);
         }
@@ -112,19 +112,20 @@ impl LoadFilter {
             Part::Whole | Part::Rest => flags & !SeccompFlag::WaitKillableRecv.bit(),
         }
     }
+}
 
-    fn refused(&self, bytes: usize, e: std::io::Error) -> EffectError {
-        let errno = e.raw_os_error().map(Errno::from_raw_os_error);
-        let failed = EffectError::call(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", bytes / 8), e);
-        match errno {
-            Some(Errno::ACCESS) => failed.help(
-                "loading a filter needs no_new_privs or CAP_SYS_ADMIN: set process.noNewPrivileges, or load it before privileges are given up",
-            ),
-            Some(Errno::INVAL) => failed.help("the kernel lacks seccomp, or one of the profile's flags or actions"),
-            Some(Errno::BUSY) => failed.help("a filter that notifies an agent is in force already, around the caller: there can be one"),
-            Some(Errno::NOMEM) => failed.help("all filters of a process together may have 32768 instructions"),
-            _ => failed,
-        }
+/// Why seccomp(2) refuses a program of that length.
+fn refused(bytes: usize, e: std::io::Error) -> EffectError {
+    let errno = e.raw_os_error().map(Errno::from_raw_os_error);
+    let failed = EffectError::call(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", bytes / 8), e);
+    match errno {
+        Some(Errno::ACCESS) => failed.help(
+            "loading a filter needs no_new_privs or CAP_SYS_ADMIN: set process.noNewPrivileges, or load it before privileges are given up",
+        ),
+        Some(Errno::INVAL) => failed.help("the kernel lacks seccomp, or one of the profile's flags or actions"),
+        Some(Errno::BUSY) => failed.help("a filter that notifies an agent is in force already, around the caller: there can be one"),
+        Some(Errno::NOMEM) => failed.help("all filters of a process together may have 32768 instructions"),
+        _ => failed,
     }
 }
 

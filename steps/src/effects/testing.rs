@@ -29,6 +29,12 @@ impl Bench {
         self
     }
 
+    /// As after the first effect of another step, which had this outcome.
+    pub(crate) fn knowing(mut self, step: &str, outcome: Value) -> Self {
+        self.outcomes.put(&step.into(), 0, outcome);
+        self
+    }
+
     fn with<T>(&mut self, body: impl FnOnce(&mut Cx) -> T) -> T {
         let Self { run, step, outcomes, fds } = self;
         body(&mut Cx { run, step, effect: 0, outcomes, fds, site: None, output: &mut |_| {} })

@@ -193,6 +193,19 @@ fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
     paths
 }
 
+/// Whether the cgroup above the caller's own, where version 2 is all there is, was delegated to him: he may make cgroups there, move processes
+/// and give controllers away (Documentation/admin-guide/cgroup-v2.rst, "Delegation").
+pub(super) fn delegated() -> Value {
+    let layout: CgroupLayout = serde_json::from_value(layout()).unwrap_or_default();
+    let own: BTreeMap<PathBuf, String> = serde_json::from_value(own()).unwrap_or_default();
+    let Some(unified) = layout.v2.filter(|_| layout.mode == CgroupMode::V2) else { return json!(false) };
+    let Some(path) = own.get(&unified.mount).map(|path| path.trim_start_matches('/')) else { return json!(false) };
+    let own = unified.mount.join(path);
+    let Some(above) = own.parent().filter(|above| above.starts_with(&unified.mount)) else { return json!(false) };
+    let may = |file: &str| access(above.join(file), Access::WRITE_OK).is_ok();
+    json!(["", "cgroup.procs", "cgroup.subtree_control"].into_iter().all(may))
+}
+
 /// Files that only some kernels have, and that a limit may need.
 const NOT_EVERYWHERE: [&str; 16] = [
     "blkio.bfq.weight",

@@ -84,6 +84,7 @@ const FACTS: &[Fact] = &[
     lists("net.links", kernel::links),
     Fact { name: "cgroup.layout", read: cgroup::layout, masked: Mask::As(|| json!(CgroupLayout::default())) },
     Fact { name: "cgroup.lacks", read: cgroup::lacks, masked: Mask::As(|| json!([])) },
+    offers("cgroup.delegated", cgroup::delegated),
     Fact { name: "cgroup.own", read: cgroup::own, masked: Mask::As(|| json!({})) },
     lists("cpu.rdt", resctrl::processor),
     Fact { name: "resctrl", read: resctrl::resctrl, masked: Mask::As(|| Value::Null) },

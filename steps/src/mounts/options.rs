@@ -189,11 +189,6 @@ impl Options {
         self.super_flags.contains(&IVERSION)
     }
 
-    /// Whether only mount_setattr(2) can perform it.
-    pub fn needs_mount_setattr(&self) -> bool {
-        self.recursive_set | self.recursive_clear != 0 || self.id_map.is_some()
-    }
-
     fn add(&mut self, option: &str) -> Result<(), String> {
         if self.add_attribute(option)
             || self.add_propagation(option)

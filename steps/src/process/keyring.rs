@@ -5,6 +5,7 @@ use lifecycle_engine::step::{Example, Place, Planning, Step};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::label::require_selinux;
 use crate::effects::keyring::JoinKeyring;
 
 /// Gives the site's process a new session keyring, keyctl(2): keys are not namespaced, and a container must not find its caller's.
@@ -14,6 +15,9 @@ pub struct Input {
     /// Its name. Default: `_ses.` and the run's id, as other runtimes call it.
     #[serde(default)]
     pub name: Option<String>,
+    /// Its SELinux label: process.selinuxLabel. Under the engine's own the container's program could not use it.
+    #[serde(default)]
+    pub selinux_label: Option<String>,
 }
 
 /// Nothing.
@@ -49,7 +53,26 @@ main: wait
         if name.is_empty() || name.contains('\0') {
             return Err(PlanError::new("name", "a keyring's name has at least one byte, and no NUL byte"));
         }
-        cx.effect(JoinKeyring { name });
+        let selinux_label = input.selinux_label.filter(|label| !label.is_empty());
+        if selinux_label.is_some() {
+            require_selinux("selinux_label", "process.selinuxLabel", cx.facts)?;
+        }
+        cx.effect(JoinKeyring { name, selinux_label });
         Ok(Output {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{plan_with, refused_inside};
+    use serde_json::json;
+
+    #[test]
+    fn the_keyring_has_the_programs_label_where_there_are_labels() {
+        let input = json!({ "selinux_label": "a:b:c:s0" });
+        let planned = plan_with::<Keyring>(json!({ "lsm": ["selinux"] }), input.clone());
+        assert_eq!(planned.effects, ["new session keyring _ses.web, labelled a:b:c:s0"]);
+        assert_eq!(refused_inside::<Keyring>(input).field, "selinux_label");
     }
 }

@@ -113,15 +113,13 @@ fn performable(mount: &Mount, options: &Options, common: Common) -> Result<(), S
     if options.copy_up && mount.kind.as_deref() != Some("tmpfs") {
         return Err("tmpcopyup fills a tmpfs; it has no meaning for another file system".into());
     }
+    if options.id_map.is_some() && common.api == Api::Classic {
+        return Err("an id-mapped mount needs mount_setattr, Linux 5.12 (fact kernel.mount_setattr)".into());
+    }
     // config.md: "an error MUST be returned".
     let has_users = common.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
     if options.id_map.is_some() && mount.uid_mappings.is_empty() && !has_users {
         return Err("idmap needs uidMappings and gidMappings of the mount, or a user namespace of the container".into());
-    }
-    if options.needs_mount_setattr() && common.api == Api::Classic {
-        return Err(
-            "recursive attributes and id maps need mount_setattr, Linux 5.12 (fact kernel.mount_setattr)".into()
-        );
     }
     Ok(())
 }

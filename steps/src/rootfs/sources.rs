@@ -71,12 +71,12 @@ steps:
   init:
     uses: process.clone
     with:
-      new: [user, mount]
+      new: [user, pid, network, mount]
       uid_mappings: [{ containerID: 0, hostID: 100000, size: 65536 }]
       gid_mappings: [{ containerID: 0, hostID: 100000, size: 65536 }]
       mounts: \"${sources.prepared}\"
       stdio: log
-  root: { uses: rootfs.overlay, site: \"${init}\" }
+  root: { uses: rootfs.overlay, site: \"${init}\", with: { user_namespace: true } }
   mounts:
     uses: rootfs.mount
     site: \"${init}\"
@@ -84,6 +84,7 @@ steps:
     with:
       mounts: [{ destination: /mnt, type: bind, source: /etc, options: [rbind, ro, idmap] }]
       prepared: \"${sources.prepared}\"
+      namespaces: [{ type: user }]
       default_devices: false
   pivot: { uses: rootfs.pivot, site: \"${init}\", needs: [mounts] }
   exec:

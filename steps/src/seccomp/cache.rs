@@ -44,7 +44,7 @@ thread_local! {
 /// The filter of a profile: as it is kept in that directory, or compiled.
 pub(crate) fn compiled(profile: &Seccomp, directory: Option<&Path>) -> Result<Compiled, PlanError> {
     let key = key(profile);
-    if let Some(last) = LAST.with_borrow(|last| last.clone()).filter(|last| last.key == key) {
+    if let Some(last) = LAST.with_borrow(Clone::clone).filter(|last| last.key == key) {
         return Ok(last);
     }
     let found = directory.and_then(|directory| read(directory, &key));
