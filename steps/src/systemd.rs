@@ -159,7 +159,7 @@ impl Manager {
         Ok(Some(Unit {
             active: text("ActiveState"),
             description: text("Description"),
-            invocation: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            invocation: bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")),
             control_group: text("ControlGroup"),
         }))
     }
@@ -248,7 +248,7 @@ impl Job {
     pub fn advance(&mut self) -> Result<Option<bool>, EffectError> {
         let (verb, unit) = (self.verb, self.unit.clone());
         let asked = move |e| refused(&format!("have systemd {verb}"), &unit, e);
-        while let Some(message) = self.manager.connection.next().map_err(&asked)? {
+        while let Some(message) = self.manager.connection.next_message().map_err(&asked)? {
             if message.reply_to == self.sent && matches!(message.kind, Kind::Return | Kind::Error) {
                 match Connection::answered(message) {
                     Ok(body) => self.path = body.first().and_then(Value::as_str).map(str::to_owned),

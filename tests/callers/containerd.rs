@@ -242,7 +242,11 @@ fn a_terminal(lab: &Lab) -> TestResult {
     hold(
         lab,
         |ctr| {
-            ctr.at_a_terminal(&["run", "--rm", "-t", IMAGE, "c", "sh", "-c", "tty; sleep 0.3; exit 4"], 4, "/dev/pts/0")?;
+            ctr.at_a_terminal(
+                &["run", "--rm", "-t", IMAGE, "c", "sh", "-c", "tty; sleep 0.3; exit 4"],
+                4,
+                "/dev/pts/0",
+            )?;
             ctr.says(&["run", "-d", IMAGE, "c", "sleep", "1000"])?;
             ctr.at_a_terminal(
                 &["task", "exec", "-t", "--exec-id", "e", "c", "sh", "-c", "tty; sleep 0.3; exit 6"],

@@ -394,7 +394,7 @@ fn a_bus_passes_on_what_systemd_is_asked(lab: &Lab) -> TestResult {
     fs::rename(direct, aside)?;
     let told = container.scene.told(&[container.words("oci/create"), vec!["--keep".into()]].concat());
     fs::rename(aside, direct)?;
-    told.ended(0).prints(&["/run/dbus/system_bus_socket"]);
+    told.ended(0).says(&["/run/dbus/system_bus_socket"]);
     assert_eq!(container.shows("ActiveState")?, "active");
     container.delete();
     container.nothing_left()

@@ -83,12 +83,6 @@ impl Test {
         self
     }
 
-    /// Puts a module's name before its own.
-    pub fn within(mut self, module: &str) -> Self {
-        self.name = format!("{module}::{}", self.name);
-        self
-    }
-
     /// How long it may take before it is killed and has failed.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;

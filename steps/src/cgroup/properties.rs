@@ -46,6 +46,9 @@ steps:
     uses: cgroup.properties
     needs: [init]
     with: { unit: \"${cgroup.unit}\", resources: { pids: { limit: 32 } } }
+  exec: { uses: process.exec, site: \"${init}\", needs: [update], with: { args: [/bin/true] } }
+  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+main: wait
 ",
         needs: &["root", "systemd.running"],
     }];

@@ -104,13 +104,13 @@ fn manager(layout: &CgroupLayout, cx: &mut Planning) -> Result<(Systemd, Address
         );
     }
     let Some(address) = found.address.clone() else {
-        return match found.user {
-            true => refuse(
+        if found.user {
+            return refuse(
                 "the caller has no instance of systemd of his own that answers",
                 "log in so that $XDG_RUNTIME_DIR is set (`loginctl enable-linger` keeps the instance), or use cgroupfs",
-            ),
-            false => refuse("systemd does not answer at /run/systemd/private", "see `systemctl status`"),
-        };
+            );
+        }
+        return refuse("systemd does not answer at /run/systemd/private", "see `systemctl status`");
     };
     if found.version < OLDEST {
         let why = format!("needs systemd {OLDEST} or newer, and this is {}", found.version);

@@ -32,7 +32,7 @@ impl Unit {
         };
         let default = if user { "user.slice" } else { "system.slice" };
         let slice = slice_of(if slice.is_empty() { default } else { slice })?;
-        if name.ends_with(".slice") {
+        if name.strip_suffix(".slice").is_some() {
             return Err(PlanError::new("path", format!("names the slice `{name}`, which can hold no process"))
                 .help("name a scope: `slice:prefix:name` becomes `prefix-name.scope`"));
         }

@@ -155,7 +155,7 @@ impl Connection {
         Ok(self.serial)
     }
 
-    /// Sends a call and waits for its answer. What else comes meanwhile is kept for [`Self::next`].
+    /// Sends a call and waits for its answer. What else comes meanwhile is kept for [`Self::next_message`].
     pub fn call(&mut self, message: Message) -> Result<Vec<Value>, Error> {
         let serial = self.send(message)?;
         let until = Instant::now() + PATIENCE;
@@ -184,7 +184,7 @@ impl Connection {
     }
 
     /// The next message that is there; never waits.
-    pub fn next(&mut self) -> Result<Option<Message>, Error> {
+    pub fn next_message(&mut self) -> Result<Option<Message>, Error> {
         if let Some(message) = self.early.pop_front() {
             return Ok(Some(message));
         }

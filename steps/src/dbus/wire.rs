@@ -66,7 +66,9 @@ impl Message {
     /// The message as it goes over the wire.
     pub fn encode(&self) -> Vec<u8> {
         let mut body = Writer::default();
-        self.body.iter().for_each(|value| body.put(value));
+        for value in &self.body {
+            body.put(value);
+        }
         let signature: String = self.body.iter().map(Value::signature).collect();
         let text = |code, value: &String| (!value.is_empty()).then(|| (code, Value::str(value)));
         let fields = [
@@ -200,7 +202,9 @@ impl Writer {
             }
             Value::Struct(items) => {
                 self.align(8);
-                items.iter().for_each(|item| self.put(item));
+                for item in items {
+                    self.put(item);
+                }
             }
             Value::Entry(key, value) => {
                 self.align(8);
@@ -213,7 +217,9 @@ impl Writer {
                 // The padding before the first item does not count, and is there without any item too.
                 self.align(alignment(of));
                 let start = self.0.len();
-                items.iter().for_each(|item| self.put(item));
+                for item in items {
+                    self.put(item);
+                }
                 let length = (self.0.len() - start) as u32;
                 self.0[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
             }

@@ -316,7 +316,7 @@ mod tests {
         let mut facts = Facts::fixed(given);
         let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
         let mut cx = Planning::new(&mut facts, &run, "spec".into(), None);
-        Load::plan(Input { bundle: HostPath("./box".into()) }, &mut cx)
+        Load::plan(Input { bundle: HostPath("./box".into()), notify: false }, &mut cx)
     }
 
     fn config() -> Value {
@@ -365,7 +365,7 @@ mod tests {
         let mut facts = Facts::fixed(Recorded::default());
         let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
         let mut cx = Planning::new(&mut facts, &run, "spec".into(), None);
-        let error = Load::plan(Input { bundle: HostPath("/nonexistent".into()) }, &mut cx).unwrap_err();
+        let error = Load::plan(Input { bundle: HostPath("/nonexistent".into()), notify: false }, &mut cx).unwrap_err();
         assert!(error.message.contains("/nonexistent/config.json cannot be read: No such file"), "{error}");
         assert!(error.help.is_some());
     }

@@ -54,14 +54,12 @@ impl StartScope {
     /// Whether the unit that has this name now is the one that we had made: by its invocation, or, if that was not learnt, by the description
     /// that names our run. An annotation may have set another description, which proves nothing; such a unit goes by itself.
     fn is_ours(&self, unit: &Unit, record: &Record, cx: &Cx) -> bool {
-        match record.outcome::<Scope>() {
-            Some(scope) => scope.invocation == unit.invocation,
-            None => {
-                let description = print(&Wire::str(&unit.description));
-                let own = self.properties.iter().any(|p| p.name == "Description" && p.value == description);
-                own && unit.description.contains(&cx.run.tag())
-            }
+        if let Some(scope) = record.outcome::<Scope>() {
+            return scope.invocation == unit.invocation;
         }
+        let description = print(&Wire::str(&unit.description));
+        let own = self.properties.iter().any(|p| p.name == "Description" && p.value == description);
+        own && unit.description.contains(&cx.run.tag())
     }
 }
 
