@@ -5,8 +5,6 @@ use lifecycle_engine::step::{EffectKind, Registry, StepKind};
 use crate::{
     cgroup, command, console, criu, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rdt, rootfs,
     run, seccomp, spec, state, sysctl, uts,
-    cgroup, command, console, effects, fifo, fs, hooks, namespaces, net, notify, probe, process, rdt, rootfs, run,
-    seccomp, spec, state, sysctl, uts,
 };
 
 /// Evaluated by the compiler: a step without an example does not build.
