@@ -422,18 +422,6 @@ pub fn leave(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
     }
 }
 
-fn leave_adopted(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
-    let registry = lifecycle_steps::registry();
-    let effect = registry.effect(kind).and_then(|kind| (kind.examples)(scratch).into_iter().next());
-    let Some(dir) = effect.and_then(|effect| adopted(kind, effect.as_ref())) else { return Ok(()) };
-    for dir in dir.ancestors().take(2).filter(|dir| dir.exists()) {
-        remove_cgroup(dir)?;
-    }
-    // The topmost is the other tests', too.
-    let _ = dir.ancestors().nth(2).map(fs::remove_dir);
-    Ok(())
-}
-
 /// Another program, which ends by itself when this process does: its standard input is ours to close.
 fn child(words: &[&str], last: Option<&str>) -> std::result::Result<Child, Failure> {
     let (program, arguments) = words.split_first().ok_or("no program")?;

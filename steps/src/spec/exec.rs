@@ -116,12 +116,11 @@ outputs:
         let bundle = absolute(&input.bundle, cx)?;
         let (Read { spec, .. }, file) = read(&bundle, cx)?;
         let place = if input.process.is_some() { "process" } else { "args" };
-        let process = match &input.process {
-            Some(path) => from_file(path, cx)?,
-            None => {
-                let own = spec.process.ok_or_else(|| missing(&file.path))?;
-                input.over(own)?
-            }
+        let process = if let Some(path) = &input.process {
+            from_file(path, cx)?
+        } else {
+            let own = spec.process.ok_or_else(|| missing(&file.path))?;
+            input.over(own)?
         };
         let problems: Vec<String> = validate_process(&process).iter().map(ToString::to_string).collect();
         if !problems.is_empty() {
