@@ -192,7 +192,7 @@ impl Outside {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lifecycle_engine::facts::Recorded;
+    use lifecycle_engine::facts::{FileFact, Recorded};
     use serde_json::json;
 
     fn options() -> CriuOptions {
@@ -251,8 +251,8 @@ mod tests {
         }))
         .unwrap();
         let mut given = Recorded::default();
-        given.kinds.insert("/proc/kcore".into(), serde_json::from_value(json!("file")).unwrap());
-        given.kinds.insert("/proc/acpi".into(), serde_json::from_value(json!("directory")).unwrap());
+        given.kinds.insert("/proc/kcore".into(), FileFact::Kind(FileKind::File));
+        given.kinds.insert("/proc/acpi".into(), FileFact::Kind(FileKind::Directory));
         let external = outside.external(&mut Facts::fixed(given));
         let told: Vec<String> =
             external.iter().map(|(at, from)| format!("{}={}", at.display(), from.display())).collect();

@@ -13,7 +13,7 @@ use crate::perform::Call;
 pub fn run(call: &Call, args: &List) -> Result<ExitCode, Fault> {
     let all = Container::all(call)?;
     if args.quiet {
-        return print(&all.iter().map(|c| format!("{}\n", c.names.id)).collect::<String>());
+        return print(&all.iter().flat_map(|c| [c.names.id.as_str(), "\n"]).collect::<String>());
     }
     match args.format {
         TableFormat::Json => {

@@ -58,7 +58,7 @@ fn filter(text: &str, pids: &BTreeSet<i32>) -> Option<String> {
     let column = head.split_whitespace().position(|name| name == "PID")?;
     let pid = |line: &str| line.split_whitespace().nth(column)?.parse().ok();
     let ours = lines.filter(|line| pid(line).is_some_and(|pid| pids.contains(&pid)));
-    Some(std::iter::once(head).chain(ours).map(|line| format!("{line}\n")).collect())
+    Some(std::iter::once(head).chain(ours).flat_map(|line| [line, "\n"]).collect())
 }
 
 #[cfg(test)]
