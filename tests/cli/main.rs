@@ -6,6 +6,7 @@ use std::time::Duration;
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
+mod attacks;
 mod boxed;
 mod catalogue;
 mod containers;
@@ -433,6 +434,12 @@ fn main() -> ExitCode {
         oci_verbs::oci_features_and_version_are_as_callers_read_them,
         #[needs(Root)]
         oci_verbs::oci_completions_and_man_cover_every_verb,
+        #[needs(Root, Program("busybox"))]
+        attacks::a_descriptor_that_leaks_is_no_way_out,
+        #[needs(Root, Program("busybox"))]
+        attacks::the_runtimes_own_file_cannot_be_overwritten,
+        #[needs(Root, Program("busybox"))]
+        attacks::what_enters_a_container_is_closed_to_it,
     ];
     // In a guest whose processor is emulated everything takes its time.
     let by_systemd = tests![
