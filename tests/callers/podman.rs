@@ -17,7 +17,7 @@ use crate::compare::{
 };
 use crate::wordings::{
     CGROUPS_READ_ONLY, MASKED, NOT_EXECUTABLE, NOT_EXECUTABLE_BY_EXEC, NOT_IN_PATH, NOT_IN_PATH_OF_EXEC, NOT_THERE,
-    UNIFIED, Wording,
+    Wording,
 };
 
 /// Where podman lets a runtime keep its state: it does not say, so that it is where ours keeps it by itself.
@@ -312,7 +312,7 @@ pub fn files(lab: &Lab) -> TestResult {
             podman.says(&["run", "--rm", IMAGE, "sh", "-c", "sort -k2 /proc/mounts | cut -d' ' -f1-4"])?;
             Ok(())
         },
-        &[UNIFIED, CGROUPS_READ_ONLY, MASKED[0], MASKED[1], MASKED[2]],
+        &[CGROUPS_READ_ONLY, MASKED[0], MASKED[1], MASKED[2]],
     )
 }
 
@@ -375,7 +375,7 @@ pub fn namespaces(lab: &Lab) -> TestResult {
             see(&["--uidmap", "0:100000:65536"], map, " 0 100000 65536\n 0 100000 65536\n0\n0")?;
             see(&["--uidmap", "0:100000:1000", "--user", "500"], "id -u", "500")?;
             see(&["--pid=host"], "test $PPID != 0 && test $(ps | wc -l) -gt 3 && echo many", "many")?;
-            see(&[], "echo $$; ps | wc -l", "1\n4")?;
+            see(&[], "echo $$; test $(ps | wc -l) -lt 6 && echo few", "1\nfew")?;
             see(&["--uts=host"], "hostname", podman.host_name()?.trim())?;
             see(&["--ipc=host"], "echo shared", "shared")?;
             see(
