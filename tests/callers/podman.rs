@@ -124,14 +124,14 @@ impl<'a> Podman<'a> {
         told(&mut self.command(arguments), "")
     }
 
-    fn host_name(&self) -> Result<String> {
-        std::fs::read_to_string("/proc/sys/kernel/hostname").when(|| "reading the host's name".into())
-    }
-
     /// Waits until a container's output has these words.
     fn until_logged(&self, container: &str, words: &str) -> Result<()> {
         until(&format!("{words:?} of {container}"), || Ok(self.silent(&["logs", container])?.out.contains(words)))
     }
+}
+
+fn host_name() -> Result<String> {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").when(|| "reading the host's name".into())
 }
 
 /// Runs the case with runc, then with ours, and compares.
@@ -376,7 +376,7 @@ pub fn namespaces(lab: &Lab) -> TestResult {
             see(&["--uidmap", "0:100000:1000", "--user", "500"], "id -u", "500")?;
             see(&["--pid=host"], "test $PPID != 0 && test $(ps | wc -l) -gt 3 && echo many", "many")?;
             see(&[], "echo $$; test $(ps | wc -l) -lt 6 && echo few", "1\nfew")?;
-            see(&["--uts=host"], "hostname", podman.host_name()?.trim())?;
+            see(&["--uts=host"], "hostname", host_name()?.trim())?;
             see(&["--ipc=host"], "echo shared", "shared")?;
             see(
                 &["--cgroupns=host"],

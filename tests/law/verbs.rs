@@ -172,7 +172,7 @@ impl Rounds<'_> {
         let mut tried = Tried { places: all.len(), ..Tried::default() };
         let kills = match Sample::from_environment(SAMPLE) {
             Sample::Full => Sample::AtMost(MANY).choose(all).into_iter().cycle().take(MANY).collect(),
-            sample => sample.choose(all),
+            sample @ Sample::AtMost(_) => sample.choose(all),
         };
         for kill in kills {
             if self.round(&kill)? {

@@ -127,7 +127,7 @@ impl Watch for Told<'_> {
                 None => self.log.debug(&format!("{step} | {line}")),
             },
             Event::Failed(failure) => {
-                self.log.debug(&format!("{}: {}: {}", failure.step, failure.effect, failure.error))
+                self.log.debug(&format!("{}: {}: {}", failure.step, failure.effect, failure.error));
             }
             Event::Undone { step, .. } => self.log.debug(&format!("{step}: taken back")),
             Event::Stuck(stuck) => self.log.warn(&format!("{}: {}: {}", stuck.step, stuck.effect, stuck.error)),
