@@ -23,8 +23,6 @@ pub const NOT_IN_PATH_OF_EXEC: Wording = (
 );
 pub const NOT_EXECUTABLE_BY_EXEC: Wording =
     (r#"exec failed: unable to start container process: exec: "/etc/passwd": permission denied:"#, NOT_EXECUTABLE.1);
-/// runc leaves out cgroup v2 where v1 is there too.
-pub const UNIFIED: Wording = ("", "cgroup2 /sys/fs/cgroup/unified cgroup2 ro,nosuid,nodev,noexec,relatime\n");
 /// runc leaves the tmpfs of /sys/fs/cgroup writable though the config says `ro`.
 pub const CGROUPS_READ_ONLY: Wording = (
     "tmpfs /sys/fs/cgroup tmpfs rw,nosuid,nodev,noexec,relatime,mode=755\n",

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
+mod attacks;
 mod boxed;
 mod catalogue;
 mod containers;
@@ -524,6 +525,12 @@ fn main() -> ExitCode {
         oci_criu::oci_checkpoint_gives_criu_every_option_and_deletes_the_container,
         #[needs(Root, Program("busybox"))]
         oci_criu::oci_restore_makes_a_container_that_every_verb_knows,
+        #[needs(Root, Program("busybox"))]
+        attacks::a_descriptor_that_leaks_is_no_way_out,
+        #[needs(Root, Program("busybox"))]
+        attacks::the_runtimes_own_file_cannot_be_overwritten,
+        #[needs(Root, Program("busybox"))]
+        attacks::what_enters_a_container_is_closed_to_it,
     ];
     harness::main([tests, systemd::tests()].concat())
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Seek};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -146,10 +147,15 @@ impl Oci {
     }
 }
 
+/// What the hook of the createRuntime stage leaves, and the one after the container's end removes.
+pub fn left_by_a_hook(lab: &Lab) -> PathBuf {
+    lab.dir().join("left by a hook")
+}
+
 /// Hooks of every stage, one of which leaves a file on the host that its counterpart removes.
 pub fn hooks(lab: &Lab) -> Value {
     let hook = |words: &[&str]| json!([{ "path": "/bin/busybox", "args": words }]);
-    let file = lab.dir().join("left by a hook").display().to_string();
+    let file = left_by_a_hook(lab).display().to_string();
     let on_host = |words: &[&str]| json!([{ "path": program::find("busybox"), "args": words }]);
     json!({
         "prestart": on_host(&["busybox", "true"]),

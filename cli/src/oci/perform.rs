@@ -67,6 +67,11 @@ impl<'a> Call<'a> {
         Ok(RunNames { root: self.root.clone(), id: name.as_str().to_owned() })
     }
 
+    /// What a run's events are told to.
+    pub fn watch(&self) -> Told<'_> {
+        Told { log: self.log }
+    }
+
     /// Runs a plan, and keeps what it made if it ends well. An error is whatever kept it from that; all is taken back then.
     pub fn perform(&self, plan: &str, params: Params) -> Result<Finished, Fault> {
         self.run(plan, params, Keep::All)
@@ -87,7 +92,7 @@ impl<'a> Call<'a> {
             pause_at: None,
             cancel: Some(cancel.as_raw_fd()),
         };
-        let finished = run(Rc::new(program), &registry, options, &mut Told { log: self.log })?;
+        let finished = run(Rc::new(program), &registry, options, &mut self.watch())?;
         match Fault::of(&finished) {
             Some(fault) => Err(fault),
             None => Ok(finished),
@@ -123,8 +128,8 @@ pub fn path(path: &Path) -> Result<Value, Fault> {
     Ok(text.into())
 }
 
-/// Tells nothing but what `--debug` asks for: a container's output is its own.
-struct Told<'a> {
+/// Tells nothing but warnings and what `--debug` asks for: a container's output is its own.
+pub struct Told<'a> {
     log: &'a Log,
 }
 
@@ -135,7 +140,11 @@ impl Watch for Told<'_> {
             Event::Done { step, from, at, .. } => {
                 self.log.debug(&format!("{step}: done in {} µs", at.saturating_sub(*from)));
             }
-            Event::Output { step, line } => self.log.debug(&format!("{step} | {line}")),
+            // "If any poststop hook fails, the runtime MUST log a warning" (runtime.md, "Lifecycle").
+            Event::Output { step, line } => match line.strip_prefix("warning: ") {
+                Some(warning) => self.log.warn(&format!("{step}: {warning}")),
+                None => self.log.debug(&format!("{step} | {line}")),
+            },
             Event::Failed(failure) => {
                 self.log.debug(&format!("{}: {}: {}", failure.step, failure.effect, failure.error));
             }

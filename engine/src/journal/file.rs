@@ -227,24 +227,34 @@ impl RunDir {
 
     /// Removes what a crash left of directories that were being made or removed. Returns how many there were.
     pub fn sweep(root: &Path) -> Result<usize, JournalError> {
-        let Ok(entries) = std::fs::read_dir(root) else { return Ok(0) };
-        let mut swept = 0;
-        for entry in entries {
-            let path = entry.map_err(io("read", root))?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-            let removed = name.starts_with(".gone-");
-            // A directory that is being made: its journal is locked, or its maker has only just begun.
-            let abandoned = name.strip_prefix(".new-").and_then(|n| n.split('-').next()).is_some_and(|pid| !alive(pid));
-            if removed || abandoned {
-                match std::fs::remove_dir_all(&path) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(e)),
-                    _ => swept += 1,
-                }
+        sweep(root, None)
+    }
+
+    /// The same for one run.
+    pub fn sweep_run(names: &RunNames) -> Result<usize, JournalError> {
+        sweep(&names.root, Some(&names.id))
+    }
+}
+
+fn sweep(root: &Path, only: Option<&str>) -> Result<usize, JournalError> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Ok(0) };
+    let mut swept = 0;
+    for entry in entries {
+        let path = entry.map_err(io("read", root))?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let maker_and_id = |prefix| name.strip_prefix(prefix).and_then(|rest: &str| rest.split_once('-'));
+        let removed = maker_and_id(".gone-");
+        // A directory that is being made: its journal is locked, or its maker has only just begun.
+        let abandoned = maker_and_id(".new-").filter(|(pid, _)| !alive(pid));
+        if removed.or(abandoned).is_some_and(|(_, id)| only.is_none_or(|only| only == id)) {
+            match std::fs::remove_dir_all(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(e)),
+                _ => swept += 1,
             }
         }
-        let _ = std::fs::remove_dir(root);
-        Ok(swept)
     }
+    let _ = std::fs::remove_dir(root);
+    Ok(swept)
 }
 
 fn alive(pid: &str) -> bool {
@@ -282,5 +292,29 @@ fn reserve(staged: &Path, names: &RunNames) -> Result<(), JournalError> {
             read(names).unwrap_or_else(|_| RunState { id: names.id.clone(), ..RunState::default() }),
         ))),
         Err(e) => Err(io("rename", &dir)(e.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_of_one_run_is_swept_and_no_other_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let me = std::process::id();
+        // No process has the id 0, and ids of runs may hold dashes.
+        let left = [".new-0-web-1", ".gone-0-web-1", ".new-0-web", ".gone-0-1", &format!(".new-{me}-web-1"), "web-1"];
+        for name in left {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        let names = RunNames { root: root.path().to_owned(), id: "web-1".into() };
+        assert_eq!(RunDir::sweep_run(&names).unwrap(), 2);
+        let there = |name: &&str| root.path().join(name).exists();
+        assert_eq!(left.iter().filter(|name| there(name)).count(), 4);
+        assert_eq!(RunDir::sweep(root.path()).unwrap(), 2);
+        // What is being made just now stays, and so does the run.
+        assert_eq!(RunDir::list(root.path()).unwrap(), ["web-1"]);
+        assert!(there(&left[4]));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use lifecycle_engine::events::Silent;
-use lifecycle_engine::journal::{self, JournalError};
+use lifecycle_engine::effect::RunNames;
+use lifecycle_engine::journal::{self, JournalError, RunDir};
 use lifecycle_engine::run::{RunError, undo_run};
 use lifecycle_steps::effects::Status;
 
@@ -23,12 +23,12 @@ pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
         }
         (Some(_), _) => {}
         // Without a state it was cut off while it was made, or is being made.
-        (None, true) => return forced(&names),
+        (None, true) => return forced(call, &names),
         (None, false) => return Err(Fault::absent(&args.id)),
     }
     let unsettled = journal::read(&names).is_ok_and(|state| !state.is_settled());
     if args.force && unsettled {
-        return forced(&names);
+        return forced(call, &names);
     }
     let thaw = container.is_some_and(|found| found.status == Status::Paused);
     let params = [
@@ -38,17 +38,18 @@ pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
     ];
     match call.run("oci/delete", Params::from_iter(params), Keep::Nothing) {
         Ok(_) => Ok(ExitCode::SUCCESS),
-        Err(fault) if args.force => forced(&names).map_err(|_| fault),
+        Err(fault) if args.force => forced(call, &names).map_err(|_| fault),
         Err(fault) => Err(fault),
     }
 }
 
 /// Undoes the run, whatever state it is in: an engine that works on it is cancelled, and waited for.
-fn forced(names: &lifecycle_engine::effect::RunNames) -> Result<ExitCode, Fault> {
-    match undo_run(names, &lifecycle_steps::registry(), &mut Silent) {
-        Ok(left) if left.is_empty() => Ok(ExitCode::SUCCESS),
-        Ok(left) => Err(Fault::new(stuck(&left).join("; "))),
-        Err(RunError::Journal(JournalError::Absent { .. })) => Ok(ExitCode::SUCCESS),
-        Err(e) => Err(e.into()),
-    }
+fn forced(call: &Call, names: &RunNames) -> Result<ExitCode, Fault> {
+    let left = match undo_run(names, &lifecycle_steps::registry(), &mut call.watch()) {
+        Err(RunError::Journal(JournalError::Absent { .. })) => Vec::new(),
+        other => other?,
+    };
+    // One that was cut off while its directory was made or removed.
+    RunDir::sweep_run(names).map_err(RunError::from)?;
+    if left.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Fault::new(stuck(&left).join("; "))) }
 }

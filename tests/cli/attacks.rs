@@ -1,0 +1,201 @@
+//! What a container does to the runtime that makes it or enters it: the host's files and processes are what is looked at, not exit codes.
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use lifecycle_tests::harness::{TestResult, note};
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::program;
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde_json::json;
+
+use crate::oci_scene::{Oci, eventually};
+use crate::scene;
+
+/// The numbers that a descriptor of ours or of the caller's may have.
+const DESCRIPTORS: std::ops::Range<i32> = 3..16;
+
+/// Directories of the host that the caller has left open, without saying that they are to be passed on.
+fn leaked(dir: &Path) -> Result<Vec<OwnedFd>, Box<dyn std::error::Error>> {
+    fs::create_dir(dir)?;
+    fs::write(dir.join("flag"), "of the host\n")?;
+    fs::copy(program::find("busybox").ok_or("no busybox")?, dir.join("busybox"))?;
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        let fd = OwnedFd::from(File::open(dir)?);
+        fcntl_setfd(&fd, FdFlags::empty())?;
+        held.push(fd);
+    }
+    Ok(held)
+}
+
+/// CVE-2024-21626: the program starts in, or comes from, a directory of the host.
+pub fn a_descriptor_that_leaks_is_no_way_out(lab: &Lab) -> TestResult {
+    let outside = lab.dir().join("outside");
+    let held = leaked(&outside)?;
+    let last = held.iter().map(AsRawFd::as_raw_fd).max().unwrap_or_default();
+    assert!(DESCRIPTORS.contains(&last), "the leaked descriptors are beyond those that are tried: {last}");
+    let oci = Oci::new(lab, &["sh"])?;
+    // Writes where it is, and reads there.
+    let script = "cat flag ../flag; mkdir owned; echo owned > owned.txt; ls /proc/self/fd";
+    let harmless = |text: &str, how: &str| {
+        assert!(!text.contains("of the host"), "{how} has read a file of the host: {text}");
+        let entries = fs::read_dir(&outside).into_iter().flatten().flatten();
+        let names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap_or_default()).collect();
+        assert!(!names.iter().any(|name| name.starts_with("owned")), "{how} has written on the host: {names:?}");
+    };
+    for fd in DESCRIPTORS {
+        let cwd = format!("/proc/self/fd/{fd}");
+        oci.bundle.edit(|config| {
+            config["root"]["readonly"] = json!(false);
+            config["process"]["cwd"] = json!(cwd);
+            config["process"]["args"] = json!(["sh", "-c", script]);
+        })?;
+        let told = oci.told(&["run", "--bundle", "bundle", &oci.id]);
+        harmless(&told.out, &format!("run with the cwd {cwd}"));
+        let path = format!("/proc/self/fd/{fd}/busybox");
+        oci.bundle.edit(|config| {
+            config["process"]["cwd"] = json!("/");
+            config["process"]["args"] = json!([path, "echo", "of the host"]);
+        })?;
+        let told = oci.told(&["run", "--bundle", "bundle", &oci.id]);
+        harmless(&told.out, &format!("run of {path}"));
+    }
+    oci.bundle.edit(|config| config["process"]["args"] = json!(["sleep", "1000"]))?;
+    oci.running(&[])?;
+    for fd in DESCRIPTORS {
+        let cwd = format!("/proc/self/fd/{fd}");
+        let told = oci.told(&["exec", "--cwd", &cwd, &oci.id, "sh", "-c", script]);
+        harmless(&told.out, &format!("exec with the cwd {cwd}"));
+        let path = format!("/proc/self/fd/{fd}/busybox");
+        let told = oci.told(&["exec", &oci.id, &path, "echo", "of the host"]);
+        harmless(&told.out, &format!("exec of {path}"));
+    }
+    // None of them is there: 0 to 2, and the one by which ls reads the directory.
+    assert_eq!(oci.inside(&["ls", "/proc/self/fd"]).split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    drop(held);
+    Ok(())
+}
+
+/// In the container: takes hold of every other program that shows itself, and writes to its file as soon as it does not run any more.
+const OVERWRITE: &str = r#"
+while :; do
+    for exe in /proc/[0-9]*/exe; do
+        case $(readlink $exe 2>/dev/null) in /bin/busybox | "") continue ;; esac
+        {
+            touch /tried
+            n=0
+            while [ $n -lt 300 ]; do
+                { echo owned > /proc/self/fd/9; } 2>/dev/null && touch /written && break
+                n=$((n + 1))
+            done
+        } 9<$exe
+    done
+done 2>/dev/null
+"#;
+
+/// CVE-2019-5736: a container whose first process is root, with every capability that the caller has, overwrites the runtime that enters it
+/// or that it has been made to execute.
+pub fn the_runtimes_own_file_cannot_be_overwritten(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", OVERWRITE])?;
+    let victim = lab.dir().join("victim");
+    fs::copy(program::find("busybox").ok_or("no busybox")?, &victim)?;
+    let runtime = lab.dir().join("runtime");
+    fs::copy(program::lifecycle_oci()?, &runtime)?;
+    let original = fs::read(&runtime)?;
+    let capabilities = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN", "CAP_KILL", "CAP_CHOWN"]);
+    oci.edit(|config| {
+        config["root"]["readonly"] = json!(false);
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set] = capabilities.clone();
+        }
+        let mount =
+            json!({ "destination": "/victim/busybox", "type": "bind", "source": victim, "options": ["bind", "rw"] });
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.push(mount);
+        }
+        config["linux"]["maskedPaths"] = json!([]);
+    })?;
+    let ours = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&runtime);
+        command.arg("--root").arg(lab.state_root()).args(arguments).current_dir(lab.dir());
+        scene::told(&mut command)
+    };
+    ours(&["create", "--bundle", "bundle", &oci.id]).ended(0);
+    ours(&["start", &oci.id]).ended(0);
+    let inside = oci.bundle.rootfs();
+    // The container's init is made to execute the runtime, and so is what enters it.
+    for program in ["/proc/self/exe", "/proc/1/exe", "sh"] {
+        for _ in 0..5 {
+            ours(&["exec", &oci.id, program, "-c", "sleep 0.02"]);
+        }
+    }
+    let tried_on_ours = inside.join("tried").exists();
+    // The attack itself works, on a file that is the container's to write.
+    ours(&["exec", &oci.id, "/victim/busybox", "sleep", "0.2"]).ended(0);
+    eventually("the attack to succeed on another program", || Ok(inside.join("written").exists()))?;
+    assert_eq!(fs::read(&victim)?, b"owned\n");
+    ours(&["delete", "--force", &oci.id]).ended(0);
+    assert!(fs::read(&runtime)? == original, "the runtime's file was overwritten");
+
+    // The first process becomes the runtime.
+    fs::remove_file(inside.join("written"))?;
+    fs::remove_file(inside.join("tried"))?;
+    fs::write(inside.join("script"), "#!/proc/self/exe\n")?;
+    fs::set_permissions(inside.join("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    for program in ["/proc/self/exe", "/script"] {
+        oci.edit(|config| {
+            config["process"]["args"] = json!([program, "--version"]);
+            config["linux"]["namespaces"] = json!([{ "type": "mount" }]);
+        })?;
+        for _ in 0..2 {
+            ours(&["run", "--bundle", "bundle", &oci.id]);
+        }
+    }
+    assert!(fs::read(&runtime)? == original, "the runtime's file was overwritten");
+    note(if tried_on_ours {
+        "the container got hold of the runtime's file"
+    } else {
+        "the container never saw the runtime's file"
+    });
+    Ok(())
+}
+
+/// In the container: looks into every program that is not the image's.
+const LOOK: &str = r#"
+while :; do
+    for process in /proc/[0-9]*; do
+        case $(readlink $process/exe 2>/dev/null) in
+            /bin/busybox) ;;
+            "") grep -q '^Name:.lifecycle\|^Name:.runtime' $process/status 2>/dev/null && echo $process >> /refused ;;
+            *)
+                echo $process >> /seen
+                ls -l $process/fd $process/root/ $process/cwd/ >> /seen 2>&1
+                ;;
+        esac
+    done
+done 2>/dev/null
+"#;
+
+/// CVE-2016-9962 and its kin: what enters a container cannot be traced from there before it has become the container's program, and so gives
+/// away neither its descriptors nor its root.
+pub fn what_enters_a_container_is_closed_to_it(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", LOOK])?;
+    oci.edit(|config| config["root"]["readonly"] = json!(false))?;
+    oci.running(&[])?;
+    let inside = oci.bundle.rootfs();
+    let refused = || fs::read_to_string(inside.join("refused")).unwrap_or_default().lines().count();
+    let mut rounds = 0;
+    while rounds < 20 || (refused() < 3 && rounds < 200) {
+        oci.told(&["exec", &oci.id, "true"]).ended(0);
+        rounds += 1;
+    }
+    assert!(refused() >= 3, "the container never met the runtime: nothing was tried in {rounds} rounds");
+    let seen = fs::read_to_string(inside.join("seen")).unwrap_or_default();
+    assert_eq!(seen, "", "the container has looked into the runtime");
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    note(format!("met {} times in {rounds} rounds", refused()));
+    Ok(())
+}
