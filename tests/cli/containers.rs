@@ -205,7 +205,7 @@ pub fn a_config_that_cannot_be_is_refused_with_its_field(lab: &Lab) -> TestResul
     }
     std::fs::write(bundle.dir().join("config.json"), "{ \"ociVersion\": ")?;
     scene.begins_here()?;
-    scene.told(&params("oci/run", &id)).ended(125).says(&["config.json", "line 1"]);
+    scene.told(&params("oci/run", &id)).ended(125).says(&["config.json:1:16: this is not JSON"]);
     std::fs::remove_file(bundle.dir().join("config.json"))?;
     scene.begins_here()?;
     scene.told(&params("oci/run", &id)).ended(125).says(&["config.json", "No such file"]);

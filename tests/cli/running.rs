@@ -38,7 +38,7 @@ pub fn the_exit_code_is_the_containers(lab: &Lab) -> TestResult {
     scene
         .told(&["run", "--", "no-such-program"])
         .ended(127)
-        .says(&["no program \"no-such-program\" in the container's PATH"]);
+        .says(&["exec: \"no-such-program\": executable file not found in $PATH"]);
     scene.told(&["run", "--", "/no/such/program"]).ended(127).says(&["/no/such/program", "No such file or directory"]);
     Ok(scene.nothing_left()?)
 }
