@@ -1,7 +1,7 @@
 //! What an effect finds around it in a run, made by the effects before it: namespaces of its own, a root, a process, a cgroup.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -168,7 +168,7 @@ fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
     let data = effect.data();
     let at = match kind {
         "cgroup.write" | "cgroup.devices" | "cgroup.controllers" | "cgroup.freeze" | "cgroup.update" => data.get("at"),
-        "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
+        "criu.restore" | "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
         _ => None,
     };
     at.and_then(Value::as_str).map(PathBuf::from)
@@ -177,7 +177,12 @@ fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
 /// Takes whatever comes, and lets go of it.
 fn take_descriptors(scratch: &Path) -> Result<()> {
     let listener = UnixListener::bind(scratch.join("socket")).when(|| "listening for descriptors".into())?;
-    std::thread::spawn(move || listener.incoming().for_each(drop));
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            // Open until its other end is closed.
+            let _ = connection.and_then(|mut connection| connection.read_to_end(&mut Vec::new()));
+        }
+    });
     Ok(())
 }
 

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Later;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::cgroup::members_of;
+use super::cgroup::{Version, members_of};
 use super::example_process;
 use super::wait::resolve;
 use crate::criu::DESCRIPTORS;
@@ -201,10 +201,15 @@ impl EffectDef for DumpProcess {
 }
 
 impl RestoreProcess {
-    /// Whether a process that only the file names is in the cgroup that it was to be in.
-    fn is_ours(&self, process: &Process) -> bool {
-        let dirs = self.cgroup.v1.iter().chain(&self.cgroup.v2);
-        dirs.filter_map(|dir| members_of(dir).ok()).any(|members| members.contains(&process.pid))
+    /// Whoever is in the cgroup that was made for the container.
+    fn in_cgroup(&self) -> Result<Vec<Process>, EffectError> {
+        let mut pids = BTreeSet::new();
+        for dir in self.cgroup.v1.iter().chain(&self.cgroup.v2) {
+            let listed = members_of(dir);
+            pids.extend(listed.map_err(|e| EffectError::call(format!("list the processes of {}", dir.display()), e))?);
+        }
+        // One that has ended meanwhile needs no killing.
+        Ok(pids.into_iter().filter_map(|pid| Process::of(Pid::from_raw(pid)?).ok()).collect())
     }
 
     /// The log's name.
@@ -248,7 +253,11 @@ impl EffectDef for RestoreProcess {
         // It stands for criu: it leaves a process, and says which.
         let script = format!("sleep 60 >/dev/null 2>&1 & echo $! > {}", pid_file.display());
         let words = vec!["-c".to_owned(), script];
-        let cgroup = CgroupJoin::default();
+        let (dir, version) = super::cgroup::example(scratch);
+        let cgroup = match version {
+            Version::V1 => CgroupJoin { v1: vec![dir], ..CgroupJoin::default() },
+            Version::V2 => CgroupJoin { v2: Some(dir), ..CgroupJoin::default() },
+        };
         vec![Self { program: "sh".into(), words, pid_file, log, cgroup, stdio: Vec::new(), joined: Vec::new() }]
     }
 
@@ -279,18 +288,23 @@ impl EffectDef for RestoreProcess {
 
     fn undo(&self, record: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
         let gone = leftover::kill(record)?;
-        // Cut off before its id was known, the process is found by what criu wrote in this run's directory; one that it had not finished
-        // goes with criu, or with the container's cgroup.
-        let process = match record.outcome.as_ref() {
-            Some(outcome) => Process::deserialize(outcome).ok(),
-            None => restored(&self.pid_file).ok().filter(|process| self.is_ours(process)),
+        // Cut off before its id was known, it is somewhere in the container's cgroup, with whatever else criu had made by then.
+        let left = match record.outcome.as_ref() {
+            Some(outcome) => Process::deserialize(outcome).into_iter().collect(),
+            None => self.in_cgroup()?,
         };
+        for process in left.iter().skip(1) {
+            let failed = |e| EffectError::call(format!("kill {process}"), e);
+            if let Some(watched) = process.watch().map_err(failed)? {
+                watched.signal(Signal::KILL).map_err(failed)?;
+            }
+        }
         match std::fs::remove_file(&self.pid_file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(EffectError::call(format!("unlink({})", self.pid_file.display()), e));
             }
             _ => {}
         }
-        process.map_or_else(|| Ok(leftover::gone(gone)), |process| process.kill())
+        left.first().map_or_else(|| Ok(leftover::gone(gone)), Process::kill)
     }
 }
