@@ -10,7 +10,7 @@ use crate::scene;
 /// A container that does nothing.
 fn idle(lab: &Lab) -> lifecycle_tests::Result<Oci<'_>> {
     let oci = Oci::new(lab, &["sleep", "600"])?;
-    oci.running(&[])?;
+    oci.running(&[]);
     Ok(oci)
 }
 
@@ -62,6 +62,9 @@ pub fn oci_exec_user_and_additional_gids_are_whom_it_runs_as(lab: &Lab) -> TestR
     Ok(oci.gone()?)
 }
 
+/// CAP_NET_ADMIN, capabilities(7).
+const NET_ADMIN: u64 = 1 << 12;
+
 /// A line of the process's status.
 fn status(oci: &Oci, options: &[&str], name: &str) -> String {
     let told = oci.told(&[&["exec"], options, &[&oci.id, "grep", name, "/proc/self/status"]].concat()).ended(0);
@@ -70,7 +73,6 @@ fn status(oci: &Oci, options: &[&str], name: &str) -> String {
 
 pub fn oci_exec_cap_adds_a_capability(lab: &Lab) -> TestResult {
     let oci = idle(lab)?;
-    const NET_ADMIN: u64 = 1 << 12;
     let has =
         |options: &[&str], set: &str| u64::from_str_radix(&status(&oci, options, set), 16).map(|s| s & NET_ADMIN != 0);
     for set in ["CapBnd", "CapEff", "CapPrm"] {
@@ -190,7 +192,7 @@ pub fn oci_exec_apparmor_and_process_label_are_refused_where_no_module_is(lab: &
 
 pub fn oci_exec_in_a_stopped_or_absent_container_is_255(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["true"])?;
-    oci.running(&[])?;
+    oci.running(&[]);
     oci.wait_for_status("stopped")?;
     oci.told(&["exec", &oci.id, "true"]).ended(255).says(&["cannot exec in a stopped container"]);
     oci.told(&["exec", "absent", "true"]).ended(255).says(&["container does not exist"]);

@@ -43,7 +43,7 @@ pub fn oci_create_and_exec_pidfd_socket_gets_the_process(lab: &Lab) -> TestResul
     let mut oci = Oci::new(lab, &["sleep", "600"])?;
     let listener = UnixListener::bind(lab.dir().join("pidfd.sock"))?;
     oci.scene.begins_here()?;
-    oci.running(&["--pidfd-socket", "pidfd.sock"])?;
+    oci.running(&["--pidfd-socket", "pidfd.sock"]);
     assert_eq!(pid_of(&receive(&listener)?)?, oci.pid()?);
     let exec = ["exec", "-d", "--pid-file", "exec.pid", "--pidfd-socket", "pidfd.sock", &oci.id, "sleep", "600"];
     oci.told(&exec).ended(0);
@@ -70,7 +70,7 @@ pub fn oci_create_console_socket_takes_the_terminal(lab: &Lab) -> TestResult {
     let told = oci.told(&["create", "-b", "bundle", &oci.id]).ended(1);
     told.says(&["cannot allocate tty if", "without setting console socket"]);
     oci.scene.nothing_left()?;
-    oci.running(&["--console-socket", "console.sock"])?;
+    oci.running(&["--console-socket", "console.sock"]);
     let mut terminal = std::fs::File::from(receive(&listener)?);
     terminal.write_all(b"words\n")?;
     let (mut text, mut buffer) = (String::new(), [0; 256]);
@@ -193,7 +193,7 @@ pub fn oci_kill_all_reaches_every_process_of_a_stopped_container_too(lab: &Lab) 
             namespaces.retain(|namespace| namespace["type"] != "pid");
         }
     })?;
-    oci.running(&[])?;
+    oci.running(&[]);
     oci.wait_for_status("stopped")?;
     let left =
         || serde_json::from_str::<Vec<i32>>(&oci.told(&["ps", "-f", "json", &oci.id]).ended(0).out).unwrap_or_default();
@@ -214,7 +214,7 @@ fn alive(pid: i32) -> bool {
 pub fn oci_create_and_run_that_are_cancelled_leave_nothing(lab: &Lab) -> TestResult {
     let mut oci = Oci::new(lab, &["true"])?;
     oci.edit(|config| {
-        config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "600"] }] })
+        config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "600"] }] });
     })?;
     for (verb, signal) in
         [("create", Signal::TERM), ("create", Signal::INT), ("run", Signal::TERM), ("run", Signal::INT)]
@@ -237,7 +237,7 @@ pub fn oci_create_and_run_that_are_cancelled_leave_nothing(lab: &Lab) -> TestRes
 
 pub fn oci_exec_that_is_cancelled_sends_the_signal_to_its_program(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "600"])?;
-    oci.running(&[])?;
+    oci.running(&[]);
     let mut exec = oci.start(&[
         "exec",
         &oci.id,

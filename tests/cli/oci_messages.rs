@@ -33,7 +33,7 @@ pub fn oci_messages_of_state_kill_delete_and_start_are_what_callers_match(lab: &
         oci.verb(verb).ended(1).says(&["does not exist"]);
     }
     oci.told(&["delete", "--force", &oci.id]).ended(0);
-    oci.running(&[])?;
+    oci.running(&[]);
     oci.told(&["create", "--bundle", "bundle", &oci.id]).ended(1).says(&["already exists"]);
     oci.verb("start").ended(1).says(&["cannot start an already running container"]);
     oci.verb("resume").ended(1).says(&["container not paused"]);

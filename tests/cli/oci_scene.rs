@@ -62,18 +62,16 @@ impl<'a> Oci<'a> {
 
     /// `create` with more options; its success is silent.
     #[track_caller]
-    pub fn create(&self, options: &[&str]) -> Result<()> {
+    pub fn create(&self, options: &[&str]) {
         let told = self.told(&[&["create", "--bundle", "bundle"], options, &[&self.id]].concat()).ended(0);
         assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
-        Ok(())
     }
 
     /// `create` and `start`.
     #[track_caller]
-    pub fn running(&self, options: &[&str]) -> Result<()> {
-        self.create(options)?;
+    pub fn running(&self, options: &[&str]) {
+        self.create(options);
         self.verb("start").ended(0);
-        Ok(())
     }
 
     /// `exec` of a command, which is to end well; what it printed.
@@ -115,13 +113,12 @@ impl<'a> Oci<'a> {
             })
         };
         let v1 = find(&|names: &str| names.split(',').any(|name| name == controller));
-        let (mount, path) = match v1 {
-            Some((names, path)) => (Path::new("/sys/fs/cgroup").join(names), path),
-            None => {
-                let (_, path) = find(&str::is_empty).ok_or_else(|| Error::new("reading the cgroup", text.clone()))?;
-                let unified = Path::new("/sys/fs/cgroup/unified");
-                (if unified.is_dir() { unified.into() } else { "/sys/fs/cgroup".into() }, path)
-            }
+        let (mount, path) = if let Some((names, path)) = v1 {
+            (Path::new("/sys/fs/cgroup").join(names), path)
+        } else {
+            let (_, path) = find(&str::is_empty).ok_or_else(|| Error::new("reading the cgroup", text.clone()))?;
+            let unified = Path::new("/sys/fs/cgroup/unified");
+            (if unified.is_dir() { unified.into() } else { "/sys/fs/cgroup".into() }, path)
         };
         Ok(mount.join(path))
     }

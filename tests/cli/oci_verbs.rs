@@ -11,7 +11,7 @@ use crate::scene;
 
 pub fn oci_ps_prints_the_containers_processes_and_no_others(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sh", "-c", "sleep 1234 & exec sleep 4321"])?;
-    oci.running(&[])?;
+    oci.running(&[]);
     let pid = oci.pid()?;
     eventually("two processes", || Ok(oci.told(&["ps", "--format", "json", &oci.id]).out.contains(',')))?;
     let pids: Vec<i32> = serde_json::from_str(&oci.told(&["ps", "-f", "json", &oci.id]).ended(0).out)?;
@@ -30,7 +30,7 @@ pub fn oci_ps_prints_the_containers_processes_and_no_others(lab: &Lab) -> TestRe
 pub fn oci_events_stats_prints_one_document_of_what_was_used(lab: &Lab) -> TestResult {
     let mut oci = Oci::new(lab, &["sleep", "60"])?;
     oci.edit(|config| config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20 }))?;
-    oci.running(&[])?;
+    oci.running(&[]);
     let told = oci.told(&["events", "--stats", &oci.id]).ended(0);
     assert_eq!(told.out.lines().count(), 1);
     let event: Value = serde_json::from_str(&told.out)?;
@@ -46,7 +46,7 @@ pub fn oci_events_stats_prints_one_document_of_what_was_used(lab: &Lab) -> TestR
 
 pub fn oci_events_interval_goes_on_until_the_container_ends(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"])?;
-    oci.running(&[])?;
+    oci.running(&[]);
     let mut events = oci.start(&["events", "--interval", "100ms", &oci.id])?;
     events.wait_for("stats")?;
     oci.told(&["kill", &oci.id, "TERM"]).ended(0);
@@ -70,7 +70,7 @@ pub fn oci_events_tells_when_memory_runs_out(lab: &Lab) -> TestResult {
     let fifo = oci.bundle.rootfs().join("tmp/go");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o666))?;
     oci.scene.begins_here()?;
-    oci.running(&[])?;
+    oci.running(&[]);
     let mut events = oci.start(&["events", "--interval", "100ms", &oci.id])?;
     events.wait_for("stats")?;
     std::fs::write(&fifo, "go\n")?;
@@ -87,7 +87,7 @@ pub fn oci_pause_stops_every_process_until_resume(lab: &Lab) -> TestResult {
     std::fs::write(&ticks, "")?;
     oci.scene.begins_here()?;
     let length = || Ok(std::fs::metadata(&ticks).map_or(0, |file| file.len()));
-    oci.running(&[])?;
+    oci.running(&[]);
     eventually("the first tick", || Ok(length()? > 0))?;
     oci.verb("resume").ended(1).says(&["container not paused"]);
     let told = oci.verb("pause").ended(0);
@@ -112,20 +112,20 @@ pub fn oci_pause_stops_every_process_until_resume(lab: &Lab) -> TestResult {
 
 pub fn oci_kill_ends_a_paused_container_and_delete_force_too(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "60"])?;
-    oci.running(&[])?;
+    oci.running(&[]);
     oci.verb("pause").ended(0);
     oci.told(&["kill", &oci.id, "SIGKILL"]).ended(0);
     oci.wait_for_status("stopped")?;
     oci.verb("delete").ended(0);
     oci.scene.nothing_left()?;
-    oci.running(&[])?;
+    oci.running(&[]);
     oci.verb("pause").ended(0);
     Ok(oci.gone()?)
 }
 
 pub fn oci_pause_and_resume_a_created_container(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "60"])?;
-    oci.create(&[])?;
+    oci.create(&[]);
     oci.verb("pause").ended(0);
     assert_eq!(oci.state()?["status"], "paused");
     oci.verb("resume").ended(0);
@@ -144,7 +144,7 @@ pub fn oci_update_changes_each_limit_by_its_flag(lab: &Lab) -> TestResult {
             "pids": { "limit": 10 },
         });
     })?;
-    oci.running(&[])?;
+    oci.running(&[]);
     let told = oci.told(&["update", "--pids-limit", "20", &oci.id]).ended(0);
     assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
     assert_eq!(oci.limit("pids", "pids.max")?, "20");
@@ -191,7 +191,7 @@ pub fn oci_update_changes_each_limit_by_its_flag(lab: &Lab) -> TestResult {
 
 pub fn oci_update_blkio_weight_is_written_or_refused_with_its_controller(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "60"])?;
-    oci.running(&[])?;
+    oci.running(&[]);
     let told = oci.told(&["update", "--blkio-weight", "300", &oci.id]);
     if told.code == 0 {
         let weight =
@@ -205,7 +205,7 @@ pub fn oci_update_blkio_weight_is_written_or_refused_with_its_controller(lab: &L
 
 pub fn oci_update_resources_come_from_a_file_or_stdin(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "60"])?;
-    oci.running(&[])?;
+    oci.running(&[]);
     oci.scene.write("resources.json", r#"{ "pids": { "limit": 7 }, "memory": null, "unknown": true }"#)?;
     // Other options do not count then.
     oci.told(&["update", "--resources", "resources.json", "--pids-limit", "99", &oci.id]).ended(0);
