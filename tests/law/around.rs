@@ -48,9 +48,6 @@ pub fn needs(kind: &str) -> &'static [Need] {
         let there = Path::new("/run/systemd/system").is_dir() && rustix::process::getuid().is_root();
         [Need::Other(there, "systemd as the machine's first process")]
     });
-    if by_systemd(kind) {
-        return &*SYSTEMD;
-    }
     static NEEDS: LazyLock<[Need; 1]> = LazyLock::new(|| {
         // To enable it at the top is to change the machine's own cgroup.
         let hierarchies = hierarchies().unwrap_or_default();
@@ -71,6 +68,7 @@ pub fn needs(kind: &str) -> &'static [Need] {
         [Need::Other(mounts.contains(" - resctrl "), "a mounted resctrl, which takes a processor with RDT")]
     });
     match kind {
+        _ if by_systemd(kind) => &*SYSTEMD,
         "cgroup.controllers" => &*NEEDS,
         "apparmor_profile" => &MODULES[0],
         "selinux_label" => &MODULES[1],
@@ -84,8 +82,8 @@ pub fn needs(kind: &str) -> &'static [Need] {
 fn enable_above(cgroup: &Path) -> Result<()> {
     let mut above: Vec<&Path> = cgroup.ancestors().skip(1).take(2).collect();
     above.reverse();
-    for dir in above {
-        let file = dir.join(CONTROLLERS);
+    // Version 1 has nothing to enable.
+    for file in above.iter().map(|dir| dir.join(CONTROLLERS)).filter(|file| file.exists()) {
         fs::write(&file, "+pids").when(|| format!("writing {}", file.display()))?;
     }
     Ok(())
@@ -116,7 +114,7 @@ impl Standing {
             fs::create_dir(scratch.join(dir)).when(|| format!("making {dir}"))?;
         }
         match kind {
-            "cgroup.controllers" => cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?,
+            "cgroup.controllers" | "cgroup.update" | "cgroup.write" => cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?,
             "probe.http" => serve_nothing()?,
             "device.move" => lay_a_cable()?,
             "rdt.schemata" => fs::write(scratch.join("schemata"), "L3:0=fff\n").when(|| "writing schemata".into())?,
@@ -260,7 +258,7 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
     let mut outcomes = Outcomes::new();
     match kind {
         "await_end" | "notify.forward" => held.process = Some(child(&["true"], None)?),
-        "cgroup.adopt" | "criu.dump" | "end_process" | "oom_score_adj" | "relay_console" | "send_pidfd"
+        "cgroup.adopt" | "criu.dump" | "end_process" | "signal" | "oom_score_adj" | "relay_console" | "send_pidfd"
         | "systemd.scope" => held.process = Some(child(&["cat"], Some("cat"))?),
         "netns.pin" | "device.move" => held.process = Some(child(&["unshare", "--net", "cat"], Some("cat"))?),
         "id_maps" => held.process = Some(child(&["unshare", "--user", "cat"], Some("cat"))?),
