@@ -63,7 +63,7 @@ pub fn a_descriptor_that_leaks_is_no_way_out(lab: &Lab) -> TestResult {
         harmless(&told.out, &format!("run of {path}"));
     }
     oci.bundle.edit(|config| config["process"]["args"] = json!(["sleep", "1000"]))?;
-    oci.running(&[])?;
+    oci.running(&[]);
     for fd in DESCRIPTORS {
         let cwd = format!("/proc/self/fd/{fd}");
         let told = oci.told(&["exec", "--cwd", &cwd, &oci.id, "sh", "-c", script]);
@@ -184,7 +184,7 @@ done 2>/dev/null
 pub fn what_enters_a_container_is_closed_to_it(lab: &Lab) -> TestResult {
     let mut oci = Oci::new(lab, &["sh", "-c", LOOK])?;
     oci.edit(|config| config["root"]["readonly"] = json!(false))?;
-    oci.running(&[])?;
+    oci.running(&[]);
     let inside = oci.bundle.rootfs();
     let refused = || fs::read_to_string(inside.join("refused")).unwrap_or_default().lines().count();
     let mut rounds = 0;
