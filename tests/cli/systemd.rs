@@ -45,7 +45,7 @@ struct Scope<'a> {
     bundle: Bundle,
     id: String,
     slice: String,
-    scope: String,
+    unit: String,
 }
 
 impl Drop for Scope<'_> {
@@ -77,8 +77,8 @@ impl<'a> Scope<'a> {
         let slice = format!("{}-inner.slice", token.replace('-', "_"));
         bundle.in_cgroup(&format!("{slice}:lifecycle:{token}"))?;
         scene.begins_here()?;
-        let scope = format!("lifecycle-{token}.scope");
-        Ok(Self { scene, bundle, id: format!("{token}-c1"), slice, scope })
+        let unit = format!("lifecycle-{token}.scope");
+        Ok(Self { scene, bundle, id: format!("{token}-c1"), slice, unit })
     }
 
     fn words(&self, plan: &str) -> Vec<String> {
@@ -102,7 +102,7 @@ impl<'a> Scope<'a> {
 
     /// A property of the scope, as systemd shows it.
     fn shows(&self, property: &str) -> lifecycle_tests::Result<String> {
-        let text = program::output("systemctl", &["show", "--value", "-p", property, &self.scope])?;
+        let text = program::output("systemctl", &["show", "--value", "-p", property, &self.unit])?;
         Ok(text.trim().to_owned())
     }
 
@@ -125,7 +125,7 @@ impl<'a> Scope<'a> {
     fn nothing_left(&self) -> TestResult {
         let until = Instant::now() + Duration::from_secs(5);
         loop {
-            let units = units_of(&self.scope)?;
+            let units = units_of(&self.unit)?;
             if units.is_empty() {
                 break;
             }
@@ -162,7 +162,7 @@ fn a_container_is_a_scope_in_nested_slices(lab: &Lab) -> TestResult {
     assert_eq!(container.shows("Slice")?, container.slice);
     let group = container.shows("ControlGroup")?;
     let outer = container.slice.replace("-inner", "");
-    assert_eq!(group, format!("/{outer}/{}/{}", container.slice, container.scope));
+    assert_eq!(group, format!("/{outer}/{}/{}", container.slice, container.unit));
     assert_eq!(container.shows("Delegate")?, "yes");
     assert_eq!(container.shows("DefaultDependencies")?, "no");
     for accounting in ["CPUAccounting", "MemoryAccounting", "TasksAccounting"] {
@@ -172,7 +172,7 @@ fn a_container_is_a_scope_in_nested_slices(lab: &Lab) -> TestResult {
     let pid = container.state()?["pid"].to_string();
     let own = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     for line in own.lines().filter(|line| !line.starts_with("0::/\n")) {
-        let named = line.splitn(3, ':').nth(1).unwrap_or_default();
+        let named = line.split(':').nth(1).unwrap_or_default();
         let is_beside = named.is_empty() && !is_unified();
         assert!(is_beside || line.ends_with(&group), "{line} is not {group}");
     }
@@ -269,7 +269,7 @@ fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
     container.edit(|config| {
         config["annotations"] = json!({ "org.systemd.property.NoSuchProperty": "true" });
     })?;
-    container.scene.told(&container.words("oci/run")).ended(125).says(&["NoSuchProperty", &container.scope]);
+    container.scene.told(&container.words("oci/run")).ended(125).says(&["NoSuchProperty", &container.unit]);
     container.edit(|config| {
         config["annotations"] = json!({ "org.systemd.property.TimeoutStopSec": "seven" });
     })?;
@@ -302,7 +302,7 @@ fn what_is_below_the_scope_is_the_containers(lab: &Lab) -> TestResult {
 fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult {
     let container = Scope::new(lab, &["true"])?;
     let slice = format!("--slice={}", container.slice);
-    let unit = format!("--unit={}", container.scope);
+    let unit = format!("--unit={}", container.unit);
     let mut other = Command::new("systemd-run").args(["--scope", "--quiet", &slice, &unit, "sleep", "60"]).spawn()?;
     let until = Instant::now() + Duration::from_secs(5);
     while container.shows("ActiveState")? != "active" {
@@ -310,7 +310,7 @@ fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult {
         std::thread::sleep(Duration::from_millis(20));
     }
     let told = container.scene.told(&container.words("oci/run")).ended(125);
-    told.says(&["systemd has a unit", &container.scope, "already"]);
+    told.says(&["systemd has a unit", &container.unit, "already"]);
     container.scene.told(&["recover"]).ended(0);
     assert_eq!(container.shows("ActiveState")?, "active", "the other's unit was stopped");
     other.kill()?;
@@ -381,7 +381,7 @@ fn an_ordinary_user_has_scopes_of_his_own_systemd(lab: &Lab) -> TestResult {
     let mut command = Command::new(program::lifecycle()?);
     command.args(container.words("oci/run")).current_dir(lab.dir());
     let told = as_user(&mut command, &runtime).ended(0);
-    let group = format!("/manager-{}.service/user.slice/{}\n", lab.token(), container.scope);
+    let group = format!("/manager-{}.service/user.slice/{}\n", lab.token(), container.unit);
     assert!(told.out.ends_with(&group), "{}{}", told.out, told.err);
     program::quiet("systemctl", &["stop", &format!("manager-{}.service", lab.token())])?;
     Ok(())
