@@ -114,7 +114,9 @@ impl Standing {
             fs::create_dir(scratch.join(dir)).when(|| format!("making {dir}"))?;
         }
         match kind {
-            "cgroup.controllers" | "cgroup.update" | "cgroup.write" => cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?,
+            "cgroup.controllers" | "cgroup.update" | "cgroup.write" => {
+                cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?
+            }
             "probe.http" => serve_nothing()?,
             "device.move" => lay_a_cable()?,
             "rdt.schemata" => fs::write(scratch.join("schemata"), "L3:0=fff\n").when(|| "writing schemata".into())?,
