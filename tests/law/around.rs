@@ -115,7 +115,7 @@ impl Standing {
         }
         match kind {
             "cgroup.controllers" | "cgroup.update" | "cgroup.write" => {
-                cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?
+                cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?;
             }
             "probe.http" => serve_nothing()?,
             "device.move" => lay_a_cable()?,

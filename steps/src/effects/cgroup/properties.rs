@@ -74,11 +74,20 @@ impl EffectDef for SetProperties {
             return Ok(Undone::Done);
         }
         let mut manager = Manager::open(&self.manager)?;
-        match manager.unit(&self.unit)? {
-            Some(unit) if unit.invocation == before.invocation => {}
-            _ => return Ok(Undone::Done),
+        if !self.is_there(&mut manager, &before)? {
+            return Ok(Undone::Done);
         }
-        manager.set_properties(&self.unit, &before.properties)?;
-        Ok(Undone::Done)
+        match manager.set_properties(&self.unit, &before.properties) {
+            // Its last process may end at any moment, and the scope with it.
+            Err(_) if !self.is_there(&mut manager, &before)? => Ok(Undone::Done),
+            set => set.map(|()| Undone::Done),
+        }
+    }
+}
+
+impl SetProperties {
+    /// Whether the unit is still the one that was changed.
+    fn is_there(&self, manager: &mut Manager, before: &Before) -> Result<bool, EffectError> {
+        Ok(manager.unit(&self.unit)?.is_some_and(|unit| unit.invocation == before.invocation))
     }
 }
