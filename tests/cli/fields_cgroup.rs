@@ -413,10 +413,20 @@ pub fn linux_resources_devices(lab: &Lab) -> TestResult {
 pub fn linux_intel_rdt_is_refused_without_resctrl(lab: &Lab) -> TestResult {
     let mut scene = Scene::new(lab)?;
     let bundle = Bundle::create(lab.dir().join("bundle"))?;
-    bundle
-        .edit(|config| config["linux"]["intelRdt"] = json!({ "enableMonitoring": true, "l3CacheSchema": "L3:0=f" }))?;
-    scene.begins_here()?;
     let arguments = ["run", "oci/create", "-p", &format!("id={}-c1", lab.token()), "-p", "bundle=bundle"];
-    scene.told(&arguments).ended(125).says(&["linux.intelRdt", "resctrl"]);
-    Ok(scene.nothing_left()?)
+    for asked in [
+        json!({ "closID": "web" }),
+        json!({ "schemata": ["L3:0=f"] }),
+        json!({ "l3CacheSchema": "L3:0=f" }),
+        json!({ "memBwSchema": "MB:0=70" }),
+        json!({ "enableCMT": true }),
+        json!({ "enableMBM": true }),
+        json!({ "enableMonitoring": true }),
+    ] {
+        bundle.edit(|config| config["linux"]["intelRdt"] = asked.clone())?;
+        scene.begins_here()?;
+        scene.told(&arguments).ended(125).says(&["linux.intelRdt", "resctrl"]);
+        scene.nothing_left()?;
+    }
+    Ok(())
 }

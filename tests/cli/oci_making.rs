@@ -17,7 +17,7 @@ use crate::oci_scene::{Oci, eventually, passing, reap_later};
 use crate::scene;
 
 /// What comes on the next connection.
-fn receive(listener: &UnixListener) -> Result<OwnedFd, Box<dyn std::error::Error>> {
+pub fn receive(listener: &UnixListener) -> Result<OwnedFd, Box<dyn std::error::Error>> {
     let (connection, _) = listener.accept()?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
