@@ -9,6 +9,7 @@ use std::fs;
 
 use lifecycle_steps::spec::Spec;
 use lifecycle_tests::harness::{Test, TestResult};
+use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Error, Result, While, program};
 use regex::Regex;
 use serde_json::Value;
@@ -39,6 +40,41 @@ impl Row {
 pub fn test(others: &[Test]) -> Test {
     let names: Vec<String> = others.iter().map(|test| test.name().to_owned()).collect();
     Test::new("coverage::every_field_verb_and_option_has_a_test", move |_| check(&names))
+}
+
+/// What the table rests on: that a name is read as it is meant, and that nothing passes for covered that is not.
+pub fn a_tests_name_says_what_it_covers(_: &Lab) -> TestResult {
+    let (fields, verbs) = (fields(), verbs()?);
+    let covers = |words: &str| {
+        let rows = words.strip_prefix("oci_").map_or_else(|| named(words, &fields), |words| named(words, &verbs));
+        rows.iter().map(|row| row.path.clone()).collect::<Vec<_>>()
+    };
+    for (name, paths) in [
+        ("process_args_env_and_cwd", &["process.args", "process.env", "process.cwd"][..]),
+        ("process_exec_cpu_affinity_final_is_late", &["process.execCPUAffinity.final"]),
+        ("linux_resources_block_io_throttle_read_iops_device", &["linux.resources.blockIO.throttleReadIOPSDevice"]),
+        ("linux_resources_memory_disable_oom_killer_x", &["linux.resources.memory.disableOOMKiller"]),
+        ("hooks_timeout_ends_a_hook", &["hooks.*.timeout"]),
+        ("linux_memory_policy", &["linux.memoryPolicy"]),
+        ("no_such_field", &[]),
+        ("oci_exec_process_label_is_set", &["exec --process-label"]),
+        ("oci_create_and_run_no_pivot", &["create --no-pivot", "run --no-pivot"]),
+        ("oci_kill_ends_it", &["kill"]),
+        ("oci_log_format", &["--log-format"]),
+        ("oci_nosuch_verb", &[]),
+    ] {
+        assert_eq!(covers(name), paths, "{name}");
+    }
+    let rows: Vec<&Row> = fields.iter().chain(&verbs).flat_map(Row::all).collect();
+    let none = covered(&[], &fields, &verbs);
+    assert!(none.is_err_and(|error| error.to_string().contains("there is no test")), "COVERS may name what is no test");
+    let every =
+        |rows: &[&Row]| rows.iter().map(|row| (row.path.clone(), Vec::new())).collect::<BTreeMap<_, Vec<String>>>();
+    let told = check_gaps(&rows, &every(&rows)).map_err(|error| error.to_string());
+    assert!(told.is_err_and(|told| told.contains("no gaps, but listed") && told.contains("--rootless")));
+    let told = check_gaps(&rows, &every(&rows[5..])).map_err(|error| error.to_string());
+    assert!(told.is_err_and(|told| told.contains(&rows[0].path)), "a field without a test passes");
+    Ok(())
 }
 
 fn check(own: &[String]) -> TestResult {
@@ -242,7 +278,9 @@ fn covered(tests: &[String], fields: &[Row], verbs: &[Row]) -> Result<BTreeMap<S
             (_, Some(words)) => named(words, verbs),
             _ => Vec::new(),
         };
-        rows.iter().for_each(|row| add(&row.path, test));
+        for row in rows {
+            add(&row.path, test);
+        }
     }
     let paths: Vec<&str> = fields.iter().chain(verbs).flat_map(Row::all).map(|row| row.path.as_str()).collect();
     for (test, patterns) in COVERS {

@@ -23,7 +23,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["process.capabilities.{bounding,effective,inheritable,permitted,ambient}"],
     ),
     ("fields_process::process_io_priority", &["process.ioPriority.{class,priority}"]),
-    ("fields_process::linux_personality", &["linux.personality.domain"]),
+    ("fields_process::linux_personality", &["linux.personality.{domain,flags}"]),
     ("fields_hooks::hooks_prestart_runs_on_the_host_while_creating", &["hooks.*.{args,env}"]),
     ("fields_hooks::hooks_create_runtime_runs_on_the_host_while_creating", &["hooks.*.{args,env}"]),
     ("fields_hooks::hooks_poststart_runs_on_the_host_once_running", &["hooks.*.{args,env}"]),
@@ -94,7 +94,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "oci_criu::oci_restore_gives_criu_every_option",
         &[
             "restore --{work-path,tcp-established,tcp-skip-in-flight,ext-unix-sk,shell-job,lazy-pages,file-locks}",
-            "restore --{empty-ns,auto-dedup,no-subreaper,console-socket}",
+            "restore --{empty-ns,auto-dedup,no-subreaper,console-socket,pidfd-socket}",
         ],
     ),
     ("law oci::create", &["create"]),
@@ -119,12 +119,6 @@ pub const COVERS: &[(&str, &[&str])] = &[
 
 /// What no test covers, and why. A field or option that gets a test leaves this list: the table's test fails until it does.
 pub const KNOWN_GAPS: &[(&str, &str)] = &[
-    ("linux.personality.flags", "the runtime-spec defines none; whatever is given is refused"),
-    (
-        "linux.resources.blockIO.weightDevice.leafWeight",
-        "the CFQ scheduler's, gone since Linux 5.0; refused where the file is missing",
-    ),
-    ("restore --pidfd-socket", "tried with `create`, `run` and `exec`, which send it by the same step"),
     ("restore --parent-path", "criu takes an earlier image for a dump alone"),
     ("restore --no-pivot", "accepted for runc's callers: criu makes the root"),
     ("restore --no-new-keyring", "accepted for runc's callers: criu makes the session"),

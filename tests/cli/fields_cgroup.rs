@@ -237,6 +237,10 @@ field!(linux_resources_network_priorities, "resources.network.priorities",
 field!(linux_resources_block_io_leaf_weight, "resources.blockIO.leafWeight", { "blockIO": { "leafWeight": 300 } },
     "blkio" Files(&[("blkio.leaf_weight", "300")]), "io" Refused);
 
+field!(linux_resources_block_io_weight_device_leaf_weight, "resources.blockIO",
+    { "blockIO": { "weightDevice": [{ "major": 8, "minor": 0, "leafWeight": 300 }] } },
+    "blkio" Files(&[("blkio.leaf_weight_device", "8:0 300\n")]), "io" Refused);
+
 field!(linux_resources_unified, "resources.unified", { "unified": { "pids.max": "77", "cgroup.max.depth": "5" } },
     "no controller" Refused, "pids" Files(&[("pids.max", "77"), ("cgroup.max.depth", "5")]));
 

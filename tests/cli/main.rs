@@ -45,6 +45,7 @@ mod users;
 fn main() -> ExitCode {
     use Need::{Kernel, Program, Root};
     let tests = tests![
+        coverage::a_tests_name_says_what_it_covers,
         plans::text_folded,
         plans::json,
         plans::dot,
@@ -405,6 +406,8 @@ fn main() -> ExitCode {
         fields_cgroup::linux_resources_network_priorities,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_block_io_leaf_weight,
+        #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_weight_device_leaf_weight,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_unified,
         #[needs(Root, Program("busybox"))]

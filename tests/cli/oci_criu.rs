@@ -1,12 +1,14 @@
 //! `lifecycle-oci checkpoint` and `restore`: with a criu that cannot work, and with a program in criu's place that shows what it is told.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Result, While, program};
 use serde_json::json;
 
+use crate::oci_making::{pid_of, receive};
 use crate::oci_scene::{Oci, eventually, passing, reap_later};
 use crate::scene;
 
@@ -208,6 +210,7 @@ pub fn oci_restore_gives_criu_every_option(lab: &Lab) -> TestResult {
     let mut oci = Oci::new(lab, &["sleep", "600"])?;
     let criu = stand_in(&mut oci)?;
     std::fs::create_dir(lab.dir().join("image"))?;
+    let listener = UnixListener::bind(lab.dir().join("pidfd.sock"))?;
     oci.scene.begins_here()?;
     let options = [
         "--tcp-established",
@@ -220,7 +223,7 @@ pub fn oci_restore_gives_criu_every_option(lab: &Lab) -> TestResult {
         "--no-subreaper",
     ];
     let restore = ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image", "--work-path", "work"];
-    let rest = ["--empty-ns", "network", "--detach", &oci.id];
+    let rest = ["--empty-ns", "network", "--pidfd-socket", "pidfd.sock", "--detach", &oci.id];
     oci.told(&[&restore[..], &options, &rest].concat()).ended(0);
     let words = told(lab)?;
     let work = lab.dir().join("work").display().to_string();
@@ -231,6 +234,7 @@ pub fn oci_restore_gives_criu_every_option(lab: &Lab) -> TestResult {
         assert!(words.contains(wanted), "{wanted} is not in\n{words}");
     }
     let pid = oci.pid()?;
+    assert_eq!(pid_of(&receive(&listener)?)?, pid);
     oci.told(&["kill", &oci.id, "KILL"]).ended(0);
     reap_later(pid);
     oci.wait_for_status("stopped")?;
