@@ -237,6 +237,10 @@ field!(linux_resources_network_priorities, "resources.network.priorities",
 field!(linux_resources_block_io_leaf_weight, "resources.blockIO.leafWeight", { "blockIO": { "leafWeight": 300 } },
     "blkio" Files(&[("blkio.leaf_weight", "300")]), "io" Refused);
 
+field!(linux_resources_block_io_weight_device_leaf_weight, "resources.blockIO",
+    { "blockIO": { "weightDevice": [{ "major": 8, "minor": 0, "leafWeight": 300 }] } },
+    "blkio" Files(&[("blkio.leaf_weight_device", "8:0 300\n")]), "io" Refused);
+
 field!(linux_resources_unified, "resources.unified", { "unified": { "pids.max": "77", "cgroup.max.depth": "5" } },
     "no controller" Refused, "pids" Files(&[("pids.max", "77"), ("cgroup.max.depth", "5")]));
 
@@ -413,10 +417,20 @@ pub fn linux_resources_devices(lab: &Lab) -> TestResult {
 pub fn linux_intel_rdt_is_refused_without_resctrl(lab: &Lab) -> TestResult {
     let mut scene = Scene::new(lab)?;
     let bundle = Bundle::create(lab.dir().join("bundle"))?;
-    bundle
-        .edit(|config| config["linux"]["intelRdt"] = json!({ "enableMonitoring": true, "l3CacheSchema": "L3:0=f" }))?;
-    scene.begins_here()?;
     let arguments = ["run", "oci/create", "-p", &format!("id={}-c1", lab.token()), "-p", "bundle=bundle"];
-    scene.told(&arguments).ended(125).says(&["linux.intelRdt", "resctrl"]);
-    Ok(scene.nothing_left()?)
+    for asked in [
+        json!({ "closID": "web" }),
+        json!({ "schemata": ["L3:0=f"] }),
+        json!({ "l3CacheSchema": "L3:0=f" }),
+        json!({ "memBwSchema": "MB:0=70" }),
+        json!({ "enableCMT": true }),
+        json!({ "enableMBM": true }),
+        json!({ "enableMonitoring": true }),
+    ] {
+        bundle.edit(|config| config["linux"]["intelRdt"] = asked.clone())?;
+        scene.begins_here()?;
+        scene.told(&arguments).ended(125).says(&["linux.intelRdt", "resctrl"]);
+        scene.nothing_left()?;
+    }
+    Ok(())
 }

@@ -180,7 +180,8 @@ pub fn linux_personality(lab: &Lab) -> TestResult {
     }
     field.config(|config| config["linux"]["personality"] = json!({ "domain": "LINUX" }))?;
     assert_eq!(field.prints(&["uname", "-m"])?, native);
-    Ok(())
+    field.config(|config| config["linux"]["personality"]["flags"] = json!(["ADDR_NO_RANDOMIZE"]))?;
+    Ok(field.is_refused(&["linux.personality.flags", "defines none"])?)
 }
 
 pub fn linux_memory_policy_mode_nodes_and_flags(lab: &Lab) -> TestResult {

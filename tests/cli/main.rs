@@ -9,6 +9,8 @@ mod attacks;
 mod boxed;
 mod catalogue;
 mod containers;
+mod coverage;
+mod covers;
 mod delegated;
 mod faults;
 mod fields;
@@ -16,6 +18,7 @@ mod fields_cgroup;
 mod fields_config;
 mod fields_hooks;
 mod fields_mounts;
+mod fields_namespaces;
 mod fields_net;
 mod fields_process;
 mod fields_root;
@@ -26,6 +29,7 @@ mod oci_exec;
 mod oci_making;
 mod oci_messages;
 mod oci_notify;
+mod oci_options;
 mod oci_scene;
 mod oci_verbs;
 mod plans;
@@ -41,6 +45,7 @@ mod users;
 fn main() -> ExitCode {
     use Need::{Kernel, Program, Root};
     let tests = tests![
+        coverage::a_tests_name_says_what_it_covers,
         plans::text_folded,
         plans::json,
         plans::dot,
@@ -402,6 +407,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_block_io_leaf_weight,
         #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_block_io_weight_device_leaf_weight,
+        #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_unified,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_block_io_throttle_read_bps_device,
@@ -526,11 +533,45 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_criu::oci_restore_makes_a_container_that_every_verb_knows,
         #[needs(Root, Program("busybox"))]
+        oci_criu::oci_checkpoint_status_fd_is_passed_on_to_criu,
+        #[needs(Root, Program("busybox"))]
+        oci_criu::oci_restore_gives_criu_every_option,
+        #[needs(Root, Program("busybox"), Program("unshare"))]
+        fields_namespaces::linux_namespaces_type_and_path,
+        #[needs(Root, Program("busybox"))]
+        fields_namespaces::linux_time_offsets_secs_and_nanosecs,
+        #[needs(Root, Program("busybox"))]
+        fields_namespaces::linux_uid_mappings_and_gid_mappings,
+        #[needs(Root, Program("busybox"))]
+        fields_namespaces::linux_cgroups_path,
+        #[needs(Root, Program("busybox"))]
+        fields_namespaces::vm_windows_solaris_zos_and_freebsd_are_refused,
+        #[needs(Root, Program("busybox"))]
+        fields_namespaces::process_command_line_is_not_interpreted,
+        #[needs(Root, Program("busybox"))]
+        oci_options::oci_list_format_and_quiet,
+        #[needs(Root, Program("busybox"))]
+        oci_options::oci_create_pid_file_and_preserve_fds,
+        #[needs(Root, Program("busybox"), Program("nsenter"))]
+        oci_options::oci_create_and_run_no_pivot,
+        #[needs(Root, Program("busybox"), Kernel("/proc/keys", "/proc/keys"))]
+        oci_options::oci_create_and_run_no_new_keyring,
+        #[needs(Root, Program("busybox"))]
+        oci_options::oci_run_and_exec_console_socket,
+        #[needs(Root, Program("busybox"))]
+        oci_options::oci_run_and_exec_no_subreaper,
+        #[needs(Root, Program("busybox"))]
+        oci_options::oci_update_cpu_rt_period_and_cpu_rt_runtime,
+        #[needs(Root, Need::Other(!std::path::Path::new("/run/systemd/system").exists(), "a machine without systemd"), Program("busybox"))]
+        oci_options::oci_systemd_cgroup_is_refused_where_systemd_is_not,
+        #[needs(Root, Program("busybox"))]
         attacks::a_descriptor_that_leaks_is_no_way_out,
         #[needs(Root, Program("busybox"))]
         attacks::the_runtimes_own_file_cannot_be_overwritten,
         #[needs(Root, Program("busybox"))]
         attacks::what_enters_a_container_is_closed_to_it,
     ];
-    harness::main([tests, systemd::tests()].concat())
+    let tests = [tests, systemd::tests()].concat();
+    let coverage = coverage::test(&tests);
+    harness::main([tests, vec![coverage]].concat())
 }

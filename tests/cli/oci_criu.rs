@@ -1,13 +1,16 @@
 //! `lifecycle-oci checkpoint` and `restore`: with a criu that cannot work, and with a program in criu's place that shows what it is told.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Result, While, program};
 use serde_json::json;
 
-use crate::oci_scene::{Oci, eventually, reap_later};
+use crate::oci_making::{pid_of, receive};
+use crate::oci_scene::{Oci, eventually, passing, reap_later};
+use crate::scene;
 
 /// In criu's place: it tells its arguments, kills what it is to save, and starts a process for what it is to bring back. That one's parent is
 /// not who called it, as after a real --restore-sibling.
@@ -24,6 +27,7 @@ while [ $# -gt 0 ]; do
     --tree) tree=$2 ;;
     --pidfile) pidfile=$2 ;;
     --leave-running) stays=yes ;;
+    --status-fd) echo ready >&3 ;;
     esac
     shift
 done
@@ -186,4 +190,57 @@ pub fn oci_restore_makes_a_container_that_every_verb_knows(lab: &Lab) -> TestRes
     oci.verb("delete").ended(0);
     oci.without(&["told"])?;
     Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_checkpoint_status_fd_is_passed_on_to_criu(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let criu = stand_in(&mut oci)?;
+    oci.running(&[]);
+    let checkpoint =
+        ["--criu", &criu, "checkpoint", "--image-path", "image", "--leave-running", "--status-fd", "3", &oci.id];
+    scene::told(&mut passing(lab, &checkpoint, "3>status")).ended(0);
+    assert!(told(lab)?.contains("--status-fd 3"));
+    assert_eq!(std::fs::read_to_string(lab.dir().join("status"))?, "ready\n");
+    std::fs::remove_dir_all(lab.dir().join("image"))?;
+    oci.without(&["told", "status"])?;
+    Ok(oci.gone()?)
+}
+
+pub fn oci_restore_gives_criu_every_option(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let criu = stand_in(&mut oci)?;
+    std::fs::create_dir(lab.dir().join("image"))?;
+    let listener = UnixListener::bind(lab.dir().join("pidfd.sock"))?;
+    oci.scene.begins_here()?;
+    let options = [
+        "--tcp-established",
+        "--tcp-skip-in-flight",
+        "--ext-unix-sk",
+        "--shell-job",
+        "--lazy-pages",
+        "--file-locks",
+        "--auto-dedup",
+        "--no-subreaper",
+    ];
+    let restore = ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image", "--work-path", "work"];
+    let rest = ["--empty-ns", "network", "--pidfd-socket", "pidfd.sock", "--detach", &oci.id];
+    oci.told(&[&restore[..], &options, &rest].concat()).ended(0);
+    let words = told(lab)?;
+    let work = lab.dir().join("work").display().to_string();
+    for wanted in [
+        "--tcp-established --skip-in-flight --ext-unix-sk --shell-job --lazy-pages --file-locks --auto-dedup --empty-ns=net",
+        &format!("--work-dir {work}"),
+    ] {
+        assert!(words.contains(wanted), "{wanted} is not in\n{words}");
+    }
+    let pid = oci.pid()?;
+    assert_eq!(pid_of(&receive(&listener)?)?, pid);
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    reap_later(pid);
+    oci.wait_for_status("stopped")?;
+    oci.verb("delete").ended(0);
+    let console =
+        ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image", "--console-socket", "x", &oci.id];
+    oci.told(&console).ended(1).says(&["--shell-job", "--console-socket"]);
+    Ok(())
 }

@@ -17,7 +17,7 @@ use crate::oci_scene::{Oci, eventually, passing, reap_later};
 use crate::scene;
 
 /// What comes on the next connection.
-fn receive(listener: &UnixListener) -> Result<OwnedFd, Box<dyn std::error::Error>> {
+pub fn receive(listener: &UnixListener) -> Result<OwnedFd, Box<dyn std::error::Error>> {
     let (connection, _) = listener.accept()?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -32,7 +32,8 @@ fn receive(listener: &UnixListener) -> Result<OwnedFd, Box<dyn std::error::Error
     fds.next().ok_or_else(|| "no descriptor came".into())
 }
 
-fn pid_of(pidfd: &OwnedFd) -> Result<i32, Box<dyn std::error::Error>> {
+/// The process that a pidfd stands for, by its number here.
+pub fn pid_of(pidfd: &OwnedFd) -> Result<i32, Box<dyn std::error::Error>> {
     use std::os::fd::AsRawFd;
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pid:")).ok_or("no pidfd")?;

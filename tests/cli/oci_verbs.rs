@@ -180,8 +180,11 @@ pub fn oci_update_changes_each_limit_by_its_flag(lab: &Lab) -> TestResult {
         oci.told(&["update", "--cpu-idle", "0", &oci.id]).ended(0);
     }
     oci.told(&["update", "--kernel-memory", "5M", &oci.id]).ended(0).says(&["level=warning", "--kernel-memory"]);
+    let told = oci.told(&["update", "--kernel-memory-tcp", "5M", &oci.id]).ended(0);
+    told.says(&["level=warning", "--kernel-memory-tcp"]);
     oci.told(&["update", "--memory", "64Q", &oci.id]).ended(1).says(&["--memory"]);
     oci.told(&["update", "--l3-cache-schema", "L3:0=f", &oci.id]).ended(1).says(&["intelRdt"]);
+    oci.told(&["update", "--mem-bw-schema", "MB:0=70", &oci.id]).ended(1).says(&["intelRdt"]);
     oci.told(&["update", "--pids-limit", "5", "other"]).ended(1).says(&["container does not exist"]);
     oci.told(&["kill", &oci.id, "KILL"]).ended(0);
     oci.wait_for_status("stopped")?;

@@ -71,6 +71,11 @@ impl Test {
         Self { name: name.into(), needs: Vec::new(), limit: Duration::from_secs(60), body: Arc::new(body) }
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The same test, named as one of a group.
     pub fn within(mut self, group: &str) -> Self {
         self.name = format!("{group}::{}", self.name);

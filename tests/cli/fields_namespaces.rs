@@ -1,0 +1,170 @@
+//! The fields of config.json about namespaces, the cgroup's place, and other platforms. A test's name begins with the field's path.
+
+use std::fs;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::{Error, Result, While};
+use serde_json::{Value, json};
+
+use crate::fields::{Field, proc};
+
+/// Each type but those that a container cannot do without here, and its file below /proc/PID/ns.
+const TYPES: [(&str, &str); 6] =
+    [("ipc", "ipc"), ("uts", "uts"), ("network", "net"), ("cgroup", "cgroup"), ("pid", "pid"), ("time", "time")];
+
+fn link(pid: &str, file: &str) -> Result<String> {
+    let path = format!("/proc/{pid}/ns/{file}");
+    let link = fs::read_link(&path).when(|| format!("reading {path}"))?;
+    Ok(link.display().to_string())
+}
+
+/// The container's namespaces without this type, and with these entries more.
+fn namespaces(config: &mut Value, without: &str, more: &[Value]) {
+    // Its own names and sysctls need namespaces of its own.
+    config["hostname"] = Value::Null;
+    if let Some(all) = config["linux"]["namespaces"].as_array_mut() {
+        all.retain(|namespace| namespace["type"] != without);
+        all.extend_from_slice(more);
+    }
+}
+
+/// A process in namespaces of its own, all but the mount and user namespaces.
+fn holder() -> std::result::Result<Child, Box<dyn std::error::Error>> {
+    let options = ["--ipc", "--uts", "--net", "--cgroup", "--pid", "--time", "--fork", "sleep", "60"];
+    let holder = Command::new("unshare").args(options).spawn()?;
+    let children = format!("/proc/{0}/task/{0}/children", holder.id());
+    while fs::read_to_string(&children)?.is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(holder)
+}
+
+pub fn linux_namespaces_type_and_path(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    let mut holder = holder()?;
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id()))?;
+    let held = children.trim().to_owned();
+    for (kind, file) in TYPES {
+        let (host, theirs) = (link("self", file)?, link(&held, file)?);
+        assert_ne!(host, theirs, "{kind}");
+        let path = format!("/proc/{held}/ns/{file}");
+        for (entry, what) in [
+            (None, "the caller's"),
+            (Some(json!({ "type": kind })), "new"),
+            (Some(json!({ "type": kind, "path": path })), "joined"),
+        ] {
+            field.config(|config| namespaces(config, kind, entry.as_slice()))?;
+            field.running(|pid| {
+                let seen = link(&pid.to_string(), file)?;
+                let right = match what {
+                    "the caller's" => seen == host,
+                    "new" => seen != host && seen != theirs,
+                    _ => seen == theirs,
+                };
+                if right {
+                    Ok(())
+                } else {
+                    Err(Error::new(format!("{kind} {what}"), format!("{seen}, host {host}, other {theirs}")))
+                }
+            })?;
+        }
+        field.config(|config| namespaces(config, kind, &[json!({ "type": kind })]))?;
+    }
+    holder.kill()?;
+    holder.wait()?;
+    field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc" }), json!({ "type": "ipc" })]))?;
+    field.is_refused(&["linux.namespaces", "ipc"])?;
+    field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc", "path": "/proc/self/ns/net" })]))?;
+    Ok(field.is_refused(&["ipc /proc/self/ns/net", "no namespace of this type"])?)
+}
+
+pub fn linux_time_offsets_secs_and_nanosecs(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.config(|config| {
+        namespaces(config, "time", &[json!({ "type": "time" })]);
+        config["linux"]["timeOffsets"] =
+            json!({ "monotonic": { "secs": 1_000_000, "nanosecs": 7 }, "boottime": { "secs": 2_000_000 } });
+    })?;
+    field.running(|pid| {
+        let offsets = proc(pid, "timens_offsets")?;
+        let offsets: Vec<&str> = offsets.split_whitespace().collect();
+        assert_eq!(offsets, ["monotonic", "1000000", "7", "boottime", "2000000", "0"]);
+        Ok(())
+    })?;
+    let uptime = field.prints(&["cat", "/proc/uptime"])?;
+    assert!(uptime.split('.').next().is_some_and(|secs| secs.parse::<u64>().is_ok_and(|n| n >= 2_000_000)), "{uptime}");
+    field.config(|config| config["linux"]["timeOffsets"] = json!({ "monotonic": { "nanosecs": 1_000_000_000 } }))?;
+    field.is_refused(&["linux.timeOffsets.monotonic"])?;
+    field.config(|config| {
+        namespaces(config, "time", &[]);
+        config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": 1 } });
+    })?;
+    Ok(field.is_refused(&["linux.timeOffsets", "time namespace"])?)
+}
+
+pub fn linux_uid_mappings_and_gid_mappings(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.user_namespace(100_000)?;
+    field.config(|config| {
+        config["linux"]["uidMappings"] = json!([
+            { "containerID": 0, "hostID": 100_000, "size": 1000 },
+            { "containerID": 5000, "hostID": 200_000, "size": 1 },
+        ]);
+        config["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": 300_000, "size": 2000 }]);
+    })?;
+    field.running(|pid| {
+        let map =
+            |name: &str| Ok::<_, Error>(proc(pid, name)?.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(map("uid_map")?, ["0", "100000", "1000", "5000", "200000", "1"]);
+        assert_eq!(map("gid_map")?, ["0", "300000", "2000"]);
+        let status = proc(pid, "status")?;
+        assert_eq!(crate::fields::line(&status, "Uid"), "100000 100000 100000 100000");
+        assert_eq!(crate::fields::line(&status, "Gid"), "300000 300000 300000 300000");
+        Ok(())
+    })?;
+    field.config(|config| config["linux"]["uidMappings"] = json!([]))?;
+    Ok(field.is_refused(&["uidMappings"])?)
+}
+
+pub fn linux_cgroups_path(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    // An absolute one is below the top of each hierarchy; `..` goes up within it.
+    for path in ["deep/container", "deep/../other"] {
+        field.config(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}/{path}", lab.token())))?;
+        let wanted = format!("/{}/{}", lab.token(), path.replace("deep/../", ""));
+        field.running(|pid| {
+            let cgroups = proc(pid, "cgroup")?;
+            let there = cgroups.lines().filter(|line| line.ends_with(&wanted)).count();
+            assert!(
+                there > 0 && cgroups.lines().all(|line| line.ends_with(&wanted) || line.ends_with(":/")),
+                "{cgroups}"
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+pub fn vm_windows_solaris_zos_and_freebsd_are_refused(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    for platform in ["vm", "windows", "solaris", "zos", "freebsd"] {
+        field.config(|config| config[platform] = json!({ "some": "thing" }))?;
+        field.is_refused(&[platform])?;
+        field.config(|config| config[platform] = Value::Null)?;
+    }
+    Ok(())
+}
+
+/// Windows' own: they change nothing.
+pub fn process_command_line_is_not_interpreted(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.config(|config| {
+        config["process"]["commandLine"] = json!("echo by the line");
+        config["process"]["user"]["username"] = json!("nobody");
+    })?;
+    assert_eq!(field.shell("echo by args; id -u")?, "by args\n0\n");
+    Ok(())
+}

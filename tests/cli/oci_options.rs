@@ -1,0 +1,144 @@
+//! `lifecycle-oci`: options that belong to no other group of tests, each seen in what it changes.
+
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+
+use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::lab::Lab;
+use serde_json::{Value, json};
+
+use crate::oci_making::receive;
+use crate::oci_scene::{Oci, passing};
+use crate::scene;
+
+pub fn oci_list_format_and_quiet(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    assert_eq!(oci.told(&["list", "--quiet"]).ended(0).out, "");
+    oci.running(&[]);
+    assert_eq!(oci.told(&["list", "--quiet"]).ended(0).out, format!("{}\n", oci.id));
+    let all: Value = serde_json::from_str(&oci.told(&["list", "--format", "json"]).ended(0).out)?;
+    let of_state = oci.state()?;
+    assert_eq!(all.as_array().map(Vec::len), Some(1));
+    for key in ["id", "pid", "status", "bundle"] {
+        assert_eq!(all[0][key], of_state[key], "{key}");
+    }
+    let table = oci.told(&["list", "--format", "table"]).ended(0).out;
+    let row: Vec<&str> = table.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    let pid = oci.pid()?.to_string();
+    assert_eq!(row[..3], [oci.id.as_str(), pid.as_str(), "running"], "{table}");
+    Ok(oci.gone()?)
+}
+
+pub fn oci_create_pid_file_and_preserve_fds(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "cat <&3 > /tmp/read; ls /proc/self/fd | wc -l >> /tmp/read"])?;
+    oci.scene.write("three", "third\n")?;
+    oci.edit(|config| config["root"]["readonly"] = json!(false))?;
+    let create = ["create", "-b", "bundle", "--pid-file", "pid", "--preserve-fds", "1", &oci.id];
+    let told = scene::told(&mut passing(lab, &create, "3<three 4<three")).ended(0);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
+    assert_eq!(std::fs::read_to_string(lab.dir().join("pid"))?, oci.pid()?.to_string());
+    oci.verb("start").ended(0);
+    oci.wait_for_status("stopped")?;
+    // 0 to 3, and the directory that ls reads.
+    assert_eq!(std::fs::read_to_string(oci.bundle.rootfs().join("tmp/read"))?.replace(' ', ""), "third\n5\n");
+    oci.verb("delete").ended(0);
+    Ok(())
+}
+
+/// Without pivot_root(2) the host's root stays below the container's, where whoever may unmount finds it.
+pub fn oci_create_and_run_no_pivot(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    let finds_the_host = |line: &[&str]| -> Result<bool, Box<dyn std::error::Error>> {
+        oci.told(&[line, &["--bundle", "bundle", &oci.id]].concat()).ended(0);
+        if line[0] == "create" {
+            oci.verb("start").ended(0);
+        }
+        // Its root is the bundle's either way, and there is nothing above it.
+        assert_eq!(oci.inside(&["ls", "/../.."]), oci.inside(&["ls", "/"]));
+        let pid = oci.pid()?.to_string();
+        let enter = |words: &[&str]| {
+            scene::told(std::process::Command::new("nsenter").args(["-t", &pid, "-m"]).args(words).current_dir("/"))
+        };
+        enter(&["/bin/busybox", "umount", "-l", "/"]).ended(0);
+        let found = enter(&["/bin/sh", "-c", "test -d \"$0\"", &lab.dir().display().to_string()]).code == 0;
+        oci.gone()?;
+        Ok(found)
+    };
+    for line in [&["create"][..], &["run", "--detach"]] {
+        assert!(!finds_the_host(line)?, "{line:?}");
+        assert!(finds_the_host(&[line, &["--no-pivot"]].concat())?, "{line:?} --no-pivot");
+    }
+    Ok(())
+}
+
+pub fn oci_create_and_run_no_new_keyring(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["cat", "/proc/keys"])?;
+    // The runtime-spec's usual masked paths have it.
+    oci.edit(|config| config["linux"]["maskedPaths"] = json!([]))?;
+    let own = format!("_ses.{}", oci.id);
+    let keys = |options: &[&str]| oci.told(&[&["run", "-b", "bundle"], options, &[&oci.id]].concat()).ended(0).out;
+    let (new, shared) = (keys(&[]), keys(&["--no-new-keyring"]));
+    assert!(new.contains(&own) && !shared.contains(&own), "new:\n{new}\nshared:\n{shared}");
+    oci.bundle.runs(&["sleep", "600"])?;
+    oci.scene.begins_here()?;
+    for (options, has) in [(&["--no-new-keyring"][..], false), (&[], true)] {
+        oci.create(options);
+        oci.verb("start").ended(0);
+        assert_eq!(std::fs::read_to_string("/proc/keys")?.contains(&own), has, "{options:?}");
+        oci.gone()?;
+    }
+    Ok(())
+}
+
+pub fn oci_run_and_exec_console_socket(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "stty -echo; echo of run; sleep 600"])?;
+    let listener = UnixListener::bind(lab.dir().join("console.sock"))?;
+    oci.edit(|config| config["process"]["terminal"] = json!(true))?;
+    let says = |words: &str| -> TestResult {
+        let mut terminal = std::fs::File::from(receive(&listener)?);
+        let (mut text, mut buffer) = (String::new(), [0; 256]);
+        while !text.contains(words) {
+            let n = terminal.read(&mut buffer)?;
+            text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+        Ok(())
+    };
+    oci.told(&["run", "-d", "-b", "bundle", "--console-socket", "console.sock", &oci.id]).ended(0);
+    says("of run")?;
+    let exec = ["exec", "-t", "-d", "--pid-file", "pid", "--console-socket", "console.sock", &oci.id];
+    oci.told(&[&exec[..], &["sh", "-c", "echo of exec; sleep 600"]].concat()).ended(0);
+    says("of exec")?;
+    let pid = std::fs::read_to_string(lab.dir().join("pid"))?;
+    crate::oci_scene::reap_later(pid.parse()?);
+    oci.without(&["pid"])?;
+    Ok(oci.gone()?)
+}
+
+/// Ours is never a reaper of a program's orphans: the option is there for who gives it.
+pub fn oci_run_and_exec_no_subreaper(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.told(&["run", "-d", "--no-subreaper", "-b", "bundle", &oci.id]).ended(0);
+    let told = oci.told(&["exec", "--no-subreaper", &oci.id, "sh", "-c", "(sleep 5 &); exit 3"]).ended(3);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
+    Ok(oci.gone()?)
+}
+
+pub fn oci_update_cpu_rt_period_and_cpu_rt_runtime(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.running(&[]);
+    let told = oci.told(&["update", "--cpu-rt-period", "500000", "--cpu-rt-runtime", "1000", &oci.id]);
+    if oci.cgroup("cpu")?.join("cpu.rt_period_us").exists() && told.code == 0 {
+        assert_eq!(oci.limit("cpu", "cpu.rt_period_us")?, "500000");
+        assert_eq!(oci.limit("cpu", "cpu.rt_runtime_us")?, "1000");
+    } else {
+        told.ended(1).says(&["realtime"]);
+    }
+    Ok(oci.gone()?)
+}
+
+pub fn oci_systemd_cgroup_is_refused_where_systemd_is_not(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["true"])?;
+    oci.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("system.slice:lifecycle:{}", lab.token())))?;
+    oci.told(&["--systemd-cgroup", "run", "-b", "bundle", &oci.id]).ended(1).says(&["systemd"]);
+    Ok(oci.scene.nothing_left()?)
+}
