@@ -454,6 +454,8 @@ fn main() -> ExitCode {
         oci_verbs::oci_features_and_version_are_as_callers_read_them,
         #[needs(Root)]
         oci_verbs::oci_completions_and_man_cover_every_verb,
+        #[needs(Root)]
+        oci_verbs::oci_completions_complete_a_verbs_options,
         #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]
         delegated::an_ordinary_users_limits_are_kept_below_his_own_cgroup,
         #[needs(Root, delegated::v2_alone(), Program("busybox"), Program("setpriv"))]

@@ -48,7 +48,7 @@ pub struct Global {
     /// Let systemd make the cgroups: `cgroupsPath` is then SLICE:PREFIX:NAME
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
-    /// Leave out what an ordinary user cannot have: cgroups that he may not make
+    /// Taken for callers of runc, and of no effect: what the host lets the caller have is found out
     #[arg(long, value_name = "WHEN", default_value = "auto", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub rootless: Rootless,
     /// The criu program, for checkpoint and restore

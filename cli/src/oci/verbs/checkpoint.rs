@@ -45,6 +45,14 @@ pub fn restore(call: &Call, args: &Restore) -> Result<ExitCode, Fault> {
             "criu brings a terminal back by --shell-job alone: there is nothing for --console-socket",
         ));
     }
+    let of_no_effect = [
+        (making.no_pivot, "--no-pivot: criu makes the root"),
+        (making.no_new_keyring, "--no-new-keyring: criu makes the session"),
+        (making.preserve_fds > 0, "--preserve-fds: the program has the descriptors of the image"),
+    ];
+    for (_, option) in of_no_effect.iter().filter(|(given, _)| *given) {
+        call.log.warn(&format!("restore does nothing about {option}"));
+    }
     let mut params = given(json!({
         "id": args.id,
         "bundle": path(&making.bundle)?,

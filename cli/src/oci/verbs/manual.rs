@@ -51,7 +51,8 @@ The state root: a directory for each container, with its journal and its state.j
 pub fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Fault> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "lifecycle-oci", &mut text);
-    print(&String::from_utf8_lossy(&text))
+    // The generator calls a program with a hyphen by two names in its script for bash, and the two have to meet.
+    print(&String::from_utf8_lossy(&text).replace("lifecycle__subcmd__oci", "lifecycle__oci"))
 }
 
 /// Prints the manual page, verbs and options included.
