@@ -282,8 +282,9 @@ pub fn oci_completions_complete_a_verbs_options(lab: &Lab) -> TestResult {
     let script = scene::told(oci_scene::command(lab).args(["completions", "bash"])).ended(0).out;
     let file = lab.dir().join("completions");
     std::fs::write(&file, script)?;
-    let typed = "source completions; COMP_WORDS=(lifecycle-oci create --pi); COMP_CWORD=2; \
-                 _lifecycle-oci lifecycle-oci --pi create; echo ${COMPREPLY[@]}";
+    let typed = r#"source completions; COMP_WORDS=(lifecycle-oci create --pi); COMP_CWORD=2
+        of() { shift; while [ "$1" != -F ]; do shift; done; echo "$2"; }
+        $(of $(complete -p lifecycle-oci)) lifecycle-oci --pi create; echo "${COMPREPLY[@]}""#;
     let told = scene::told(Command::new("bash").args(["-c", typed]).current_dir(lab.dir())).ended(0);
     assert_eq!(told.out.trim(), "--pidfd-socket --pid-file", "{}", told.err);
     Ok(())
