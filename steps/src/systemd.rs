@@ -75,9 +75,15 @@ pub struct Unit {
 }
 
 impl Manager {
-    /// Connects.
-    pub fn open(address: &Address) -> Result<Self, EffectError> {
+    /// Connects where it may not run at all.
+    pub fn at_once(address: &Address) -> Result<Self, EffectError> {
         let connection = Connection::open(address).map_err(|e| failed("connect to systemd", address, e))?;
+        Ok(Self { connection })
+    }
+
+    /// Connects to one that runs; while it reads its units anew its socket is gone for a moment.
+    pub fn open(address: &Address) -> Result<Self, EffectError> {
+        let connection = Connection::open_again(address).map_err(|e| failed("connect to systemd", address, e))?;
         Ok(Self { connection })
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -68,6 +68,25 @@ impl From<io::Error> for Error {
     }
 }
 
+/// How long a peer may be away that makes its socket again: systemd does while it reads its units anew.
+const AWAY: Duration = Duration::from_secs(2);
+
+/// Connects; a socket that is just not there is looked for again, since nobody tells when it comes back.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let until = Instant::now() + AWAY;
+    loop {
+        match UnixStream::connect(socket) {
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                    && Instant::now() < until =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -94,7 +113,15 @@ impl AsFd for Connection {
 impl Connection {
     /// Connects and says who we are.
     pub fn open(address: &Address) -> Result<Self, Error> {
-        let stream = UnixStream::connect(&address.socket)?;
+        Self::over(UnixStream::connect(&address.socket)?, address)
+    }
+
+    /// The same with a peer that is known to run, and may be making its socket again.
+    pub fn open_again(address: &Address) -> Result<Self, Error> {
+        Self::over(connect(&address.socket)?, address)
+    }
+
+    fn over(stream: UnixStream, address: &Address) -> Result<Self, Error> {
         let bus = address.bus;
         let mut connection = Self { stream, bytes: Vec::new(), early: VecDeque::new(), serial: 0, bus };
         connection.authenticate()?;

@@ -64,7 +64,9 @@ pub(super) fn systemd() -> Value {
         return json!(found);
     }
     for address in addresses(root) {
-        if let Some((version, control_group)) = ask(&address) {
+        // Of root's systemd it is known where it listens; a user's may listen at any of these places, or not run.
+        let manager = if root && !address.bus { Manager::open(&address) } else { Manager::at_once(&address) };
+        if let Some((version, control_group)) = manager.ok().and_then(ask) {
             found = Systemd { address: Some(address), version, control_group, ..found };
             break;
         }
@@ -72,8 +74,7 @@ pub(super) fn systemd() -> Value {
     json!(found)
 }
 
-fn ask(address: &Address) -> Option<(u32, String)> {
-    let mut manager = Manager::open(address).ok()?;
+fn ask(mut manager: Manager) -> Option<(u32, String)> {
     let version = manager.property("Version").ok()?;
     let group = manager.property("ControlGroup").ok()?;
     Some((version_of(version.as_str()?)?, group.as_str()?.trim_end_matches('/').to_owned()))
