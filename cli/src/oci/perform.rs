@@ -4,9 +4,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use lifecycle_cli::builtin::LIBRARY;
-use lifecycle_cli::{runs, signals};
-use lifecycle_engine::compile;
+use lifecycle_cli::{builtin, runs, signals};
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::facts::Facts;
@@ -105,8 +103,7 @@ impl<'a> Call<'a> {
         plan: &str,
         params: Params,
     ) -> Result<lifecycle_engine::program::Program, Fault> {
-        let text = LIBRARY.text(plan).unwrap_or_default();
-        let graph = compile::text(plan, text, registry, LIBRARY).map_err(|report| Fault::refused(&report))?;
+        let graph = builtin::compiled(plan, registry).map_err(Fault::new)?;
         let values = Value::Object(params).to_string();
         let given = Given { set: &[], file: Some(("the command line", &values)), command: &[] };
         let bound = planning::bind(&graph, given).map_err(|report| Fault::refused(&report))?;
