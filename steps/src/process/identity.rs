@@ -23,7 +23,7 @@ impl Process {
     /// The identity of a process that is there now.
     pub fn of(pid: Pid) -> io::Result<Self> {
         let dir = proc_dir(pid)?;
-        Ok(Self { pid: pid.as_raw_nonzero().get(), start: start_of(&dir)?, boot: boot()? })
+        Ok(Self { pid: pid.as_raw_nonzero().get(), start: start_of(&dir)?, boot: boot()?.to_owned() })
     }
 
     /// Its directory in /proc; `None` if it is gone, or if the pid is another's by now.
@@ -83,13 +83,19 @@ fn proc_dir(pid: Pid) -> io::Result<OwnedFd> {
 /// Field 22 of `stat`; the name in field 2 may hold spaces and parentheses, so fields are counted from its last one.
 fn start_of(dir: &OwnedFd) -> io::Result<u64> {
     let stat = openat(dir, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let text = io::read_to_string(std::fs::File::from(stat))?;
+    // The kernel gives the whole line to one read, which has less than this.
+    let mut line = [0; 1024];
+    let length = rustix::io::read(&stat, &mut line)?;
+    let text = String::from_utf8_lossy(&line[..length]);
     let field = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok());
     field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no start time"))
 }
 
-fn boot() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+fn boot() -> io::Result<&'static str> {
+    match crate::facts::boot_id() {
+        "" => Err(io::Error::new(io::ErrorKind::NotFound, "/proc/sys/kernel/random/boot_id cannot be read")),
+        id => Ok(id),
+    }
 }
 
 /// A process that cannot be taken for another.
