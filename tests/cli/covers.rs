@@ -40,12 +40,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["linux.resources.blockIO.*.{major,minor,rate}"],
     ),
     ("fields_cgroup::linux_resources_hugepage_limits", &["linux.resources.hugepageLimits.{pageSize,limit}"]),
-    ("fields_cgroup::linux_resources_network_priorities", &["linux.resources.network.priorities.{name,priority}"]),
-    ("fields_cgroup::linux_resources_rdma", &["linux.resources.rdma.{hcaHandles,hcaObjects}"]),
-    (
-        "fields_cgroup::linux_intel_rdt_is_refused_without_resctrl",
-        &["linux.intelRdt.{closID,schemata,l3CacheSchema,memBwSchema,enableCMT,enableMBM,enableMonitoring}"],
-    ),
+    ("fields_planned::linux_intel_rdt_clos_id_and_schemata", &["linux.intelRdt.{l3CacheSchema,memBwSchema}"]),
     ("fields_seccomp::linux_seccomp_syscalls_action", &["linux.seccomp.syscalls.{names,errnoRet}"]),
     ("fields_seccomp::linux_seccomp_syscalls_args_op", &["linux.seccomp.syscalls.args.{index,value,valueTwo}"]),
     (

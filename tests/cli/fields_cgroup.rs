@@ -382,11 +382,12 @@ pub fn linux_resources_memory_check_before_update(lab: &Lab) -> TestResult {
 
 /// What is not on the list is neither read nor written, whoever may make its node; what the config allows is.
 pub fn linux_resources_devices(lab: &Lab) -> TestResult {
-    let script = "mknod /dev/listed c 10 229; mknod /dev/other c 10 237; mknod /dev/zero2 c 1 5; \
-        for n in listed other zero2; do echo $n: $(head -c 1 /dev/$n 2>&1 >/dev/null); done";
+    let script = "mknod /dev/listed c 10 229; mknod /dev/other c 10 237; mknod /dev/major c 240 229; mknod /dev/zero2 c 1 5; \
+        for n in listed other major zero2; do echo $n: $(head -c 1 /dev/$n 2>&1 >/dev/null); done; \
+        echo written: $( (: >/dev/listed) 2>&1)";
     let rules = json!([
         { "allow": false, "access": "rwm" },
-        { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" },
+        { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "r" },
     ]);
     for allowed in [true, false] {
         let mut scene = Scene::new(lab)?;
@@ -404,7 +405,9 @@ pub fn linux_resources_devices(lab: &Lab) -> TestResult {
         let told = scene.told(&["run", "oci/run", "-p", &format!("id={}-c1", lab.token()), "-p", &directory]).ended(0);
         let said = |name: &str| told.out.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
         let refused = "Operation not permitted";
-        assert!(said("other:").contains(refused), "{}{}", told.out, told.err);
+        for refused_always in ["other:", "major:", "written:"] {
+            assert!(said(refused_always).contains(refused), "{refused_always} {}{}", told.out, told.err);
+        }
         assert!(!said("zero2:").contains(refused), "a default device: {}{}", told.out, told.err);
         // Allowed, it answers in its own way: there may be nothing behind it.
         assert_eq!(said("listed:").contains(refused), !allowed, "{}{}", told.out, told.err);

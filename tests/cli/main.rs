@@ -20,6 +20,7 @@ mod fields_hooks;
 mod fields_mounts;
 mod fields_namespaces;
 mod fields_net;
+mod fields_planned;
 mod fields_process;
 mod fields_root;
 mod fields_seccomp;
@@ -54,6 +55,11 @@ fn main() -> ExitCode {
         plans::text_by_the_programs_own_snapshots,
         plans::no_plan_is_without_a_snapshot,
         plans::a_part_of_a_plan_says_what_it_needs,
+        fields_planned::linux_intel_rdt_clos_id_and_schemata,
+        fields_planned::linux_intel_rdt_enable_monitoring_enable_cmt_and_enable_mbm,
+        fields_planned::linux_resources_rdma_hca_handles_and_hca_objects,
+        fields_planned::linux_resources_cpu_mems_of_a_machine_with_two,
+        fields_planned::linux_resources_network_priorities_name_and_priority,
         plans::the_facts_hold_the_bundles_of_runc,
         plans::the_facts_name_every_fact,
         #[needs(Root)]
