@@ -412,19 +412,6 @@ fn a_limit_that_the_host_cannot_keep_is_refused_by_name() {
 }
 
 #[test]
-fn an_ordinary_user_runs_without_a_cgroup_unless_one_is_asked_for() {
-    let layout =
-        json!({ "mode": "v2", "v2": { "controllers": ["pids"], "mount": "/sys/fs/cgroup", "writable": false } });
-    let run = plan_with(&mut facts(layout.clone()), "user", json!({})).unwrap();
-    assert!(run.effects.is_empty() && run.output.join.is_none());
-    let limited = json!({ "resources": { "pids": { "limit": 1 } } });
-    assert!(plan_with(&mut facts(layout), "user", limited).is_err());
-    let none = json!({ "mode": "none" });
-    assert!(plan_with(&mut facts(none.clone()), "user", json!({})).unwrap().effects.is_empty());
-    assert!(plan_with(&mut facts(none), "user", json!({ "path": "/a" })).is_err());
-}
-
-#[test]
 fn limits_of_two_versions_side_by_side_go_to_the_hierarchy_that_has_them() {
     let layout = json!({
         "mode": "hybrid",

@@ -206,6 +206,16 @@ pub(super) fn delegated() -> Value {
     json!(["", "cgroup.procs", "cgroup.subtree_control"].into_iter().all(may))
 }
 
+/// The prefix of the fact's name; the cgroup's directory follows.
+pub(crate) const MAY_MAKE: &str = "cgroup.may_make:";
+
+/// Whether the caller may make the cgroup: in the last directory on the way to it that is there. Found out only for a cgroup that is named by
+/// somebody who may not make any at the top.
+pub(super) fn may_make(at: &Path) -> Value {
+    let there = at.ancestors().find(|above| above.is_dir());
+    json!(there.is_some_and(|above| access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok()))
+}
+
 /// Files that only some kernels have, and that a limit may need.
 const NOT_EVERYWHERE: [&str; 16] = [
     "blkio.bfq.weight",
