@@ -400,6 +400,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_realtime_runtime,
         #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_realtime_runtime_below_parents_that_are_made,
+        #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_realtime_period,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_idle,

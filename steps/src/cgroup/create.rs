@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::devices::{DeviceRules, Rule, rules};
 use super::limits::{Limit, limits, there};
 use super::path::Place;
+use super::realtime;
 use super::rootless::{Rootless, refuse_elsewhere, without};
 use super::scope::ScopeUnit;
 use crate::effects::cgroup::{Cgroup, DeviceFilter, EnableControllers, MakeCgroup, Version, WriteLimit};
@@ -128,10 +129,11 @@ steps:
         let version_2 = layout.mode == CgroupMode::V2
             || limits.iter().any(|limit| limit.version == Version::V2)
             || matches!(devices, Some((Version::V2, _)));
-        let places = directories(&layout, &place, version_2);
+        let mut places = directories(&layout, &place, version_2);
         if let Some(path) = input.path.as_deref().filter(|_| !layout.writable()) {
             refuse_elsewhere(path, &places, cx)?;
         }
+        give_realtime(&mut places, &limits, cx)?;
         let hierarchies: Vec<Made> = places.into_iter().map(|make| Made::plan(make, cx)).collect();
         if let Some(hierarchy) = hierarchies.iter().find(|h| h.version == Version::V2) {
             enable_controllers(&hierarchy.mount, &hierarchy.at, &limits, cx);
@@ -222,9 +224,18 @@ fn directories(layout: &CgroupLayout, place: &Place, version_2: bool) -> Vec<Mak
     let v2 = layout.v2.iter().filter(|_| version_2).map(|u| (&u.mount, Version::V2, Vec::new()));
     let make = |(mount, version, controllers): (&PathBuf, Version, Vec<String>)| {
         let path = place.below(mount, version);
-        MakeCgroup { mount: mount.clone(), path, version, controllers }
+        MakeCgroup { mount: mount.clone(), path, version, controllers, realtime: None }
     };
     v1.chain(v2).map(make).collect()
+}
+
+/// The parents of version 1's cpu get what the limits ask for, where they are made by runs of ours.
+fn give_realtime(places: &mut [MakeCgroup], limits: &[Limit], cx: &mut Planning) -> Result<(), PlanError> {
+    let is_cpu = |make: &&mut MakeCgroup| make.version == Version::V1 && make.controllers.iter().any(|n| n == "cpu");
+    let (Some(asked), Some(make)) = (realtime::asked(limits), places.iter_mut().find(is_cpu)) else { return Ok(()) };
+    realtime::check(asked, &make.at(), cx.facts)?;
+    make.realtime = Some(asked);
+    Ok(())
 }
 
 /// From the top down, each directory above the cgroup gives its children what the limits need.

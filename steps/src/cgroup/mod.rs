@@ -9,6 +9,7 @@ mod limits;
 mod oom;
 mod path;
 mod properties;
+pub(crate) mod realtime;
 mod rootless;
 pub mod scope;
 pub mod stats;

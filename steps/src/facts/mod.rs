@@ -13,7 +13,7 @@ pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
 pub use resctrl::Resctrl;
 pub use systemd::Systemd;
 
-pub(crate) use cgroup::MAY_MAKE;
+pub(crate) use cgroup::{MAY_MAKE, REALTIME};
 pub use criu::Criu;
 pub(crate) use criu::PREFIX as CRIU;
 
@@ -111,6 +111,9 @@ impl Host for Machine {
         }
         if let Some(directory) = name.strip_prefix(MAY_MAKE) {
             return cgroup::may_make(Path::new(directory));
+        }
+        if let Some(directory) = name.strip_prefix(REALTIME) {
+            return cgroup::realtime(Path::new(directory));
         }
         FACTS.iter().find(|fact| fact.name == name).map_or(Value::Null, |fact| (fact.read)())
     }
