@@ -30,6 +30,7 @@ mod oci_making;
 mod oci_messages;
 mod oci_notify;
 mod oci_options;
+mod oci_rdt;
 mod oci_scene;
 mod oci_verbs;
 mod plans;
@@ -445,6 +446,8 @@ fn main() -> ExitCode {
         fields_cgroup::linux_resources_devices,
         #[needs(Root, Program("busybox"), Program("ps"))]
         oci_verbs::oci_ps_prints_the_containers_processes_and_no_others,
+        #[needs(Root, Program("busybox"))]
+        oci_rdt::oci_exec_joins_the_containers_resctrl_groups_and_events_stats_reads_them,
         #[needs(Root, Program("busybox"))]
         oci_verbs::oci_events_stats_prints_one_document_of_what_was_used,
         #[needs(Root, Program("busybox"))]
