@@ -74,6 +74,7 @@ const FACTS: &[Fact] = &[
     offers("kernel.clone_into_cgroup", kernel::clone_into_cgroup),
     offers("kernel.mount_api", kernel::mount_api),
     offers("kernel.mount_setattr", kernel::mount_setattr),
+    offers("kernel.unique_mount_ids", kernel::unique_mount_ids),
     offers("kernel.close_range", kernel::close_range),
     offers("kernel.pidfd", kernel::pidfd),
     offers("kernel.time_namespace", kernel::time_namespace),
