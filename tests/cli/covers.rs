@@ -118,5 +118,4 @@ pub const KNOWN_GAPS: &[(&str, &str)] = &[
     ("restore --no-pivot", "of no effect, with a warning: criu makes the root"),
     ("restore --no-new-keyring", "of no effect, with a warning: criu makes the session"),
     ("restore --preserve-fds", "of no effect, with a warning: the descriptors are the image's"),
-    ("--rootless", "accepted for runc's callers, which give it: whether cgroups are the caller's is found out"),
 ];

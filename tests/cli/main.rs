@@ -31,10 +31,12 @@ mod oci_making;
 mod oci_messages;
 mod oci_notify;
 mod oci_options;
+mod oci_rdt;
 mod oci_scene;
 mod oci_verbs;
 mod plans;
 mod races;
+mod rootless;
 mod running;
 mod runs;
 mod saved;
@@ -332,6 +334,18 @@ fn main() -> ExitCode {
         fields_config::config_json_unknown_members_are_ignored_with_a_warning,
         #[needs(Root, Program("busybox"))]
         fields_config::annotations_are_kept_those_that_nobody_knows_too,
+        #[needs(Root, Program("busybox"), rootless::v1())]
+        rootless::oci_rootless_a_user_without_a_cgroup_is_warned_and_his_container_is_where_he_is,
+        #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
+        rootless::oci_rootless_without_a_log_the_warning_is_on_stderr,
+        #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
+        rootless::oci_rootless_what_needs_a_cgroup_is_refused_while_planning_by_its_field,
+        #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
+        rootless::oci_rootless_a_cgroup_below_one_that_was_handed_over_is_made_and_limited,
+        #[needs(Root, Program("busybox"))]
+        rootless::oci_rootless_root_where_cgroups_are_read_only_has_to_ask_for_it,
+        #[needs(Root, Program("busybox"), rootless::v1())]
+        rootless::a_user_without_a_cgroup_is_warned_by_a_plan_too,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]
@@ -393,6 +407,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_realtime_runtime,
         #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_realtime_runtime_below_parents_that_are_made,
+        #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_realtime_period,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_idle,
@@ -436,6 +452,8 @@ fn main() -> ExitCode {
         fields_cgroup::linux_resources_devices,
         #[needs(Root, Program("busybox"), Program("ps"))]
         oci_verbs::oci_ps_prints_the_containers_processes_and_no_others,
+        #[needs(Root, Program("busybox"))]
+        oci_rdt::oci_exec_joins_the_containers_resctrl_groups_and_events_stats_reads_them,
         #[needs(Root, Program("busybox"))]
         oci_verbs::oci_events_stats_prints_one_document_of_what_was_used,
         #[needs(Root, Program("busybox"))]

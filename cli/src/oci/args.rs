@@ -48,7 +48,7 @@ pub struct Global {
     /// Let systemd make the cgroups: `cgroupsPath` is then SLICE:PREFIX:NAME
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
-    /// Taken for callers of runc, and of no effect: what the host lets the caller have is found out
+    /// Whether a container may do without a cgroup, if none and no limit is asked for: with `auto` where the caller is not the machine's own root
     #[arg(long, value_name = "WHEN", default_value = "auto", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub rootless: Rootless,
     /// The criu program, for checkpoint and restore
@@ -66,16 +66,29 @@ pub enum LogFormat {
     Json,
 }
 
-/// Whether cgroups may be missing.
+/// Whether cgroups may be missing. Callers write a truth as Go reads it (strconv.ParseBool).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Rootless {
     /// Where the caller is not root.
     #[default]
     Auto,
-    /// Yes.
+    /// With a warning.
+    #[value(aliases = ["1", "t", "T", "TRUE", "True"])]
     True,
-    /// No.
+    /// Never.
+    #[value(aliases = ["0", "f", "F", "FALSE", "False"])]
     False,
+}
+
+impl Rootless {
+    /// As the plans have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::True => "true",
+            Self::False => "false",
+        }
+    }
 }
 
 /// The verbs.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::create::enable_controllers;
 use super::limits::{Limit, limits, there};
+use super::realtime;
 use crate::effects::cgroup::{UpdateCgroup, Version, WriteFile};
 use crate::facts::CgroupLayout;
 use crate::spec::Resources;
@@ -63,6 +64,9 @@ steps:
         let mut limits = limits(&resources, &layout)?;
         there(&resources, &limits, cx.facts)?;
         keep_quota(&resources, &mut limits, &cgroups, cx)?;
+        if let (Some(asked), Some(at)) = (realtime::asked(&limits), cgroups.get("cpu")) {
+            realtime::check_parent(asked, at, cx.facts)?;
+        }
         if let (Some(unified), Some(at)) = (&layout.v2, cgroups.get("")) {
             enable_controllers(&unified.mount, at, &limits, cx);
         }

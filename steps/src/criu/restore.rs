@@ -81,7 +81,8 @@ main: wait
         cx.effect(Directory { path: root.clone(), mode: Mode(0o700), owner: None, existing: Existing::Refuse });
         let bind = ["rbind", "private"].map(str::to_owned).into();
         let (source, api) = (Some(rootfs.0), Api::choose(cx.facts));
-        cx.effect(Mount { target: root.clone(), kind: None, source, options: bind, api });
+        let reused_ids = !cx.facts.has("kernel.unique_mount_ids");
+        cx.effect(Mount { target: root.clone(), kind: None, source, options: bind, api, reused_ids });
         let mut words: Vec<String> = vec!["restore".to_owned()];
         words.extend(options.arguments(RestoreProcess::LOG));
         words.extend(["--root".to_owned(), root.display().to_string()]);

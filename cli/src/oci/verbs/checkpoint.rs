@@ -60,6 +60,7 @@ pub fn restore(call: &Call, args: &Restore) -> Result<ExitCode, Fault> {
         "lsm_profile": args.lsm_profile,
         "lsm_mount_context": args.lsm_mount_context,
         "systemd_cgroup": call.global.systemd_cgroup,
+        "rootless": call.global.rootless.word(),
         "detach": args.detach,
         "forward_signals": !args.detach,
     }));

@@ -27,13 +27,15 @@ pub fn run(call: &Call, args: &Update) -> Result<ExitCode, Fault> {
     if Container::load(call, &args.id)?.status == Status::Stopped {
         return Err(Fault::new("container not running"));
     }
-    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
-        return Err(Fault::new(
-            "--l3-cache-schema and --mem-bw-schema need a container with linux.intelRdt, on a processor that has it",
-        ));
+    let given = [("id".to_owned(), json!(args.id)), ("resources".to_owned(), json!(wanted(resources)))];
+    let mut params = Params::from_iter(given);
+    // Whatever a file says of cgroups, it says nothing of these.
+    for (name, schema) in [("l3_cache_schema", &args.l3_cache_schema), ("mem_bw_schema", &args.mem_bw_schema)] {
+        if let Some(schema) = schema {
+            params.insert(name.into(), json!(schema));
+        }
     }
-    let params = [("id".to_owned(), json!(args.id)), ("resources".to_owned(), json!(wanted(resources)))];
-    call.perform("oci/update", Params::from_iter(params))?;
+    call.perform("oci/update", params)?;
     Ok(ExitCode::SUCCESS)
 }
 
