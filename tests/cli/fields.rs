@@ -112,6 +112,14 @@ impl<'a> Field<'a> {
         self.scene.nothing_left()
     }
 
+    /// The same, and a dry run, which touches nothing, refuses it already.
+    pub fn cannot_be_planned(&mut self, words: &[&str]) -> Result<()> {
+        let mut dry = self.params("oci/run", &["-p", "bundle=bundle"]);
+        "plan".clone_into(&mut dry[0]);
+        self.scene.told(&dry).ended(1).says(words);
+        self.is_refused(words)
+    }
+
     /// Makes the container without starting it, and lets somebody look at its first process.
     pub fn created(&self, look: impl FnOnce(i32) -> Result<()>) -> Result<()> {
         self.live(&["-p", "bundle=bundle", "--keep"], false, look)

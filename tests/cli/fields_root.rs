@@ -141,6 +141,11 @@ pub fn root_path_and_readonly(lab: &Lab) -> TestResult {
     fs::write(elsewhere.join("etc/where"), "elsewhere\n")?;
     field.config(|config| config["root"]["path"] = json!(elsewhere))?;
     assert_eq!(field.prints(&["cat", "/etc/where"])?, "elsewhere\n");
+    // What is none is told before anything is touched.
+    for (path, why) in [(elsewhere.join("etc/where"), "is not a directory"), ("rootfs".into(), "No such file")] {
+        field.config(|config| config["root"]["path"] = json!(path))?;
+        field.cannot_be_planned(&["config.json:", "root.path: ", why])?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod caller;
 mod cgroup;
 mod criu;
 mod kernel;
+mod namespace;
 mod overlay;
 mod resctrl;
 mod systemd;
@@ -14,7 +15,10 @@ pub use resctrl::Resctrl;
 pub use systemd::Systemd;
 
 pub use criu::Criu;
+pub use namespace::NamespaceFile;
+
 pub(crate) use criu::PREFIX as CRIU;
+pub(crate) use namespace::PREFIX as NAMESPACE;
 
 use std::sync::OnceLock;
 
@@ -105,6 +109,9 @@ impl Host for Machine {
     fn read(&self, name: &str) -> Value {
         if let Some(program) = name.strip_prefix(criu::PREFIX) {
             return criu::criu(program);
+        }
+        if let Some(path) = name.strip_prefix(namespace::PREFIX) {
+            return namespace::namespace(path);
         }
         FACTS.iter().find(|fact| fact.name == name).map_or(Value::Null, |fact| (fact.read)())
     }

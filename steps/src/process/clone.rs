@@ -19,7 +19,7 @@ use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, Unsh
 use crate::effects::schedule::SetAffinity;
 use crate::effects::stage::Stage;
 use crate::outcomes::{CgroupJoin, DetachedMount, Fifo, Process};
-use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset, number_list};
+use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset, number_list, wrong_namespace};
 
 /// Makes the first process of a container: a site for the steps that set it up from within, until one of them replaces it by the container's
 /// program.
@@ -174,6 +174,7 @@ main: wait
         let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
+        input.check_joins(cx.facts)?;
         if namespaces.iter().any(|n| n.kind == NamespaceType::Time) && !cx.facts.has("kernel.time_namespace") {
             let message = "this kernel has no time namespaces (fact kernel.time_namespace)";
             return Err(PlanError::new("namespaces", message)
@@ -338,6 +339,14 @@ impl Input {
             .help("set terminal (config.json: process.terminal), or leave the socket out"));
         }
         Ok(())
+    }
+
+    /// Whether the namespaces that are joined by path are there, and of their types.
+    fn check_joins(&self, facts: &mut Facts) -> Result<(), PlanError> {
+        let wrong = |(index, namespace): (usize, &Namespace)| Some((index, wrong_namespace(namespace, facts)?));
+        // What a process is in is joined whatever the paths say.
+        let first = if self.join.is_some() { None } else { self.namespaces.iter().enumerate().find_map(wrong) };
+        first.map_or(Ok(()), |(index, message)| Err(PlanError::new(format!("namespaces.{index}.path"), message)))
     }
 
     fn handover(&self, into_cgroup: bool) -> Handover {
