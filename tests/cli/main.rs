@@ -521,6 +521,10 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_messages::oci_log_has_the_reason_as_its_last_error_in_either_format,
         #[needs(Root, Program("busybox"))]
+        oci_messages::oci_log_has_what_is_wrong_with_the_command_line,
+        #[needs(Root, Program("busybox"))]
+        oci_messages::oci_messages_of_wrong_ids_and_signals_are_runcs,
+        #[needs(Root, Program("busybox"))]
         oci_messages::oci_options_are_taken_before_and_behind_the_id,
         #[needs(Root, Program("busybox"))]
         oci_notify::oci_start_notify_socket_waits_until_the_container_is_ready,

@@ -235,7 +235,9 @@ fn execve(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
 
 pub(super) fn explain(program: &str, errno: Errno) -> EffectError {
     let code = if errno == Errno::NOENT { NOT_FOUND } else { CANNOT_EXECUTE };
-    EffectError::call(format!("execve({program:?})"), errno).exit(code).help(match errno {
+    // The kernel's answer for a directory is EACCES, whose words callers match on; where it is told apart, it is told besides.
+    let what = if errno == Errno::ISDIR { ": permission denied" } else { "" };
+    EffectError::call(format!("execve({program:?}){what}"), errno).exit(code).help(match errno {
         Errno::NOENT => "it is not there in the container, or the interpreter that it names (#! or ELF loader) is not",
         Errno::ACCESS => {
             "it must be a file with the execute bit, readable by the container's user, on a mount without noexec"
