@@ -105,6 +105,11 @@ impl<'a> Field<'a> {
         self.scene.told(&self.params("oci/run", &["-p", "bundle=bundle"]))
     }
 
+    /// The same with more options.
+    pub fn told_with(&self, more: &[&str]) -> Told {
+        self.scene.told(&self.params("oci/run", &[&["-p", "bundle=bundle"], more].concat()))
+    }
+
     /// Nothing happens, and the message has these words.
     pub fn is_refused(&mut self, words: &[&str]) -> Result<()> {
         self.scene.begins_here()?;

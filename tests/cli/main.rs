@@ -321,6 +321,12 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         races::an_image_that_fakes_proc_or_sys_is_refused,
         #[needs(Root, Program("busybox"))]
+        races::a_copied_up_destination_that_is_swapped_fills_nothing_else_by_the_older_calls,
+        #[needs(Root, Program("busybox"))]
+        races::a_parameter_is_written_where_it_belongs_by_the_older_calls_too,
+        #[needs(Root, Program("busybox"))]
+        races::a_parameter_is_written_where_it_belongs_whatever_others_mount,
+        #[needs(Root, Program("busybox"))]
         fields_config::config_json_with_a_wrong_type_or_value_is_refused_with_file_line_and_column,
         #[needs(Root, Program("busybox"))]
         fields_config::config_json_unknown_members_are_ignored_with_a_warning,
