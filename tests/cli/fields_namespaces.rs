@@ -86,6 +86,9 @@ pub fn linux_namespaces_type_and_path(lab: &Lab) -> TestResult {
         field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc", "path": path })]))?;
         field.cannot_be_planned(&["linux.namespaces[", "].path", words])?;
     }
+    // CVE-2021-43784: one too long for whatever it might be put into.
+    field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc", "path": "/a".repeat(40_000) })]))?;
+    field.cannot_be_planned(&["linux.namespaces[", "File name too long"])?;
     // Its root would be the host's.
     field.config(|config| namespaces(config, "mount", &[]))?;
     Ok(field.cannot_be_planned(&["linux.namespaces: has no mount namespace"])?)

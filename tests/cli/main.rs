@@ -23,6 +23,7 @@ mod fields_net;
 mod fields_process;
 mod fields_root;
 mod fields_seccomp;
+mod images;
 mod masked;
 mod oci_criu;
 mod oci_exec;
@@ -312,6 +313,16 @@ fn main() -> ExitCode {
         fields_root::root_path_and_readonly,
         #[needs(Root, Program("busybox"))]
         fields_root::linux_masked_paths_and_readonly_paths,
+        #[needs(Root, Program("busybox"))]
+        images::an_image_whose_dev_is_a_symlink_gets_no_node_on_the_host,
+        #[needs(Root, Program("busybox"))]
+        images::an_image_with_symlinks_for_devices_reaches_no_file_of_the_host,
+        #[needs(Root, Program("busybox"))]
+        images::files_that_stdio_leads_to_keep_their_owner,
+        #[needs(Root, Program("busybox"))]
+        images::an_image_whose_passwd_is_endless_or_a_fifo_holds_nobody_up,
+        #[needs(Root, Program("busybox"), Program("setpriv"))]
+        images::the_callers_groups_are_not_the_containers,
         #[needs(Root, Program("busybox"))]
         races::a_file_systems_destination_that_is_swapped_stays_in_the_root,
         #[needs(Root, Program("busybox"))]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Sensitive, Text};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, getpid, getuid};
 use serde::{Deserialize, Serialize};
@@ -191,7 +192,9 @@ fn c_string(text: String) -> Result<CString, EffectError> {
 /// The home directory of the process's user by the container's own /etc/passwd; `/` where that has none.
 fn home() -> String {
     let uid = getuid().as_raw().to_string();
-    let Ok(file) = std::fs::File::open("/etc/passwd") else { return "/".into() };
+    // It may be a FIFO, too, that nobody writes to.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(file) = open("/etc/passwd", flags, Mode::empty()).map(std::fs::File::from) else { return "/".into() };
     if !file.metadata().is_ok_and(|m| m.is_file()) {
         return "/".into();
     }
