@@ -304,6 +304,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_root::mounts_type_cgroup,
         #[needs(Root, Program("busybox"))]
+        fields_root::mounts_type_cgroup_in_a_user_namespace_is_read_only,
+        #[needs(Root, Program("busybox"))]
         fields_root::linux_default_devices,
         #[needs(Root, Program("busybox"))]
         fields_root::linux_devices,
