@@ -260,6 +260,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_process::process_rlimits,
         #[needs(Root, Program("busybox"))]
+        fields_process::process_rlimits_above_the_callers_own,
+        #[needs(Root, Program("busybox"))]
         fields_process::process_user_uid_gid_umask_and_additional_gids,
         #[needs(Root, Program("busybox"))]
         fields_process::process_capabilities,

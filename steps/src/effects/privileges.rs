@@ -67,7 +67,7 @@ impl EffectDef for SetRlimit {
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
         let Rlimit { kind, soft, hard } = self.limit;
-        set_rlimit(kind.number(), soft, hard).map_err(|e| {
+        set_rlimit(0, kind.number(), soft, hard).map_err(|e| {
             let errno = e.raw_os_error();
             let failed = EffectError::call(format!("setrlimit({}, {soft}, {hard})", kind.name()), e);
             match errno.map(Errno::from_raw_os_error) {
