@@ -34,6 +34,7 @@ pub mod privileges;
 pub mod probe;
 pub mod rdt;
 pub mod relay;
+pub mod rlimit;
 pub mod route;
 pub mod schedule;
 pub mod seccomp;

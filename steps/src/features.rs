@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::mounts::options;
 use crate::spec::{
-    Hooks, IntelRdt, Linux, MemoryPolicyFlag, MemoryPolicyMode, Mount, NamespaceType, OLDEST_VERSION, Resources,
-    SeccompAction, SeccompArch, SeccompFlag, SeccompOperator, VERSION, performs,
+    Hooks, IntelRdt, Linux, MemoryPolicyFlag, MemoryPolicyMode, Mount, NamespaceType, OLDEST_VERSION, Process,
+    Resources, SeccompAction, SeccompArch, SeccompFlag, SeccompOperator, VERSION,
 };
 
 /// The features structure. `commit` is what the program was built from, if its maker knows.
@@ -23,12 +23,12 @@ pub fn features(commit: Option<&str>) -> Value {
             "capabilities": CapabilitySet::all().iter_names().map(|(name, _)| format!("CAP_{name}")).collect::<Vec<_>>(),
             "cgroup": cgroup(),
             "seccomp": seccomp(),
-            "apparmor": { "enabled": performs("process.apparmorProfile") },
-            "selinux": { "enabled": performs("process.selinuxLabel") },
+            "apparmor": { "enabled": has::<Process>("apparmorProfile") },
+            "selinux": { "enabled": has::<Process>("selinuxLabel") },
             "intelRdt": intel_rdt(),
             "memoryPolicy": memory_policy(),
             "mountExtensions": { "idmap": { "enabled": has::<Mount>("uidMappings") } },
-            "netDevices": { "enabled": performs("linux.netDevices") && has::<Linux>("netDevices") },
+            "netDevices": { "enabled": has::<Linux>("netDevices") },
         },
         "annotations": annotations(commit),
         "potentiallyUnsafeConfigAnnotations": if by_systemd() { json!(["org.systemd.property."]) } else { json!([]) },
@@ -48,14 +48,10 @@ fn by_systemd() -> bool {
 }
 
 fn seccomp() -> Value {
-    let mut actions = words::<SeccompAction>();
-    if !performs("linux.seccomp.listenerPath") {
-        actions.retain(|action| action != "SCMP_ACT_NOTIFY");
-    }
     let flags = sorted(words::<SeccompFlag>());
     json!({
         "enabled": true,
-        "actions": sorted(actions),
+        "actions": sorted(words::<SeccompAction>()),
         "operators": sorted(words::<SeccompOperator>()),
         "archs": sorted(words::<SeccompArch>()),
         "knownFlags": flags,
@@ -64,15 +60,12 @@ fn seccomp() -> Value {
 }
 
 fn intel_rdt() -> Value {
-    let enabled = performs("linux.intelRdt");
-    let and = |field: &str| enabled && has::<IntelRdt>(field);
-    json!({ "enabled": enabled, "schemata": and("schemata"), "monitoring": and("enableMonitoring") })
+    let knows = |field: &str| has::<IntelRdt>(field);
+    json!({ "enabled": has::<Linux>("intelRdt"), "schemata": knows("schemata"), "monitoring": knows("enableMonitoring") })
 }
 
 fn memory_policy() -> Value {
-    let known = performs("linux.memoryPolicy");
-    let of = |words: Vec<String>| if known { sorted(words) } else { Vec::new() };
-    json!({ "modes": of(words::<MemoryPolicyMode>()), "flags": of(words::<MemoryPolicyFlag>()) })
+    json!({ "modes": sorted(words::<MemoryPolicyMode>()), "flags": sorted(words::<MemoryPolicyFlag>()) })
 }
 
 fn annotations(commit: Option<&str>) -> Value {

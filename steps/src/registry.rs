@@ -161,6 +161,7 @@ pub fn registry() -> Registry {
         effects::rdt::MakeGroup,
         effects::rdt::WriteSchemata,
         effects::relay::RelayConsole,
+        effects::rlimit::RaiseRlimits,
         effects::route::RouteAdd,
         effects::schedule::SetAffinity,
         effects::schedule::SetIoPriority,

@@ -105,11 +105,24 @@ impl<'a> Field<'a> {
         self.scene.told(&self.params("oci/run", &["-p", "bundle=bundle"]))
     }
 
+    /// The same with more options.
+    pub fn told_with(&self, more: &[&str]) -> Told {
+        self.scene.told(&self.params("oci/run", &[&["-p", "bundle=bundle"], more].concat()))
+    }
+
     /// Nothing happens, and the message has these words.
     pub fn is_refused(&mut self, words: &[&str]) -> Result<()> {
         self.scene.begins_here()?;
         self.told().ended(125).says(words);
         self.scene.nothing_left()
+    }
+
+    /// The same, and a dry run, which touches nothing, refuses it already.
+    pub fn cannot_be_planned(&mut self, words: &[&str]) -> Result<()> {
+        let mut dry = self.params("oci/run", &["-p", "bundle=bundle"]);
+        "plan".clone_into(&mut dry[0]);
+        self.scene.told(&dry).ended(1).says(words);
+        self.is_refused(words)
     }
 
     /// Makes the container without starting it, and lets somebody look at its first process.

@@ -258,6 +258,9 @@ pub fn mounts_bind_and_rbind(lab: &Lab) -> TestResult {
     )?;
     assert_eq!(inside, "of the host\nbelow\nbelow\n");
     assert_eq!(fs::read_to_string(host.join("file"))?, "changed\n");
+    // What is not there is told before anything is touched.
+    field.mount(json!({ "destination": "/mnt/absent", "type": "bind", "source": "../absent" }))?;
+    field.cannot_be_planned(&["].source: ", "../absent cannot be bound: No such file"])?;
     Ok(())
 }
 

@@ -77,8 +77,21 @@ pub fn linux_namespaces_type_and_path(lab: &Lab) -> TestResult {
     holder.wait()?;
     field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc" }), json!({ "type": "ipc" })]))?;
     field.is_refused(&["linux.namespaces", "ipc"])?;
-    field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc", "path": "/proc/self/ns/net" })]))?;
-    Ok(field.is_refused(&["ipc /proc/self/ns/net", "no namespace of this type"])?)
+    // Before anything is touched.
+    for (path, words) in [
+        ("/proc/self/ns/net", "/proc/self/ns/net is a network namespace, not one of type ipc"),
+        ("/etc/passwd", "/etc/passwd is not a namespace"),
+        ("/proc/self/ns/absent", "/proc/self/ns/absent cannot be joined: No such file"),
+    ] {
+        field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc", "path": path })]))?;
+        field.cannot_be_planned(&["linux.namespaces[", "].path", words])?;
+    }
+    // CVE-2021-43784: one too long for whatever it might be put into.
+    field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc", "path": "/a".repeat(40_000) })]))?;
+    field.cannot_be_planned(&["linux.namespaces[", "File name too long"])?;
+    // Its root would be the host's.
+    field.config(|config| namespaces(config, "mount", &[]))?;
+    Ok(field.cannot_be_planned(&["linux.namespaces: has no mount namespace"])?)
 }
 
 pub fn linux_time_offsets_secs_and_nanosecs(lab: &Lab) -> TestResult {
@@ -125,6 +138,8 @@ pub fn linux_uid_mappings_and_gid_mappings(lab: &Lab) -> TestResult {
         assert_eq!(crate::fields::line(&status, "Gid"), "300000 300000 300000 300000");
         Ok(())
     })?;
+    field.config(|config| config["process"]["user"] = json!({ "uid": 5001, "gid": 0, "additionalGids": [2000] }))?;
+    field.cannot_be_planned(&["process.user.uid: 5001 is no id", "process.user.additionalGids[0]: 2000 is no id"])?;
     field.config(|config| config["linux"]["uidMappings"] = json!([]))?;
     Ok(field.is_refused(&["uidMappings"])?)
 }
@@ -152,7 +167,7 @@ pub fn vm_windows_solaris_zos_and_freebsd_are_refused(lab: &Lab) -> TestResult {
     let mut field = Field::new(lab)?;
     for platform in ["vm", "windows", "solaris", "zos", "freebsd"] {
         field.config(|config| config[platform] = json!({ "some": "thing" }))?;
-        field.is_refused(&[platform])?;
+        field.cannot_be_planned(&[platform, "take the section out"])?;
         field.config(|config| config[platform] = Value::Null)?;
     }
     Ok(())

@@ -291,6 +291,37 @@ pub fn process_rlimits(lab: &Lab) -> TestResult {
     Ok(field.is_refused(&["process.rlimits[1].type", "listed twice"])?)
 }
 
+/// In a user namespace nobody may raise a limit, so it is the engine that does; and whoever may not at all is told before anything is touched.
+pub fn process_rlimits_above_the_callers_own(lab: &Lab) -> TestResult {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Msgqueue, Rlimit { current: Some(1000), maximum: Some(2000) })?;
+    let may = caps_effective()?.contains(&"CAP_SYS_RESOURCE".to_owned());
+    let mut field = Field::new(lab)?;
+    field.config(|config| {
+        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_MSGQUEUE", "soft": 1500, "hard": 3000 }]);
+    })?;
+    for user_namespace in [false, true] {
+        if user_namespace {
+            field.user_namespace(100_000)?;
+        }
+        if may {
+            let inside = field.prints(&["cat", "/proc/self/limits"])?;
+            let line = inside.lines().find_map(|line| line.strip_prefix("Max msgqueue size")).unwrap_or_default();
+            let numbers: Vec<&str> = line.split_whitespace().take(2).collect();
+            assert_eq!(numbers, ["1500", "3000"], "in a user namespace: {user_namespace}");
+        } else {
+            field
+                .cannot_be_planned(&["RLIMIT_MSGQUEUE of 3000 is above the caller's own, 2000", "CAP_SYS_RESOURCE"])?;
+        }
+    }
+    Ok(())
+}
+
+fn caps_effective() -> Result<Vec<String>, std::io::Error> {
+    let sets = rustix::thread::capabilities(None)?;
+    Ok(sets.effective.iter_names().map(|(name, _)| format!("CAP_{name}")).collect())
+}
+
 pub fn process_user_uid_gid_umask_and_additional_gids(lab: &Lab) -> TestResult {
     let mut field = Field::new(lab)?;
     field.config(|config| {

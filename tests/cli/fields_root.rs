@@ -46,6 +46,24 @@ pub fn mounts_type_cgroup(lab: &Lab) -> TestResult {
     Ok(())
 }
 
+/// CVE-2023-25809: bound into a user namespace, the caller's own cgroups would be the container's to change, whatever the config asks for.
+pub fn mounts_type_cgroup_in_a_user_namespace_is_read_only(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.user_namespace(100_000)?;
+    field.config(|config| {
+        for mount in config["mounts"].as_array_mut().into_iter().flatten().filter(|mount| mount["type"] == "cgroup") {
+            mount["options"] = json!(["nosuid", "noexec", "nodev", "rw"]);
+        }
+    })?;
+    let inside = field.shell("cat /proc/self/mountinfo")?;
+    let cgroups: Vec<&str> = inside.lines().filter(|line| line.contains(" - cgroup")).collect();
+    assert!(!cgroups.is_empty(), "{inside}");
+    for line in cgroups {
+        assert!(line.split(' ').nth(5).is_some_and(|options| options.split(',').any(|o| o == "ro")), "{line}");
+    }
+    Ok(())
+}
+
 /// config-linux.md, "Default Devices"; runtime-linux.md, "Dev symbolic links".
 pub fn linux_default_devices(lab: &Lab) -> TestResult {
     let field = Field::new(lab)?;
@@ -141,6 +159,11 @@ pub fn root_path_and_readonly(lab: &Lab) -> TestResult {
     fs::write(elsewhere.join("etc/where"), "elsewhere\n")?;
     field.config(|config| config["root"]["path"] = json!(elsewhere))?;
     assert_eq!(field.prints(&["cat", "/etc/where"])?, "elsewhere\n");
+    // What is none is told before anything is touched.
+    for (path, why) in [(elsewhere.join("etc/where"), "is not a directory"), ("rootfs".into(), "No such file")] {
+        field.config(|config| config["root"]["path"] = json!(path))?;
+        field.cannot_be_planned(&["config.json:", "root.path: ", why])?;
+    }
     Ok(())
 }
 

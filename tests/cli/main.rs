@@ -24,6 +24,7 @@ mod fields_planned;
 mod fields_process;
 mod fields_root;
 mod fields_seccomp;
+mod images;
 mod masked;
 mod oci_criu;
 mod oci_exec;
@@ -267,6 +268,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_process::process_rlimits,
         #[needs(Root, Program("busybox"))]
+        fields_process::process_rlimits_above_the_callers_own,
+        #[needs(Root, Program("busybox"))]
         fields_process::process_user_uid_gid_umask_and_additional_gids,
         #[needs(Root, Program("busybox"))]
         fields_process::process_capabilities,
@@ -311,6 +314,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_root::mounts_type_cgroup,
         #[needs(Root, Program("busybox"))]
+        fields_root::mounts_type_cgroup_in_a_user_namespace_is_read_only,
+        #[needs(Root, Program("busybox"))]
         fields_root::linux_default_devices,
         #[needs(Root, Program("busybox"))]
         fields_root::linux_devices,
@@ -321,6 +326,16 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_root::linux_masked_paths_and_readonly_paths,
         #[needs(Root, Program("busybox"))]
+        images::an_image_whose_dev_is_a_symlink_gets_no_node_on_the_host,
+        #[needs(Root, Program("busybox"))]
+        images::an_image_with_symlinks_for_devices_reaches_no_file_of_the_host,
+        #[needs(Root, Program("busybox"))]
+        images::files_that_stdio_leads_to_keep_their_owner,
+        #[needs(Root, Program("busybox"))]
+        images::an_image_whose_passwd_is_endless_or_a_fifo_holds_nobody_up,
+        #[needs(Root, Program("busybox"), Program("setpriv"))]
+        images::the_callers_groups_are_not_the_containers,
+        #[needs(Root, Program("busybox"))]
         races::a_file_systems_destination_that_is_swapped_stays_in_the_root,
         #[needs(Root, Program("busybox"))]
         races::a_bound_files_destination_that_is_swapped_stays_in_the_root,
@@ -328,6 +343,12 @@ fn main() -> ExitCode {
         races::a_copied_up_destination_that_is_swapped_stays_in_the_root,
         #[needs(Root, Program("busybox"))]
         races::an_image_that_fakes_proc_or_sys_is_refused,
+        #[needs(Root, Program("busybox"))]
+        races::a_copied_up_destination_that_is_swapped_fills_nothing_else_by_the_older_calls,
+        #[needs(Root, Program("busybox"))]
+        races::a_parameter_is_written_where_it_belongs_by_the_older_calls_too,
+        #[needs(Root, Program("busybox"))]
+        races::a_parameter_is_written_where_it_belongs_whatever_others_mount,
         #[needs(Root, Program("busybox"))]
         fields_config::config_json_with_a_wrong_type_or_value_is_refused_with_file_line_and_column,
         #[needs(Root, Program("busybox"))]
@@ -544,6 +565,10 @@ fn main() -> ExitCode {
         oci_messages::oci_messages_of_state_kill_delete_and_start_are_what_callers_match,
         #[needs(Root, Program("busybox"))]
         oci_messages::oci_log_has_the_reason_as_its_last_error_in_either_format,
+        #[needs(Root, Program("busybox"))]
+        oci_messages::oci_log_has_what_is_wrong_with_the_command_line,
+        #[needs(Root, Program("busybox"))]
+        oci_messages::oci_messages_of_wrong_ids_and_signals_are_runcs,
         #[needs(Root, Program("busybox"))]
         oci_messages::oci_options_are_taken_before_and_behind_the_id,
         #[needs(Root, Program("busybox"))]

@@ -102,3 +102,61 @@ pub fn oci_options_are_taken_before_and_behind_the_id(lab: &Lab) -> TestResult {
     oci.without(&["log"])?;
     Ok(oci.scene.nothing_left()?)
 }
+
+pub fn oci_log_has_what_is_wrong_with_the_command_line(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["true"])?;
+    let lines: &[(&[&str], &str)] = &[
+        (&["--log", "log", "--log-format", "json", "create", "--nosuch", "x"], "unexpected argument '--nosuch' found"),
+        (&["--log=log", "--log-format=json", "state"], "were not provided: <CONTAINER>"),
+        (&["list", "--log", "log", "--log-format", "json", "-f", "yaml"], "invalid value 'yaml' for '--format"),
+        (&["--log", "log", "--log-format", "json", "nosuchverb"], "unrecognized subcommand 'nosuchverb'"),
+    ];
+    for (line, words) in lines {
+        let told = oci.told(line).ended(1).says(&["--help"]);
+        assert!(!told.err.contains("level"), "{}", told.err);
+        let text = std::fs::read_to_string(lab.dir().join("log"))?;
+        let last: Value = serde_json::from_str(text.lines().last().unwrap_or_default())?;
+        assert_eq!(last["level"], "error");
+        assert!(last["msg"].as_str().is_some_and(|msg| msg.contains(words) && !msg.contains('\n')), "{last}");
+    }
+    // What was asked for and told is no error.
+    oci.without(&["log"])?;
+    oci.told(&["--log", "log", "state", "--help"]).ended(0);
+    assert!(!lab.dir().join("log").exists());
+    Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_messages_of_wrong_ids_and_signals_are_runcs(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    for id in ["a/b", "..", "a b", "x\ny"] {
+        for verb in ["create", "state", "delete", "kill", "start", "pause"] {
+            oci.told(&[verb, id]).ended(1).says(&["invalid container ID format"]);
+        }
+        oci.told(&["exec", id, "true"]).ended(255).says(&["invalid container ID format"]);
+    }
+    oci.told(&["create", "--bundle", "bundle", ""]).ended(1).says(&["container id cannot be empty"]);
+    oci.running(&[]);
+    for signal in ["NOSUCH", "SIGNOSUCH", "999", "-1", "", "SIGRTMAX+1", "1.5"] {
+        oci.told(&["kill", &oci.id, signal]).ended(1).says(&["unknown signal"]);
+    }
+    assert_eq!(oci.state()?["status"], "running");
+    // Whether there is anybody.
+    oci.told(&["kill", &oci.id, "0"]).ended(0);
+    assert_eq!(oci.state()?["status"], "running");
+    oci.told(&["exec", &oci.id]).ended(255).says(&["process args cannot be empty"]);
+    let told = oci.told(&["exec", &oci.id, "/etc"]).ended(126);
+    assert!(reads(&told, "permission denied"), "{}", told.err);
+    let told = oci.told(&["exec", "--cap", "CAP_NOSUCH", &oci.id, "true"]).ended(0);
+    assert_eq!(told.err.matches("CAP_NOSUCH").count(), 1, "{}", told.err);
+    oci.verb("pause").ended(0);
+    oci.verb("start").ended(1).says(&["cannot start a container in the paused state"]);
+    oci.verb("resume").ended(0);
+    oci.told(&["update", &oci.id, "--cpu-period", "5"])
+        .ended(1)
+        .says(&["linux.resources.cpu.period: must lie between"]);
+    oci.told(&["events", "--interval", "0s", &oci.id]).ended(1).says(&["duration interval must be greater than 0"]);
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    oci.wait_for_status("stopped")?;
+    oci.told(&["kill", &oci.id, "0"]).ended(1).says(&["container not running"]);
+    Ok(oci.gone()?)
+}

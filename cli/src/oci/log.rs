@@ -32,6 +32,13 @@ impl Log {
         }
     }
 
+    /// The same in the log alone, for what stderr is told otherwise.
+    pub fn file_error(&self, message: &str) {
+        if self.file.is_some() {
+            self.write("error", message);
+        }
+    }
+
     /// Something that the caller should know, and that did not stop the verb.
     pub fn warn(&self, message: &str) {
         self.write("warning", message);

@@ -9,9 +9,9 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
-use args::{Cli, Verb};
+use args::{Cli, Global, Verb};
 use fault::Fault;
 use log::Log;
 use perform::Call;
@@ -33,9 +33,21 @@ fn wrong_usage(usage: &clap::Error) -> ExitCode {
     if usage.kind() == clap::error::ErrorKind::DisplayVersion {
         return verbs::features::version();
     }
+    if usage.exit_code() != 0 {
+        log_usage(usage);
+    }
     // Nothing can be said where neither stdout nor stderr can be written to.
     let _ = usage.print();
     ExitCode::from(u8::from(usage.exit_code() != 0))
+}
+
+/// A caller that has named a log looks for the reason there, and the log's name is known even where the rest of the line is wrong.
+fn log_usage(usage: &clap::Error) {
+    let matches = Cli::command().ignore_errors(true).try_get_matches();
+    let Some(global) = matches.ok().and_then(|matches| Global::from_arg_matches(&matches).ok()) else { return };
+    let text = usage.render().to_string();
+    let reason = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    Log::new(&global).file_error(&reason.split_whitespace().collect::<Vec<_>>().join(" "));
 }
 
 fn dispatch(cli: Cli, log: &Log) -> Result<ExitCode, Fault> {

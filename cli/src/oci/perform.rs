@@ -61,7 +61,10 @@ impl<'a> Call<'a> {
 
     /// The names of a container's run.
     pub fn container(&self, id: &str) -> Result<RunNames, Fault> {
-        let name = Name::parse(id).map_err(|why| Fault::new(format!("invalid container ID {id:?}: {why}")))?;
+        if id.is_empty() {
+            return Err(Fault::new("container id cannot be empty"));
+        }
+        let name = Name::parse(id).map_err(|why| Fault::new(format!("invalid container ID format: {id:?}: {why}")))?;
         Ok(RunNames { root: self.root.clone(), id: name.as_str().to_owned() })
     }
 

@@ -13,7 +13,7 @@ use super::limits::{Limit, limits, there};
 use super::realtime;
 use crate::effects::cgroup::{UpdateCgroup, Version, WriteFile};
 use crate::facts::CgroupLayout;
-use crate::spec::Resources;
+use crate::spec::{Resources, validate_resources};
 
 /// Changes the limits of a container that is there. Device rules are left as they are, as by every runtime: what a container may open is settled
 /// when it is created.
@@ -60,6 +60,10 @@ steps:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let Input { cgroups, resources } = input;
+        let wrong: Vec<String> = validate_resources(&resources).iter().map(ToString::to_string).collect();
+        if !wrong.is_empty() {
+            return Err(PlanError::new("resources", wrong.join("; ")));
+        }
         let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
         let mut limits = limits(&resources, &layout)?;
         there(&resources, &limits, cx.facts)?;

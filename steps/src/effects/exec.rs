@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Sensitive, Text};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, getpid, getuid};
 use serde::{Deserialize, Serialize};
@@ -191,7 +192,9 @@ fn c_string(text: String) -> Result<CString, EffectError> {
 /// The home directory of the process's user by the container's own /etc/passwd; `/` where that has none.
 fn home() -> String {
     let uid = getuid().as_raw().to_string();
-    let Ok(file) = std::fs::File::open("/etc/passwd") else { return "/".into() };
+    // It may be a FIFO, too, that nobody writes to.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(file) = open("/etc/passwd", flags, Mode::empty()).map(std::fs::File::from) else { return "/".into() };
     if !file.metadata().is_ok_and(|m| m.is_file()) {
         return "/".into();
     }
@@ -235,7 +238,9 @@ fn execve(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
 
 pub(super) fn explain(program: &str, errno: Errno) -> EffectError {
     let code = if errno == Errno::NOENT { NOT_FOUND } else { CANNOT_EXECUTE };
-    EffectError::call(format!("execve({program:?})"), errno).exit(code).help(match errno {
+    // The kernel's answer for a directory is EACCES, whose words callers match on; where it is told apart, it is told besides.
+    let what = if errno == Errno::ISDIR { ": permission denied" } else { "" };
+    EffectError::call(format!("execve({program:?}){what}"), errno).exit(code).help(match errno {
         Errno::NOENT => "it is not there in the container, or the interpreter that it names (#! or ELF loader) is not",
         Errno::ACCESS => {
             "it must be a file with the execute bit, readable by the container's user, on a mount without noexec"

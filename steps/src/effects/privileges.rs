@@ -1,5 +1,6 @@
 //! What a container's process may do: its limits, its user, its capabilities. All of it belongs to init alone, and exec passes it on.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
@@ -48,7 +49,7 @@ pub struct BecomeUser {
 /// Sets the four other capability sets.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SetCapabilities {
-    /// The sets; `bounding` is not looked at.
+    /// The sets. What `bounding` names has been told of already where it is unknown.
     pub sets: Capabilities,
 }
 
@@ -66,7 +67,7 @@ impl EffectDef for SetRlimit {
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
         let Rlimit { kind, soft, hard } = self.limit;
-        set_rlimit(kind.number(), soft, hard).map_err(|e| {
+        set_rlimit(0, kind.number(), soft, hard).map_err(|e| {
             let errno = e.raw_os_error();
             let failed = EffectError::call(format!("setrlimit({}, {soft}, {hard})", kind.name()), e);
             match errno.map(Errno::from_raw_os_error) {
@@ -115,7 +116,8 @@ impl EffectDef for BoundCapabilities {
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let keep = known(&self.keep, cx);
+        warn_of_unknown(self.keep.iter(), cx);
+        let keep = known(&self.keep);
         for capability in CapabilitySet::from_bits_retain(u64::MAX >> 1).iter_bits() {
             // Beyond the last one that the kernel knows, the question is EINVAL.
             let Ok(there) = capability_is_in_bounding_set(capability) else { break };
@@ -206,14 +208,18 @@ impl EffectDef for SetCapabilities {
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let Capabilities { bounding, effective, permitted, inheritable, ambient } = &self.sets;
+        let all = [effective, permitted, inheritable, ambient].into_iter().flatten();
+        // The others were told when the bounding set was narrowed.
+        warn_of_unknown(all.filter(|name| !bounding.contains(name)), cx);
         let sets = CapabilitySets {
-            effective: known(&self.sets.effective, cx),
-            permitted: known(&self.sets.permitted, cx),
-            inheritable: known(&self.sets.inheritable, cx),
+            effective: known(effective),
+            permitted: known(permitted),
+            inheritable: known(inheritable),
         };
         clear_ambient_capability_set().map_err(|e| EffectError::call("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", e))?;
         set_capabilities(None, sets).map_err(|e| refused(sets, e))?;
-        for capability in known(&self.sets.ambient, cx).iter_bits() {
+        for capability in known(ambient).iter_bits() {
             configure_capability_in_ambient_set(capability, true).map_err(|e| {
                 EffectError::call(format!("prctl(PR_CAP_AMBIENT_RAISE, {})", name(capability)), e)
                     .help("an ambient capability must be permitted and inheritable too")
@@ -258,16 +264,22 @@ fn name(capability: CapabilitySet) -> String {
         .map_or_else(|| format!("capability {}", capability.bits().trailing_zeros()), |(name, _)| format!("CAP_{name}"))
 }
 
-/// The set of these names. One that nobody knows gives a warning, as config.md demands ("capabilities").
-fn known(names: &[String], cx: &mut Cx) -> CapabilitySet {
-    let mut set = CapabilitySet::empty();
-    for name in names {
-        match name.strip_prefix("CAP_").and_then(CapabilitySet::from_name) {
-            Some(capability) => set |= capability,
-            None => (cx.output)(&format!("warning: there is no capability {name}; it is left out")),
-        }
+/// A capability by its name; `None` if nobody knows it.
+fn capability(name: &str) -> Option<CapabilitySet> {
+    name.strip_prefix("CAP_").and_then(CapabilitySet::from_name)
+}
+
+/// The set of those of these names that are known.
+fn known(names: &[String]) -> CapabilitySet {
+    names.iter().filter_map(|name| capability(name)).fold(CapabilitySet::empty(), |set, one| set | one)
+}
+
+/// config.md, "capabilities": what nobody knows "MUST be logged as a warning by the runtime". Once each, however many sets name it.
+fn warn_of_unknown<'a>(names: impl Iterator<Item = &'a String>, cx: &mut Cx) {
+    let unknown: BTreeSet<&String> = names.filter(|name| capability(name).is_none()).collect();
+    for name in unknown {
+        (cx.output)(&format!("warning: there is no capability {name}; it is left out"));
     }
-    set
 }
 
 fn list(names: &[String]) -> String {

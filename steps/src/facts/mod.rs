@@ -4,6 +4,7 @@ mod caller;
 mod cgroup;
 mod criu;
 mod kernel;
+mod namespace;
 mod overlay;
 mod resctrl;
 mod systemd;
@@ -15,7 +16,10 @@ pub use systemd::Systemd;
 
 pub(crate) use cgroup::{MAY_MAKE, REALTIME};
 pub use criu::Criu;
+pub use namespace::NamespaceFile;
+
 pub(crate) use criu::PREFIX as CRIU;
+pub(crate) use namespace::PREFIX as NAMESPACE;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -115,6 +119,9 @@ impl Host for Machine {
         }
         if let Some(directory) = name.strip_prefix(REALTIME) {
             return cgroup::realtime(Path::new(directory));
+        }
+        if let Some(path) = name.strip_prefix(namespace::PREFIX) {
+            return namespace::namespace(path);
         }
         FACTS.iter().find(|fact| fact.name == name).map_or(Value::Null, |fact| (fact.read)())
     }

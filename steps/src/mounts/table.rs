@@ -67,11 +67,19 @@ pub fn containing(fd: impl AsFd) -> Result<Option<Mount>, EffectError> {
     Ok(read()?.into_iter().find(|mount| mount.id == id))
 }
 
+/// Whether the mount that `top` is in is one on the mount that `below` is in.
+pub fn is_on(top: impl AsFd, below: impl AsFd) -> Result<bool, EffectError> {
+    let (top, below) = (number(top)?, number(below)?);
+    Ok(read()?.iter().any(|mount| mount.id == top && mount.parent == below))
+}
+
 /// One line of /proc/PID/mountinfo, proc_pid_mountinfo(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     /// The mount's id; used again after an unmount.
     pub id: u64,
+    /// The id of the mount that it is on.
+    pub parent: u64,
     /// Which part of the file system it shows.
     pub root: PathBuf,
     /// Where.
@@ -93,13 +101,14 @@ fn parse_line(line: &str) -> Option<Mount> {
     let (mount, file_system) = line.split_once(" - ")?;
     let mut mount = mount.split(' ');
     let id = mount.next()?.parse().ok()?;
-    let root = unescape(mount.nth(2)?);
+    let parent = mount.next()?.parse().ok()?;
+    let root = unescape(mount.nth(1)?);
     let target = unescape(mount.next()?);
     let shared = mount.any(|field| field.starts_with("shared:"));
     let mut file_system = file_system.split(' ');
     let kind = file_system.next()?.to_owned();
     let data = file_system.nth(1)?.to_owned();
-    Some(Mount { id, root, target, shared, kind, data })
+    Some(Mount { id, parent, root, target, shared, kind, data })
 }
 
 /// Space, tab, newline and backslash are written as octal numbers.
@@ -131,7 +140,7 @@ mod tests {
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].target, PathBuf::from("/mnt 2"));
         assert!(mounts[0].shared && !mounts[1].shared);
-        assert_eq!(mounts[0].root, PathBuf::from("/mnt1"));
+        assert_eq!((mounts[0].parent, &mounts[0].root), (35, &PathBuf::from("/mnt1")));
         assert_eq!((mounts[1].kind.as_str(), mounts[1].data.as_str()), ("cgroup", "rw,cpu,cpuacct"));
     }
 

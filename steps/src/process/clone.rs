@@ -16,10 +16,12 @@ use crate::effects::clone::CloneInit;
 use crate::effects::idmap::{MapIds, Writer};
 use crate::effects::oom::OomScoreAdj;
 use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, UnshareCgroup};
+use crate::effects::rlimit::RaiseRlimits;
 use crate::effects::schedule::SetAffinity;
 use crate::effects::stage::Stage;
+use crate::facts::{Limit, lacks};
 use crate::outcomes::{CgroupJoin, DetachedMount, Fifo, Process};
-use crate::spec::{IdMapping, Namespace, NamespaceType, TimeOffset, number_list};
+use crate::spec::{IdMapping, Namespace, NamespaceType, Rlimit, TimeOffset, number_list, wrong_namespace};
 
 /// Makes the first process of a container: a site for the steps that set it up from within, until one of them replaces it by the container's
 /// program.
@@ -58,6 +60,10 @@ pub struct Input {
     /// How readily the kernel kills it when memory is short, -1000 to 1000. Absent: the engine's own.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
+    /// The limits that a `process.privileges` in its site sets. The engine raises those that are above its own where the process is in a user
+    /// namespace: there nobody may.
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
     /// Where input comes from and output goes; not with `terminal`.
     #[serde(default)]
     pub stdio: Stdio,
@@ -174,6 +180,7 @@ main: wait
         let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
+        input.check_joins(cx.facts)?;
         if namespaces.iter().any(|n| n.kind == NamespaceType::Time) && !cx.facts.has("kernel.time_namespace") {
             let message = "this kernel has no time namespaces (fact kernel.time_namespace)";
             return Err(PlanError::new("namespaces", message)
@@ -182,6 +189,7 @@ main: wait
         let is_new = |kind| input.makes(&namespaces, kind);
         let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
         let new_user = is_new(NamespaceType::User);
+        let limits = input.raised(is_in(NamespaceType::User), cx.facts)?;
         // Whoever is cloned into a cgroup has no time before it.
         let into_cgroup = input.cpu_affinity.is_none()
             && input.cgroup.as_ref().is_some_and(|c| c.v2.is_some())
@@ -190,10 +198,10 @@ main: wait
         let maps = if new_user { Some(Maps::of(&input, cx.facts)?) } else { None };
         let joins = input.join.is_some() || namespaces.iter().any(|n| n.path.is_some());
         let made = if joins || namespaces.iter().any(|n| n.kind == NamespaceType::Time) {
-            by_stage(&input, &namespaces, handover, maps, cx)
+            by_stage(&input, &namespaces, handover, (maps, limits), cx)
         } else {
             let made = cx.effect(CloneInit { namespaces: made_by_clone(&namespaces, true), handover, stage: None });
-            children(&made.handle(""), maps, input.oom_score_adj, cx);
+            children(&made.handle(""), (maps, limits), input.oom_score_adj, cx);
             made
         };
         if let Some(scope) = scope {
@@ -219,18 +227,32 @@ main: wait
 }
 
 /// What is written about a process from outside before it may begin.
-fn children(process: &Handle<Process>, maps: Option<Maps>, score: Option<i32>, cx: &mut Planning) {
+fn children(
+    process: &Handle<Process>,
+    (maps, limits): (Option<Maps>, Vec<Rlimit>),
+    score: Option<i32>,
+    cx: &mut Planning,
+) {
     if let Some(Maps { uid, gid, writer }) = maps {
         cx.effect(MapIds { process: process.clone(), uid, gid, writer });
     }
     if let Some(score) = score {
         cx.effect(OomScoreAdj { process: process.clone(), score });
     }
+    if !limits.is_empty() {
+        cx.effect(RaiseRlimits { process: process.clone(), limits });
+    }
 }
 
 /// Everything that is written about init is written about the stage, from which init has it: once cloned, init is in joined namespaces, and
 /// concealed from an ordinary user's engine too.
-fn by_stage(input: &Input, all: &[Namespace], handover: Handover, maps: Option<Maps>, cx: &mut Planning) -> Made {
+fn by_stage(
+    input: &Input,
+    all: &[Namespace],
+    handover: Handover,
+    (maps, limits): (Option<Maps>, Vec<Rlimit>),
+    cx: &mut Planning,
+) -> Made {
     let is_new = |kind| input.makes(all, kind);
     let stage = cx.effect(Stage {
         join: all.iter().filter(|n| !is_new(n.kind)).cloned().collect(),
@@ -239,7 +261,7 @@ fn by_stage(input: &Input, all: &[Namespace], handover: Handover, maps: Option<M
         time: is_new(NamespaceType::Time).then(|| input.time_offsets.clone()),
         handover: handover.clone(),
     });
-    children(&stage.handle(""), maps, input.oom_score_adj, cx);
+    children(&stage.handle(""), (maps, limits), input.oom_score_adj, cx);
     let made: Vec<Namespace> = all.iter().filter(|n| is_new(n.kind)).cloned().collect();
     cx.effect(CloneInit { namespaces: made_by_clone(&made, false), handover, stage: Some(stage.handle("")) })
 }
@@ -340,6 +362,35 @@ impl Input {
         Ok(())
     }
 
+    /// Whether the namespaces that are joined by path are there, and of their types.
+    fn check_joins(&self, facts: &mut Facts) -> Result<(), PlanError> {
+        let wrong = |(index, namespace): (usize, &Namespace)| Some((index, wrong_namespace(namespace, facts)?));
+        // What a process is in is joined whatever the paths say.
+        let first = if self.join.is_some() { None } else { self.namespaces.iter().enumerate().find_map(wrong) };
+        first.map_or(Ok(()), |(index, message)| Err(PlanError::new(format!("namespaces.{index}.path"), message)))
+    }
+
+    /// The limits that are above the engine's own, where it is the engine that must raise them; an error where it may not, either.
+    fn raised(&self, in_user_namespace: bool, facts: &mut Facts) -> Result<Vec<Rlimit>, PlanError> {
+        if self.rlimits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let own: BTreeMap<String, Limit> = facts.get("limits").unwrap_or_default();
+        let ceiling =
+            |limit: &Rlimit| own.get(limit.kind.name().trim_start_matches("RLIMIT_")).and_then(|own| own.hard);
+        let above = |limit: &&Rlimit| ceiling(limit).is_some_and(|ceiling| limit.hard > ceiling);
+        let raised: Vec<Rlimit> = self.rlimits.iter().filter(above).copied().collect();
+        match raised.first() {
+            Some(limit) if lacks(facts, "CAP_SYS_RESOURCE") => {
+                let (name, ceiling) = (limit.kind.name(), ceiling(limit).unwrap_or(u64::MAX));
+                let message = format!("{name} of {} is above the caller's own, {ceiling}", limit.hard);
+                Err(PlanError::new("rlimits", message)
+                    .help("raising a hard limit needs CAP_SYS_RESOURCE: lower process.rlimits, or raise the caller's own limit"))
+            }
+            _ => Ok(if in_user_namespace { raised } else { Vec::new() }),
+        }
+    }
+
     fn handover(&self, into_cgroup: bool) -> Handover {
         let console = self.terminal.then(|| self.console_socket.clone().map_or(Console::Engine, Console::Socket));
         Handover {
@@ -392,4 +443,35 @@ fn program(name: &str, facts: &mut Facts) -> Result<PathBuf, PlanError> {
     }
     Err(PlanError::new("uid_mappings", format!("mapping these ids takes {name}, which is not installed"))
         .help("install it (Debian: package uidmap; Fedora: shadow-utils), or map the caller's own id alone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{plan_with, refused_with};
+    use serde_json::json;
+
+    #[test]
+    fn limits_above_the_engines_own_are_raised_from_outside_in_a_user_namespace_alone() {
+        let facts = |capabilities: &[&str]| {
+            let own = json!({ "NOFILE": { "soft": 10, "hard": 100 }, "CORE": { "soft": 0, "hard": null } });
+            json!({ "caps.effective": capabilities, "limits": own })
+        };
+        let limit = |kind, hard: u64| json!({ "type": kind, "soft": 1, "hard": hard });
+        let input = |new, hard| {
+            let limits = json!([limit("RLIMIT_NOFILE", hard), limit("RLIMIT_CORE", u64::MAX)]);
+            json!({ "new": [new], "rlimits": limits, "stdio": "null" })
+        };
+        let all = facts(&["CAP_SYS_RESOURCE", "CAP_SETUID", "CAP_SETGID"]);
+        let raised = |input| {
+            let effects = plan_with::<Clone>(all.clone(), input).effects;
+            effects.into_iter().filter(|effect| effect.starts_with("raise")).collect::<Vec<_>>()
+        };
+        assert_eq!(raised(input("user", 101)), ["raise RLIMIT_NOFILE of ‹step›"]);
+        assert_eq!(raised(input("user", 100)), [""; 0]);
+        assert_eq!(raised(input("pid", 101)), [""; 0]);
+        let error = refused_with::<Clone>(facts(&[]), input("pid", 101));
+        assert_eq!(error.field, "rlimits");
+        assert!(error.message.contains("RLIMIT_NOFILE of 101 is above the caller's own, 100"), "{error}");
+    }
 }

@@ -33,7 +33,7 @@ impl SignalName {
         let number = text.parse().ok().filter(|_| !text.starts_with('+')).or_else(named);
         let signal = number.and_then(|n| Signal::from_named_raw(n).or_else(|| realtime(n)));
         signal.map(Self).ok_or_else(|| {
-            format!("{text:?} is no signal: write its name or number, such as SIGTERM, 15 or SIGRTMIN+3")
+            format!("unknown signal {text:?}: write its name or number, such as SIGTERM, 15 or SIGRTMIN+3")
         })
     }
 }

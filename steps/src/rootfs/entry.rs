@@ -13,16 +13,12 @@ use crate::mounts::{Api, Options};
 use crate::outcomes::{CgroupJoin, DetachedMount};
 use crate::spec::{Mount, Namespace, NamespaceType};
 
-pub(super) fn is_bind(mount: &Mount) -> bool {
-    mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|option| option == "bind" || option == "rbind")
-}
-
 /// Whether what is made at the path goes with the container; `root` says whether the root itself does.
 /// The innermost mount decides, of two in one place the later one.
 pub(super) fn lies_in_own(root: bool, mounts: &[Mount], path: &Path) -> bool {
     let around = mounts.iter().filter(|mount| path.starts_with(clean(&mount.destination)));
     let innermost = around.max_by_key(|mount| clean(&mount.destination).components().count());
-    innermost.map_or(root, |mount| !is_bind(mount))
+    innermost.map_or(root, |mount| !mount.binds())
 }
 
 /// What all mounts of a container have in common.
@@ -133,14 +129,13 @@ fn plan_remount(
     cx: &mut Planning,
 ) -> Result<(), String> {
     let destination = clean(&mounts[index].destination);
-    let earlier = mounts[..index].iter().rev().find(|mount| {
-        clean(&mount.destination) == destination && !mount.options.iter().any(|option| option == "remount")
-    });
+    let earlier =
+        mounts[..index].iter().rev().find(|mount| clean(&mount.destination) == destination && !mount.remounts());
     let Some(earlier) = earlier else {
         return Err(format!("no mount before this one is on {}, so there is none to change", destination.display()));
     };
     let parsed = Options::parse(&options)?;
-    if is_bind(earlier) && (!parsed.data.is_empty() || !parsed.super_flags.is_empty()) {
+    if earlier.binds() && (!parsed.data.is_empty() || !parsed.super_flags.is_empty()) {
         return Err("a bind mount shares its file system with the host, whose options cannot be changed here".into());
     }
     cx.effect(RootRemount { destination, options, api: common.api });

@@ -10,7 +10,7 @@ use lifecycle_engine::value::{Handle, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Common, is_bind, lies_in_own, plan_mount};
+use super::entry::{Common, lies_in_own, plan_mount};
 use crate::effects::inside::{RootBind, RootDevice, RootFile, RootPropagation, RootSymlink, clean};
 use crate::mounts::{Api, Propagation};
 use crate::outcomes::{CgroupJoin, DetachedMount};
@@ -111,7 +111,7 @@ main: wait
             require_selinux("label", "linux.mountLabel", cx.facts)?;
         }
         let relative_root = input.root.as_ref().is_some_and(|root| root.is_relative());
-        let base = if relative_root || input.mounts.iter().any(is_bind) || input.bundle.is_some() {
+        let base = if relative_root || input.mounts.iter().any(Mount::binds) || input.bundle.is_some() {
             base(input.bundle.as_ref(), cx)?
         } else {
             PathBuf::new()
@@ -136,7 +136,7 @@ main: wait
         (0..input.mounts.len()).try_for_each(|index| plan_mount(&input.mounts, index, common, cx))?;
         // As in runc: a /dev of the host's, bound, is not ours to fill.
         let dev_is_bound =
-            input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev") && is_bind(mount));
+            input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev") && mount.binds());
         if input.default_devices && !dev_is_bound {
             default_devices(api, is_own(&input, Path::new("/dev/null")), cx);
         }

@@ -10,7 +10,7 @@ use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{is_bind, normalise_options, without_dots};
+use super::entry::{normalise_options, without_dots};
 use super::mount::{base, outside};
 use crate::effects::prepare::{IdMap, PrepareMount};
 use crate::mounts::{Api, Options};
@@ -111,7 +111,7 @@ main: wait
         }
         let base = base(input.bundle.as_ref(), cx)?;
         let (propagation, _) = outside(input.propagation);
-        for (index, mount) in input.mounts.iter().enumerate().filter(|(_, mount)| is_bind(mount)) {
+        for (index, mount) in input.mounts.iter().enumerate().filter(|(_, mount)| mount.binds()) {
             let wrong = |field: &str, message: String| PlanError::new(format!("mounts.{index}.{field}"), message);
             let mut options = mount.options.clone();
             normalise_options(mount, &mut options);

@@ -97,6 +97,10 @@ pub enum NamespaceType {
 }
 
 impl NamespaceType {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Pid, Self::Network, Self::Mount, Self::Ipc, Self::Uts, Self::User, Self::Cgroup, Self::Time];
+
     /// The name in the spec.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
-use lifecycle_engine::facts::Facts;
 use lifecycle_engine::step::{Example, Nature, Planning, Step};
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Sensitive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::host::missing;
 use super::locate::locate;
 use super::{
     Device, Hooks, IdMapping, IntelRdt, MemoryPolicy, Mount, Namespace, NamespaceType, NetDevice, Personality, Problem,
-    Process, Read, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, unperformed, validate,
+    Process, Read, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, other_platforms, validate,
 };
 
 use crate::notify::{INSIDE, SOCKET, directory_of};
@@ -162,7 +162,7 @@ outputs:
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let bundle = absolute(&input.bundle, cx)?;
         let (Read { spec, unknown }, file) = read(&bundle, cx)?;
-        check(&spec, &file, absent_devices(&spec, cx.facts))?;
+        check(&spec, &file, missing(&spec, &bundle, cx.facts))?;
         let mut output = Output::of(spec, unknown, bundle)?;
         if input.notify {
             output.add_notify(&directory_of(cx.run));
@@ -203,28 +203,14 @@ fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
         .help("a bundle is a directory with a config.json; `runc spec` writes one")
 }
 
-/// "The runtime MUST check if moving the network interface to the container namespace is possible": what is not there cannot be moved.
-fn absent_devices(spec: &Spec, facts: &mut Facts) -> Vec<Problem> {
-    let wanted = &spec.linux.net_devices;
-    let there: Option<Vec<String>> = if wanted.is_empty() { None } else { facts.get("net.links") };
-    let absent = |there: Vec<String>| {
-        let missing = wanted.keys().filter(|name| !there.contains(name));
-        let problem =
-            |name| problem(&format!("linux.netDevices.{name}"), "there is no such device on the host; see `ip link`");
-        missing.map(problem).collect()
-    };
-    there.map(absent).unwrap_or_default()
-}
-
 fn problem(path: &str, message: &str) -> Problem {
     Problem { path: path.to_owned(), message: message.to_owned() }
 }
 
 /// Everything that is wrong with it, at once.
-fn check(spec: &Spec, file: &File, absent: Vec<Problem>) -> Result<(), PlanError> {
-    let missing = spec.process.is_none().then(|| problem("process", "is required to make a container"));
-    let refused = unperformed(spec).into_iter().map(|field| problem(&field, "is not performed yet"));
-    let problems = validate(spec).into_iter().chain(missing).chain(absent).chain(refused);
+fn check(spec: &Spec, file: &File, missing: Vec<Problem>) -> Result<(), PlanError> {
+    let process = spec.process.is_none().then(|| problem("process", "is required to make a container"));
+    let problems = validate(spec).into_iter().chain(process).chain(missing).chain(other_platforms(spec));
     let all: Vec<String> = problems.map(|problem| file.place(&problem)).collect();
     if all.is_empty() { Ok(()) } else { Err(PlanError::new("bundle", all.join("\n  "))) }
 }
@@ -242,8 +228,8 @@ pub(super) fn absolute(path: &Path, cx: &mut Planning) -> Result<PathBuf, PlanEr
 }
 
 /// A bind mount's source is below the bundle; any other mount's is a name for the file system's driver.
-fn with_absolute_source(mut mount: Mount, bundle: &Path) -> Mount {
-    let binds = mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|o| o == "bind" || o == "rbind");
+pub(super) fn with_absolute_source(mut mount: Mount, bundle: &Path) -> Mount {
+    let binds = mount.binds();
     if let Some(source) = mount.source.as_mut().filter(|source| binds && source.is_relative()) {
         *source = bundle.join(&*source);
     }
@@ -306,13 +292,16 @@ impl Output {
 mod tests {
     use super::*;
     use lifecycle_engine::effect::RunNames;
-    use lifecycle_engine::facts::{Facts, FileFact, Recorded};
+    use lifecycle_engine::facts::{Facts, FileFact, FileKind, Recorded};
     use serde_json::{Value, json};
 
     fn load(config: Value) -> Result<Output, PlanError> {
         let mut given = Recorded::default();
         given.host.insert("cwd".into(), json!("/home/me"));
         given.files.insert("/home/me/box/config.json".into(), FileFact::Text(config.to_string()));
+        for directory in ["rootfs", "data"] {
+            given.kinds.insert(format!("/home/me/box/{directory}").into(), FileFact::Kind(FileKind::Directory));
+        }
         let mut facts = Facts::fixed(given);
         let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
         let mut cx = Planning::new(&mut facts, &run, "spec".into(), None);
@@ -327,7 +316,8 @@ mod tests {
             "mounts": [
                 { "destination": "/data", "source": "data", "options": ["rbind", "ro"] },
                 { "destination": "/proc", "type": "proc", "source": "proc" }
-            ]
+            ],
+            "linux": { "namespaces": [{ "type": "mount" }] }
         })
     }
 
@@ -343,7 +333,9 @@ mod tests {
     #[test]
     fn a_namespace_that_is_joined_is_not_made() {
         let mut config = config();
-        config["linux"] = json!({ "namespaces": [{ "type": "pid" }, { "type": "network", "path": "/run/netns/a" }] });
+        config["linux"] = json!({ "namespaces": [
+            { "type": "mount" }, { "type": "pid" }, { "type": "network", "path": "/run/netns/a" },
+        ] });
         let makes = load(config).unwrap().makes;
         assert!(makes.pid && !makes.network && !makes.uts);
     }
@@ -355,7 +347,7 @@ mod tests {
         config["process"] = Value::Null;
         config["vm"] = json!({});
         let error = load(config).unwrap_err();
-        for expected in ["ociVersion: ", "process: is required", "vm: is not performed yet"] {
+        for expected in ["ociVersion: ", "process: is required", "vm: describes a container in a virtual machine"] {
             assert!(error.message.contains(expected), "{error}");
         }
     }

@@ -8,16 +8,18 @@
 //! - Where "absent" has a meaning of its own, the field is an `Option`, and is left out when it is `None`. An empty string and `null` count as
 //!   absent, as in every runtime written in Go.
 //! - Unknown fields are ignored, as "Extensibility" in config.md demands; [`Spec::read`] names them, so that a typing error is not silent.
-//! - [`validate`] checks what the spec demands; [`unperformed`] names what is asked for and not performed yet, so that it can be refused.
+//! - [`validate`] checks what the spec demands; [`other_platforms`] names what is for another platform, so that it can be refused.
 
 mod device;
 mod exec;
 mod hooks;
+mod host;
 mod linux;
 mod list;
 mod load;
 mod locate;
 mod mount;
+mod platforms;
 mod process;
 mod read;
 mod remark;
@@ -25,12 +27,12 @@ mod resources;
 mod seccomp;
 mod template;
 mod unknown;
-mod unperformed;
 mod validate;
 
 pub use device::{Device, DeviceType};
 pub use exec::Exec;
 pub use hooks::{Hook, Hooks};
+pub(crate) use host::wrong_namespace;
 pub use linux::{
     IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, Namespace, NamespaceType, NetDevice,
     Personality, PersonalityDomain, RootfsPropagation, TimeOffset,
@@ -38,6 +40,7 @@ pub use linux::{
 pub use list::number_list;
 pub use load::Load;
 pub use mount::Mount;
+pub use platforms::other_platforms;
 pub use process::{
     Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, IoPriorityClass, Process, Rlimit, RlimitType, Scheduler,
     SchedulerFlag, SchedulerPolicy, User,
@@ -51,8 +54,9 @@ pub use resources::{
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall};
 pub use template::template;
 pub use unknown::unknown_fields;
-pub use unperformed::{performs, unperformed};
-pub use validate::{Problem, check_io_priority, check_memory_policy, check_scheduler, validate, validate_process};
+pub use validate::{
+    Problem, check_io_priority, check_memory_policy, check_scheduler, validate, validate_process, validate_resources,
+};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -96,19 +100,19 @@ pub struct Spec {
     /// What only Linux knows (config-linux.md).
     #[serde(default)]
     pub linux: Linux,
-    /// For runtimes that start a virtual machine (config-vm.md). Accepted, not interpreted.
+    /// For runtimes that start a virtual machine (config-vm.md). Read, and refused by `spec.load`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<Value>,
-    /// For Windows (config-windows.md). Accepted, not interpreted.
+    /// For Windows (config-windows.md). Read, and refused by `spec.load`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<Value>,
-    /// For Solaris (config-solaris.md). Accepted, not interpreted.
+    /// For Solaris (config-solaris.md). Read, and refused by `spec.load`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub solaris: Option<Value>,
-    /// For z/OS (config-zos.md). Accepted, not interpreted.
+    /// For z/OS (config-zos.md). Read, and refused by `spec.load`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zos: Option<Value>,
-    /// For FreeBSD (config-freebsd.md). Accepted, not interpreted.
+    /// For FreeBSD (config-freebsd.md). Read, and refused by `spec.load`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freebsd: Option<Value>,
 }

@@ -27,3 +27,16 @@ pub struct Mount {
     #[serde(default)]
     pub gid_mappings: Vec<IdMapping>,
 }
+
+impl Mount {
+    /// Whether it shows a file or directory of the host's. Type `bind` counts, though only the options make it one in the spec: every engine
+    /// writes it.
+    pub(crate) fn binds(&self) -> bool {
+        self.kind.as_deref() == Some("bind") || self.options.iter().any(|option| option == "bind" || option == "rbind")
+    }
+
+    /// Whether it changes a mount that is there, and makes none.
+    pub(crate) fn remounts(&self) -> bool {
+        self.options.iter().any(|option| option == "remount")
+    }
+}

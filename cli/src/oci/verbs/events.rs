@@ -21,7 +21,7 @@ use crate::perform::Call;
 pub fn run(call: &Call, args: &Events) -> Result<ExitCode, Fault> {
     let interval = duration(&args.interval).ok_or_else(|| {
         Fault::new(format!(
-            "--interval {:?} is not a length of time above zero, such as 5s, 500ms or 1m30s",
+            "duration interval must be greater than 0: --interval {:?} is to be a length of time, such as 5s, 500ms or 1m30s",
             args.interval
         ))
     })?;

@@ -16,9 +16,6 @@ const FAILED: u8 = 255;
 
 /// Runs the program.
 pub fn run(call: &Call, args: &Exec) -> Result<ExitCode, Fault> {
-    if args.process.is_none() && args.command.is_empty() {
-        return Err(Fault::new("exec needs a command, or --process FILE"));
-    }
     enter(call, args).map_err(|fault| match fault.code {
         1 => fault.with_code(FAILED),
         _ => fault,
@@ -26,6 +23,9 @@ pub fn run(call: &Call, args: &Exec) -> Result<ExitCode, Fault> {
 }
 
 fn enter(call: &Call, args: &Exec) -> Result<ExitCode, Fault> {
+    if args.process.is_none() && args.command.is_empty() {
+        return Err(Fault::new("process args cannot be empty: name a command, or a file with --process"));
+    }
     seal()?;
     match Container::load(call, &args.id)?.status {
         Status::Stopped => return Err(Fault::new("cannot exec in a stopped container")),

@@ -13,11 +13,16 @@ use crate::perform::{Call, Params};
 
 /// Sends the signal.
 pub fn run(call: &Call, args: &Kill) -> Result<ExitCode, Fault> {
-    let signal = SignalName::parse(&args.signal).map_err(Fault::new)?;
+    // To kill(2), 0 asks whether there is anybody to send a signal to.
+    let asks = args.signal == "0";
+    let signal = if asks { SignalName::TERM } else { SignalName::parse(&args.signal).map_err(Fault::new)? };
     let container = Container::load(call, &args.id)?;
     // With --all the processes that a first process has left behind are meant, too.
     if container.status == Status::Stopped && !args.all {
         return Err(Fault::new("container not running"));
+    }
+    if asks {
+        return Ok(ExitCode::SUCCESS);
     }
     let thaw = signal == SignalName::KILL && container.status == Status::Paused;
     let params = json!({ "id": args.id, "signal": signal, "all": args.all, "thaw": thaw });

@@ -20,7 +20,7 @@ pub fn run(call: &Call, args: &List) -> Result<ExitCode, Fault> {
             let all: Vec<_> = all.iter().map(Container::document).collect();
             // As other runtimes do: nothing is null.
             let text = if all.is_empty() { "null".to_owned() } else { serde_json::Value::from(all).to_string() };
-            print(&text)
+            print(&format!("{text}\n"))
         }
         TableFormat::Table => print(&table(&all)),
     }
@@ -33,7 +33,8 @@ fn table(all: &[Container]) -> String {
         [c.names.id.clone(), c.pid().to_string(), c.status.to_string(), bundle, c.state.created.clone(), c.owner_name()]
     };
     let rows: Vec<[String; 6]> = std::iter::once(head).chain(all.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    // As wide as runc's: there are scripts that cut by column.
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(9);
     let widths: Vec<usize> = (0..6).map(width).collect();
     let mut text = String::new();
     for row in &rows {

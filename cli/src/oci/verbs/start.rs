@@ -14,7 +14,8 @@ pub fn run(call: &Call, id: &str) -> Result<ExitCode, Fault> {
     let container = Container::load(call, id)?;
     match container.status {
         Status::Stopped => return Err(Fault::new("cannot start a container that has stopped")),
-        Status::Running | Status::Paused => return Err(Fault::new("cannot start an already running container")),
+        Status::Running => return Err(Fault::new("cannot start an already running container")),
+        Status::Paused => return Err(Fault::new("cannot start a container in the paused state")),
         Status::Creating | Status::Created => {}
     }
     let mut params = Params::from_iter([("id".to_owned(), id.into())]);

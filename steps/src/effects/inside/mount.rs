@@ -189,8 +189,7 @@ impl RootMount {
             api::classic_file_system(self.kind()?, self.source_name().as_deref(), options, &target, &self.destination)?;
             target
         };
-        // Resolved again, the path leads onto the new mount.
-        let top = root.mountpoint(&clean(&self.destination), is_directory(&target)?)?;
+        let top = root.top(&clean(&self.destination), &target)?;
         if options.copy_up {
             copy::copy_tree(target.as_fd(), top.as_fd())?;
         }

@@ -153,10 +153,7 @@ impl EffectDef for ReadonlyPath {
             }
             Api::Classic => {
                 api::classic_bind(&target, Bind::Recursive, &target, &path)?;
-                // Resolved again, the path leads onto the new mount.
-                if let Some(top) = root.find(&path)? {
-                    read_only(self.api, top.as_fd(), false, &path)?;
-                }
+                read_only(self.api, root.top(&path, &target)?.as_fd(), false, &path)?;
             }
         }
         Ok(Applied::done())

@@ -1,5 +1,6 @@
 //! The container's root, as a descriptor, and paths in it.
 
+use crate::mounts::table;
 use lifecycle_engine::effect::{Cx, Fds};
 use lifecycle_engine::error::EffectError;
 use pathrs::RootRef;
@@ -25,7 +26,8 @@ impl<'a> Root<'a> {
         Self::in_fds(cx.fds)
     }
 
-    fn in_fds(fds: &'a Fds) -> Result<Self, EffectError> {
+    /// The same, by the descriptors alone.
+    pub(crate) fn in_fds(fds: &'a Fds) -> Result<Self, EffectError> {
         fds.get(ROOT).map(|fd| Self { fd }).ok_or_else(|| {
             EffectError::new("there is no root file system yet")
                 .help("give rootfs.mount a `root`, or put rootfs.overlay before it")
@@ -63,6 +65,17 @@ impl<'a> Root<'a> {
             return Err(EffectError::new(format!("\"{}\" does not end in a name", path.display())));
         };
         Ok((self.directory(parent, 0o755)?, Path::new(name)))
+    }
+
+    /// What mount(2) has just put on `below`, to which the path leads now. Somebody who shares a volume with the container can bend the path
+    /// meanwhile; then it is on another mount, or on none.
+    pub(crate) fn top(&self, path: &Path, below: impl AsFd) -> Result<OwnedFd, EffectError> {
+        let bent = || {
+            EffectError::new(format!("\"{}\" leads elsewhere since it was mounted", path.display()))
+                .help("the image, or somebody with access to a volume, bends this path while it is used")
+        };
+        let top = self.find(path)?.ok_or_else(bent)?;
+        if table::is_on(&top, below)? { Ok(top) } else { Err(bent()) }
     }
 
     /// Where something can be mounted: a directory, or for the mount of a file an empty file; made where it is missing.

@@ -1,6 +1,6 @@
 //! In a mount namespace of their own, on a root that the test makes; what matters is asserted on the host's files.
 
-use super::root::ROOT;
+use super::root::{ROOT, Root};
 use super::*;
 use crate::effects::testing::{Bench, in_child, in_mount_namespace};
 use crate::mounts::{Api, Propagation};
@@ -65,6 +65,27 @@ fn a_file_system_and_a_bind_are_mounted_by_either_way() {
             },
         );
     }
+}
+
+#[test]
+fn what_was_mounted_is_told_from_what_a_bent_path_leads_to() {
+    let body = |bench: &mut Bench, at: &Path| {
+        let tmpfs = |path: &str| {
+            fs::create_dir(at.join(path)).unwrap();
+            rustix::mount::mount("tmpfs", at.join(path), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        };
+        let root = Root::in_fds(&bench.fds).unwrap();
+        let below = root.find(Path::new("/etc")).unwrap().unwrap();
+        tmpfs("etc/way");
+        tmpfs("etc/way/inner");
+        symlink("/etc/way/inner", at.join("etc/bent")).unwrap();
+        assert!(root.top(Path::new("/etc/way"), &below).is_ok());
+        for path in ["/etc/bent", "/etc/way/inner", "/dev", "/absent"] {
+            let error = root.top(Path::new(path), &below).unwrap_err();
+            assert!(error.what.contains("leads elsewhere"), "{path}: {error:?}");
+        }
+    };
+    with_root(Api::Classic, |_| {}, body);
 }
 
 #[test]

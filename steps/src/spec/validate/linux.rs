@@ -3,7 +3,7 @@
 use super::{Problem, Problems};
 use crate::spec::{
     Device, DeviceType, IdMapping, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, NamespaceType, Seccomp,
-    SeccompAction, Spec, number_list,
+    SeccompAction, Spec, User, number_list,
 };
 use std::path::Path;
 
@@ -33,6 +33,7 @@ pub(super) fn check(spec: &Spec, problems: &mut Problems) {
     if let Some(policy) = &linux.memory_policy {
         problems.within("linux.memoryPolicy", check_memory_policy(policy));
     }
+    problems.without_nul("linux.cgroupsPath", linux.cgroups_path.as_deref().unwrap_or_default().as_bytes());
     if linux.mount_label.as_deref().is_some_and(|label| label.chars().any(|c| c.is_control() || c == '"')) {
         problems.add("linux.mountLabel", "cannot contain a quotation mark or a control character");
     }
@@ -42,6 +43,13 @@ pub(super) fn check(spec: &Spec, problems: &mut Problems) {
 }
 
 fn namespaces(linux: &Linux, problems: &mut Problems) {
+    // The root, its mounts and devices would be made for the whole host.
+    if !linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Mount) {
+        problems.add(
+            "linux.namespaces",
+            "has no mount namespace, and the container's root cannot be the host's; add {\"type\": \"mount\"}",
+        );
+    }
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         if linux.namespaces[..index].iter().any(|earlier| earlier.kind == namespace.kind) {
             problems
@@ -80,6 +88,27 @@ fn user_mappings(spec: &Spec, problems: &mut Problems) {
     }
     mappings("linux.uidMappings", &linux.uid_mappings, problems);
     mappings("linux.gidMappings", &linux.gid_mappings, problems);
+    if let Some(process) = spec.process.as_ref().filter(|_| mapped) {
+        unmapped_ids(&process.user, linux, problems);
+    }
+}
+
+/// What the program runs as must be ids of its user namespace: setresuid(2) takes no others.
+fn unmapped_ids(user: &User, linux: &Linux, problems: &mut Problems) {
+    let mut check = |field: String, id: u32, name: &str, map: &[IdMapping]| {
+        let holds = |range: &IdMapping| id >= range.container_id && id - range.container_id < range.size;
+        if !map.is_empty() && !map.iter().any(holds) {
+            problems.add(
+                format!("process.user.{field}"),
+                format!("{id} is no id of the container; add it to linux.{name}"),
+            );
+        }
+    };
+    check("uid".into(), user.uid, "uidMappings", &linux.uid_mappings);
+    check("gid".into(), user.gid, "gidMappings", &linux.gid_mappings);
+    for (at, gid) in user.additional_gids.iter().enumerate() {
+        check(format!("additionalGids[{at}]"), *gid, "gidMappings", &linux.gid_mappings);
+    }
 }
 
 /// The kernel's rules for /proc/PID/uid_map, user_namespaces(7).
@@ -267,9 +296,6 @@ fn paths(spec: &Spec, problems: &mut Problems) {
             if path == Path::new("/") {
                 problems.add(&field, "cannot be the root itself; `root.readonly` makes that read-only");
             }
-        }
-        if !list.is_empty() && spec.namespace(NamespaceType::Mount).is_none() {
-            problems.add(format!("linux.{field}"), "needs a mount namespace, or it would change the host's mounts");
         }
     }
 }

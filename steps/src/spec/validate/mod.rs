@@ -7,7 +7,7 @@ mod resources;
 pub use linux::check_memory_policy;
 pub use process::{check_io_priority, check_scheduler};
 
-use super::{Hooks, Mount, NamespaceType, Process, Spec};
+use super::{Hooks, Mount, NamespaceType, Process, Resources, Spec};
 use std::fmt;
 use std::path::Path;
 
@@ -52,6 +52,13 @@ pub fn validate_process(process: &Process) -> Vec<Problem> {
     problems.found
 }
 
+/// Every violation in limits by themselves, such as an update's, with paths as in a config.json.
+pub fn validate_resources(limits: &Resources) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    resources::check(limits, &mut problems);
+    problems.found
+}
+
 /// Where the checks put what they find.
 #[derive(Default)]
 struct Problems {
@@ -70,10 +77,17 @@ impl Problems {
     }
 
     fn absolute(&mut self, field: impl Into<String>, path: &Path) {
-        if !path.is_absolute() {
+        if path.is_absolute() {
+            self.without_nul(field, path.as_os_str().as_encoded_bytes());
+        } else {
             self.add(field, format!("`{}` must be an absolute path", path.display()));
-        } else if path.as_os_str().as_encoded_bytes().contains(&0) {
-            self.add(field, "a path cannot contain a NUL byte");
+        }
+    }
+
+    /// The kernel's texts end at one: what follows would be lost, or refused in the middle.
+    fn without_nul(&mut self, field: impl Into<String>, text: &[u8]) {
+        if text.contains(&0) {
+            self.add(field, "cannot contain a NUL byte");
         }
     }
 }
@@ -100,7 +114,7 @@ fn root(spec: &Spec, problems: &mut Problems) {
         Some(root) if root.path.as_os_str().is_empty() => {
             problems.add("root.path", "is empty; name the root file system's directory");
         }
-        Some(_) => {}
+        Some(root) => problems.without_nul("root.path", root.path.as_os_str().as_encoded_bytes()),
     }
 }
 
@@ -110,13 +124,18 @@ fn mounts(mounts: &[Mount], problems: &mut Problems) {
         if mount.destination.as_os_str().is_empty() {
             problems.add(field("destination"), "is empty; name a path in the container");
         }
+        problems.without_nul(field("destination"), mount.destination.as_os_str().as_encoded_bytes());
+        problems.without_nul(field("source"), mount.source.as_ref().map_or(&[], |s| s.as_os_str().as_encoded_bytes()));
+        problems.without_nul(field("type"), mount.kind.as_deref().unwrap_or_default().as_bytes());
+        for (at, option) in mount.options.iter().enumerate() {
+            problems.without_nul(format!("mounts[{index}].options[{at}]"), option.as_bytes());
+        }
         if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
             problems.add(field("uidMappings"), "uidMappings and gidMappings must be given together");
         }
         linux::mappings(&field("uidMappings"), &mount.uid_mappings, problems);
         linux::mappings(&field("gidMappings"), &mount.gid_mappings, problems);
-        let has = |name: &str| mount.options.iter().any(|option| option == name);
-        if mount.source.is_none() && (has("bind") || has("rbind")) && !has("remount") {
+        if mount.source.is_none() && mount.binds() && !mount.remounts() {
             problems.add(field("source"), "a bind mount needs a source");
         }
     }
@@ -132,6 +151,7 @@ fn host_names(spec: &Spec, problems: &mut Problems) {
                 "needs a uts namespace: it would rename the host; add {\"type\": \"uts\"} to linux.namespaces",
             );
         }
+        problems.without_nul(field, name.as_bytes());
         // The kernel's __NEW_UTS_LEN.
         if name.len() > 64 {
             problems.add(field, format!("is {} bytes long; the kernel takes 64", name.len()));
@@ -154,6 +174,9 @@ fn hooks(hooks: &Hooks, problems: &mut Problems) {
             problems.absolute(format!("{field}.path"), &hook.path);
             if hook.timeout.is_some_and(|timeout| timeout <= 0) {
                 problems.add(format!("{field}.timeout"), "must be greater than zero; leave it out for no limit");
+            }
+            for (at, arg) in hook.args.iter().enumerate() {
+                problems.without_nul(format!("{field}.args[{at}]"), arg.as_bytes());
             }
             process::environment(&format!("{field}.env"), hook.env.iter().map(String::as_str), problems);
         }

@@ -9,9 +9,7 @@ pub(super) fn check(process: &Process, problems: &mut Problems) {
         problems.add("process.args", "must have at least one entry, the program");
     }
     for (index, arg) in process.args.iter().enumerate() {
-        if arg.contains('\0') {
-            problems.add(format!("process.args[{index}]"), "an argument cannot contain a NUL byte");
-        }
+        problems.without_nul(format!("process.args[{index}]"), arg.as_bytes());
     }
     environment("process.env", process.env.iter().map(|entry| entry.0.as_str()), problems);
     rlimits(process, problems);

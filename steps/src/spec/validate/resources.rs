@@ -1,7 +1,7 @@
 //! `linux.resources`.
 
 use super::Problems;
-use crate::spec::{BlockIo, DeviceType, HugepageLimit, Memory, Resources};
+use crate::spec::{BlockIo, Cpu, DeviceType, HugepageLimit, Memory, Resources};
 use std::collections::BTreeMap;
 
 pub(super) fn check(resources: &Resources, problems: &mut Problems) {
@@ -18,12 +18,7 @@ pub(super) fn check(resources: &Resources, problems: &mut Problems) {
         check_memory(memory, problems);
     }
     if let Some(cpu) = &resources.cpu {
-        if cpu.idle.is_some_and(|idle| idle != 0 && idle != 1) {
-            problems.add("linux.resources.cpu.idle", "is 0 or 1");
-        }
-        if cpu.burst.is_some_and(|burst| cpu.quota.is_some_and(|quota| quota > 0 && burst > quota as u64)) {
-            problems.add("linux.resources.cpu.burst", "cannot be above the quota");
-        }
+        check_cpu(cpu, problems);
     }
     if let Some(block) = &resources.block_io {
         check_block_io(block, problems);
@@ -37,7 +32,30 @@ pub(super) fn check(resources: &Resources, problems: &mut Problems) {
     unified(&resources.unified, problems);
 }
 
+/// The kernel's bounds of a period and of the quota in it, in microseconds: kernel/sched/core.c, `tg_set_cfs_bandwidth`. 0 asks for nothing, as in
+/// every runtime written in Go.
+fn check_cpu(cpu: &Cpu, problems: &mut Problems) {
+    if cpu.idle.is_some_and(|idle| idle != 0 && idle != 1) {
+        problems.add("linux.resources.cpu.idle", "is 0 or 1");
+    }
+    if cpu.period.is_some_and(|period| period != 0 && !(1000..=1_000_000).contains(&period)) {
+        problems.add("linux.resources.cpu.period", "must lie between 1000 and 1000000 microseconds");
+    }
+    if cpu.quota.is_some_and(|quota| quota < -1 || (1..1000).contains(&quota)) {
+        problems.add("linux.resources.cpu.quota", "must be at least 1000 microseconds, or -1 for no limit");
+    }
+    if cpu.burst.is_some_and(|burst| cpu.quota.is_some_and(|quota| quota > 0 && burst > quota as u64)) {
+        problems.add("linux.resources.cpu.burst", "cannot be above the quota");
+    }
+}
+
 fn check_memory(memory: &Memory, problems: &mut Problems) {
+    let Memory { limit, reservation, swap, kernel, kernel_tcp, .. } = memory;
+    let sizes =
+        [("limit", limit), ("reservation", reservation), ("swap", swap), ("kernel", kernel), ("kernelTCP", kernel_tcp)];
+    for (name, _) in sizes.iter().filter(|(_, size)| size.is_some_and(|size| size < -1)) {
+        problems.add(format!("linux.resources.memory.{name}"), "is a number of bytes, or -1 for no limit");
+    }
     if memory.swappiness.is_some_and(|swappiness| swappiness > 100) {
         problems.add("linux.resources.memory.swappiness", "must lie between 0 and 100");
     }
