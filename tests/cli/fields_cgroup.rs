@@ -372,11 +372,18 @@ pub fn linux_resources_memory_check_before_update(lab: &Lab) -> TestResult {
     let memory = json!({ "memory": { "limit": 67_108_864, "checkBeforeUpdate": true } });
     let container = Container::prepare(lab, &memory)?;
     container.create();
-    match there("memory", "memory")? {
-        There::V1(_) => container.shows("memory", &[("memory.limit_in_bytes", "67108864")])?,
-        There::V2(_) => container.shows("", &[("memory.max", "67108864")])?,
+    let (controller, file) = match there("memory", "memory")? {
+        There::V1(_) => ("memory", "memory.limit_in_bytes"),
+        There::V2(_) => ("", "memory.max"),
         There::Nowhere => return Err("this machine has no memory controller".into()),
-    }
+    };
+    container.shows(controller, &[(file, "67108864")])?;
+    // Less than any process has: the kernel would refuse it in words of its own, or kill the container.
+    let less = r#"resources={"memory":{"limit":4096}}"#;
+    let mut update = container.arguments("oci/update");
+    update.extend(["-p".to_owned(), less.to_owned()]);
+    container.scene.told(&update).ended(125).says(&["memory.checkBeforeUpdate"]);
+    container.shows(controller, &[(file, "67108864")])?;
     container.delete()
 }
 

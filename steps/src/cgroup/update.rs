@@ -24,6 +24,10 @@ pub struct Input {
     pub cgroups: BTreeMap<String, PathBuf>,
     /// The new limits. What is absent stays as it is.
     pub resources: Resources,
+    /// Whether a limit on memory below what is in use is refused, where `resources` does not say so: what the container's own
+    /// `memory.checkBeforeUpdate` says (config-linux.md, "Memory").
+    #[serde(default)]
+    pub check_memory: Option<bool>,
 }
 
 /// Nothing.
@@ -59,7 +63,7 @@ steps:
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Input { cgroups, resources } = input;
+        let Input { cgroups, resources, check_memory } = input;
         let wrong: Vec<String> = validate_resources(&resources).iter().map(ToString::to_string).collect();
         if !wrong.is_empty() {
             return Err(PlanError::new("resources", wrong.join("; ")));
@@ -74,7 +78,7 @@ steps:
         if let (Some(unified), Some(at)) = (&layout.v2, cgroups.get("")) {
             enable_controllers(&unified.mount, at, &limits, cx);
         }
-        let used_below = used_below(&resources);
+        let used_below = used_below(&resources, check_memory == Some(true));
         let mut updates: Vec<UpdateCgroup> = Vec::new();
         for limit in limits {
             let at = directory(&cgroups, &limit)?;
@@ -107,8 +111,8 @@ fn directory<'a>(cgroups: &'a BTreeMap<String, PathBuf>, limit: &Limit) -> Resul
     })
 }
 
-fn used_below(resources: &Resources) -> Option<u64> {
-    let memory = resources.memory.as_ref().filter(|memory| memory.check_before_update == Some(true))?;
+fn used_below(resources: &Resources, unless_said: bool) -> Option<u64> {
+    let memory = resources.memory.as_ref().filter(|memory| memory.check_before_update.unwrap_or(unless_said))?;
     memory.limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0)
 }
 
