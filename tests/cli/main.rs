@@ -538,6 +538,12 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_signals::oci_run_sends_signals_on_that_come_while_poststart_hooks_run,
         #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_cancelled_in_a_start_container_hook_has_started_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_killed_in_a_start_container_hook_has_started_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_cancelled_in_a_poststart_hook_stops_the_container,
+        #[needs(Root, Program("busybox"))]
         oci_messages::oci_create_messages_tell_a_missing_program_from_one_that_may_not_run,
         #[needs(Root, Program("busybox"))]
         oci_messages::oci_messages_of_state_kill_delete_and_start_are_what_callers_match,

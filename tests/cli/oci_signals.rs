@@ -55,8 +55,7 @@ pub fn oci_run_sends_signals_on_that_come_while_poststart_hooks_run(lab: &Lab) -
     let (begun, go_on) = (lab.dir().join("begun"), lab.dir().join("go-on"));
     let script = format!("touch {}; until [ -e {} ]; do sleep 0.05; done", begun.display(), go_on.display());
     oci.edit(|config| {
-        config["hooks"] =
-            json!({ "poststart": [{ "path": program::find("busybox"), "args": ["sh", "-c", script] }] });
+        config["hooks"] = json!({ "poststart": [{ "path": program::find("busybox"), "args": ["sh", "-c", script] }] });
     })?;
     for signal in [Signal::TERM, Signal::USR1] {
         let mut run = oci.start(&["run", "--bundle", "bundle", &oci.id])?;
@@ -71,4 +70,86 @@ pub fn oci_run_sends_signals_on_that_come_while_poststart_hooks_run(lab: &Lab) -
         oci.scene.nothing_left()?;
     }
     Ok(())
+}
+
+/// A container whose start takes until `go-on` is there, in a hook of this stage.
+fn held<'a>(lab: &'a Lab, stage: &str) -> Result<Oci<'a>, Box<dyn std::error::Error>> {
+    let mut oci = Oci::new(lab, &["sh", "-c", TRAPS])?;
+    oci.edit(|config| {
+        config["root"]["readonly"] = json!(false);
+        let script = |dir: &str| format!("touch {dir}/begun; until [ -e {dir}/go-on ]; do sleep 0.05; done");
+        let (path, dir) = if stage == "startContainer" {
+            (json!("/bin/busybox"), "/tmp".to_owned())
+        } else {
+            (json!(program::find("busybox")), lab.dir().join("bundle/rootfs/tmp").display().to_string())
+        };
+        config["hooks"] = json!({ stage: [{ "path": path, "args": ["sh", "-c", script(&dir)] }] });
+    })?;
+    Ok(oci)
+}
+
+/// What has become of a container whose start was cancelled while a hook of this stage ran.
+fn cancelled<'a>(lab: &'a Lab, stage: &str, signal: Signal) -> Result<Oci<'a>, Box<dyn std::error::Error>> {
+    let oci = held(lab, stage)?;
+    oci.create(&[]);
+    let start = oci.start(&["start", &oci.id])?;
+    eventually("the hook", || Ok(oci.bundle.rootfs().join("tmp/begun").exists()))?;
+    start.signal(signal)?;
+    start.end()?.ended(1).says(&["cancelled by signal", "the container had been let go"]);
+    Ok(oci)
+}
+
+/// Its hook is the container's: that goes on, and the program after it. It is not to be started again.
+pub fn oci_start_that_is_cancelled_in_a_start_container_hook_has_started_the_container(lab: &Lab) -> TestResult {
+    for signal in [Signal::TERM, Signal::INT] {
+        let oci = cancelled(lab, "startContainer", signal)?;
+        assert_eq!(oci.state()?["status"], "running");
+        oci.verb("start").ended(1).says(&["cannot start an already running container"]);
+        fs::write(oci.bundle.rootfs().join("tmp/go-on"), "")?;
+        let comm = format!("/proc/{}/cmdline", oci.pid()?);
+        eventually("the program", || {
+            Ok(fs::read(&comm).is_ok_and(|line| String::from_utf8_lossy(&line).contains("trap")))
+        })?;
+        oci.told(&["exec", &oci.id, "true"]).ended(0);
+        oci.told(&["kill", &oci.id, "TERM"]).ended(0);
+        oci.wait_for_status("stopped")?;
+        oci.verb("delete").ended(0);
+        without_files(oci)?;
+    }
+    Ok(())
+}
+
+/// A start that is killed there leaves the same, and one that was cut off before it could say so is found out by the next.
+pub fn oci_start_that_is_killed_in_a_start_container_hook_has_started_the_container(lab: &Lab) -> TestResult {
+    let oci = held(lab, "startContainer")?;
+    oci.create(&[]);
+    let start = oci.start(&["start", &oci.id])?;
+    eventually("the hook", || Ok(oci.bundle.rootfs().join("tmp/begun").exists()))?;
+    start.signal(Signal::KILL)?;
+    start.end()?.ended(137);
+    assert_eq!(oci.state()?["status"], "running");
+    oci.verb("start").ended(1).says(&["cannot start an already running container"]);
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    without_files(oci)
+}
+
+/// Nobody is to find it running without what the hook does: as where that fails by itself.
+pub fn oci_start_that_is_cancelled_in_a_poststart_hook_stops_the_container(lab: &Lab) -> TestResult {
+    let oci = cancelled(lab, "poststart", Signal::TERM)?;
+    oci.wait_for_status("stopped")?;
+    oci.verb("start").ended(1).says(&["cannot start a container that has stopped"]);
+    oci.verb("delete").ended(0);
+    without_files(oci)
+}
+
+/// Nothing is left but what the hooks wrote.
+fn without_files(oci: Oci) -> TestResult {
+    for file in ["begun", "go-on"] {
+        match fs::remove_file(oci.bundle.rootfs().join("tmp").join(file)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    oci.scene.nothing_left()?;
+    Ok(fs::remove_dir_all(oci.bundle.dir())?)
 }

@@ -53,6 +53,8 @@ pub struct Finished {
     pub outputs: Value,
     /// The run is there to be worked on further.
     pub kept: bool,
+    /// It has failed or was cancelled, and something one-way that it had begun on an earlier run stays.
+    pub committed: bool,
 }
 
 /// Runs a program to its end: everything it makes is taken back when it fails, or when it ends and is not to be kept.
