@@ -544,6 +544,10 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_signals::oci_start_that_is_cancelled_in_a_poststart_hook_stops_the_container,
         #[needs(Root, Program("busybox"))]
+        oci_signals::oci_delete_force_ends_a_paused_container_whose_engine_was_killed,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_delete_says_who_does_not_reap_what_keeps_the_container,
+        #[needs(Root, Program("busybox"))]
         oci_messages::oci_create_messages_tell_a_missing_program_from_one_that_may_not_run,
         #[needs(Root, Program("busybox"))]
         oci_messages::oci_messages_of_state_kill_delete_and_start_are_what_callers_match,

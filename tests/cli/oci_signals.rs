@@ -1,6 +1,7 @@
 //! Signals that come while a container is started, or just after: they are the program's as soon as there is one.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::lab::Lab;
@@ -8,7 +9,7 @@ use lifecycle_tests::program;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::oci_scene::{Oci, eventually};
+use crate::oci_scene::{Oci, eventually, reap_later};
 
 /// What a program does that takes a signal in its own time.
 const TRAPS: &str = "trap 'echo caught; exit 3' TERM USR1; echo ready; while :; do sleep 0.05; done";
@@ -152,4 +153,46 @@ fn without_files(oci: Oci) -> TestResult {
     }
     oci.scene.nothing_left()?;
     Ok(fs::remove_dir_all(oci.bundle.dir())?)
+}
+
+/// Version 1 shows a frozen process no signal. Whoever takes its container back lets it go on, so that it can die.
+pub fn oci_delete_force_ends_a_paused_container_whose_engine_was_killed(lab: &Lab) -> TestResult {
+    for other in [false, true] {
+        let oci = Oci::new(lab, &["sleep", "600"])?;
+        let run = oci.start(&["run", "--bundle", "bundle", &oci.id])?;
+        eventually("the program", || Ok(oci.verb("state").out.contains("\"running\"")))?;
+        oci.verb("pause").ended(0);
+        run.signal(Signal::KILL)?;
+        run.end()?.ended(137);
+        assert_eq!(oci.state()?["status"], "paused");
+        let begun = Instant::now();
+        if other {
+            oci.scene.told(&["recover"]).ended(0);
+        } else {
+            oci.told(&["delete", "--force", &oci.id]).ended(0);
+        }
+        oci.verb("state").ended(1).says(&["does not exist"]);
+        assert!(begun.elapsed() < Duration::from_secs(8), "it was waited for: {:?}", begun.elapsed());
+        // The engine's own run, in which the container's lay, has nothing but its journal.
+        oci.scene.told(&["recover"]).ended(0);
+        oci.scene.nothing_left()?;
+        fs::remove_dir_all(oci.bundle.dir())?;
+    }
+    Ok(())
+}
+
+/// What was executed in a container is its caller's child, and keeps the container's pid namespace until he reaps it.
+pub fn oci_delete_says_who_does_not_reap_what_keeps_the_container(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.running(&[]);
+    oci.told(&["exec", "--detach", "--pid-file", "pid", &oci.id, "true"]).ended(0);
+    let pid = fs::read_to_string(lab.dir().join("pid"))?;
+    // Its engine has ended, so it is the test's, which is the first process of the lab.
+    let who = format!("still has process {pid}, which has ended");
+    let told = oci.told(&["delete", "--force", &oci.id]).ended(1);
+    assert!(!told.err.contains("hangs in the kernel"), "{}", told.err);
+    told.says(&["does not die of SIGKILL", &who, "process 1 (", "has to reap it"]);
+    reap_later(pid.parse()?);
+    oci.without(&["pid"])?;
+    Ok(oci.gone()?)
 }

@@ -312,3 +312,49 @@ impl Starting {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    /// A process that takes the place of init, and whom the FIFO's reader waits for.
+    fn starting(path: &Path, until: Instant) -> (Child, Starting) {
+        let init = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_raw(init.id().cast_signed()).unwrap();
+        mkfifoat(CWD, path, Bits::from_raw_mode(0o600)).unwrap();
+        let fifo = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Bits::empty()).unwrap();
+        let watched = Process::of(pid).unwrap().watch().unwrap().unwrap();
+        let (pid, said) = (pid.as_raw_nonzero().get(), Vec::new());
+        (init, Starting { path: path.to_owned(), init: watched, pid, fifo, said, released: false, until })
+    }
+
+    #[test]
+    fn the_fifo_goes_as_soon_as_init_has_gone_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exec.fifo");
+        let (mut init, mut starting) = starting(&path, Instant::now() + ARRIVAL);
+        starting.see_release().unwrap();
+        assert!(path.exists() && !starting.released && starting.deadline().is_some());
+        let report = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Bits::empty()).unwrap();
+        starting.see_release().unwrap();
+        assert!(!path.exists() && starting.released && starting.deadline().is_none());
+        assert!(!starting.read().unwrap());
+        drop(report);
+        assert!(starting.read().unwrap(), "the program has taken over");
+        init.kill().unwrap();
+        init.wait().unwrap();
+    }
+
+    #[test]
+    fn an_init_that_does_not_come_was_let_go_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exec.fifo");
+        let (mut init, starting) = starting(&path, Instant::now());
+        let error = starting.started_before().unwrap();
+        assert!(error.what.contains("has been started already"), "{error}");
+        assert!(!path.exists());
+        init.kill().unwrap();
+        init.wait().unwrap();
+    }
+}

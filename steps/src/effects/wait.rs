@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 
 use super::example_process;
 use crate::outcomes::Process;
-use crate::process::{Fate, SignalName, Watched};
+use crate::process::{Fate, SignalName, Watched, undying};
 
 /// How long a process may take to die of SIGKILL before that is an error.
 const DEATH: Duration = Duration::from_secs(10);
@@ -274,8 +274,7 @@ impl Pending for Ending {
             return Ok(None);
         }
         if self.sent.0 == Signal::KILL {
-            return Err(EffectError::new(format!("process {} does not die of SIGKILL", self.pid))
-                .help(format!("it hangs in the kernel, see /proc/{}/stack", self.pid)));
+            return Err(undying(self.pid));
         }
         self.send(SignalName::KILL)?;
         self.deadline = Instant::now() + DEATH;
