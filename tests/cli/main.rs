@@ -34,6 +34,7 @@ mod oci_notify;
 mod oci_options;
 mod oci_rdt;
 mod oci_scene;
+mod oci_signals;
 mod oci_verbs;
 mod plans;
 mod races;
@@ -558,7 +559,21 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_making::oci_create_and_run_that_are_cancelled_leave_nothing,
         #[needs(Root, Program("busybox"))]
-        oci_making::oci_exec_that_is_cancelled_sends_the_signal_to_its_program,
+        oci_signals::oci_exec_that_is_cancelled_sends_the_signal_to_its_program,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_run_and_exec_send_a_signal_on_that_comes_right_after_the_start,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_run_sends_signals_on_that_come_while_poststart_hooks_run,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_cancelled_in_a_start_container_hook_has_started_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_killed_in_a_start_container_hook_has_started_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_cancelled_in_a_poststart_hook_stops_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_delete_force_ends_a_paused_container_whose_engine_was_killed,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_delete_says_who_does_not_reap_what_keeps_the_container,
         #[needs(Root, Program("busybox"))]
         oci_messages::oci_create_messages_tell_a_missing_program_from_one_that_may_not_run,
         #[needs(Root, Program("busybox"))]

@@ -13,6 +13,7 @@ use lifecycle_engine::planning::{self, Given, Target};
 use lifecycle_engine::run::{Finished, RunOptions, run};
 use lifecycle_engine::step::Registry;
 use lifecycle_engine::types::Name;
+use lifecycle_steps::effects::wait::hold_signals;
 use lifecycle_steps::facts::Machine;
 use lifecycle_steps::spawn::identity;
 use serde_json::{Map, Value};
@@ -81,6 +82,9 @@ impl<'a> Call<'a> {
     /// Runs a plan, and leaves of it what `keep` says when it ends well.
     pub fn run(&self, plan: &str, params: Params, keep: Keep) -> Result<Finished, Fault> {
         let registry = lifecycle_steps::registry();
+        if params.get("forward_signals") == Some(&Value::Bool(true)) {
+            hold_signals().map_err(|e| Fault::failed("cannot hold signals back for the program", &e))?;
+        }
         let program = self.program(&registry, plan, params)?;
         let own = identity::identify(rustix::process::getpid())
             .map_err(|e| Fault::failed("cannot read /proc/self/stat", &e))?;

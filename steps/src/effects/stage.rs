@@ -22,7 +22,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::clone::{CloneInit, flags, refused};
+use super::clone::{CloneInit, end, flags, refused};
 use super::wait::resolve;
 use crate::outcomes::Process;
 use crate::process::{ENGINE_ONLY, Handover, InitEnds, Stdio, Watched, drop_engines};
@@ -106,7 +106,7 @@ impl EffectDef for Stage {
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
         Talk::forget(cx);
-        record.outcome::<Process>().map_or(Ok(Undone::Done), |stage| stage.kill())
+        record.outcome::<Process>().map_or(Ok(Undone::Done), |stage| end(&stage, cx))
     }
 }
 

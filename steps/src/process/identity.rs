@@ -167,6 +167,47 @@ fn code(status: &WaitIdStatus) -> i32 {
     status.exit_status().or_else(|| status.terminating_signal().map(|n| 128 + n)).unwrap_or(128)
 }
 
+/// What is known of a process that does not die of SIGKILL.
+pub(crate) fn undying(pid: i32) -> EffectError {
+    let what = format!("process {pid} does not die of SIGKILL");
+    let Some(kept) = kept_by(pid) else {
+        return EffectError::new(what).help(format!(
+            "it hangs in the kernel, see /proc/{pid}/stack (a dead network file system, a broken disk?); try again once that is repaired"
+        ));
+    };
+    let Kept { zombie, parent, name } = kept;
+    EffectError::new(format!("{what}: its pid namespace still has process {zombie}, which has ended")).help(format!(
+        "process {parent} ({name}), whose child that is, has to reap it, waitpid(2), or to end; try again then"
+    ))
+}
+
+/// A zombie that keeps a pid namespace, and with it the namespace's first process: pid_namespaces(7).
+struct Kept {
+    zombie: i32,
+    parent: i32,
+    name: String,
+}
+
+/// The first process of a pid namespace ends last: it waits for all others to be reaped. Whoever was executed there from outside is a child of
+/// somebody outside, and only he can do that.
+fn kept_by(pid: i32) -> Option<Kept> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(&pid.to_string())?;
+    let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let others = pids.filter(|name| name.parse::<i32>().is_ok_and(|other| other != pid));
+    others.filter(|name| namespace(name).as_ref() == Some(&own)).find_map(|name| {
+        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
+        // 0: whose child it is cannot be seen from here.
+        if state != "Z" || parent == pid || parent == 0 {
+            return None;
+        }
+        let comm = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+        Some(Kept { zombie: name.parse().ok()?, parent, name: comm.trim_end().to_owned() })
+    })
+}
+
 /// A killed process that is not dead yet.
 struct Dying {
     pid: i32,
@@ -190,10 +231,7 @@ impl Pending for Dying {
         if Instant::now() < self.deadline {
             return Ok(None);
         }
-        Err(EffectError::new(format!("process {} does not die of SIGKILL", self.pid)).help(format!(
-            "it hangs in the kernel, see /proc/{}/stack (a dead network file system, a broken disk?); undo again once that is repaired",
-            self.pid
-        )))
+        Err(undying(self.pid))
     }
 
     fn cancel(&mut self, _: &mut Cx) {}

@@ -51,6 +51,11 @@ pub(super) fn is_shared(at: &Path) -> bool {
     open_directory(CWD, at).is_ok_and(|fd| mark::get(&fd, MARK).as_deref() == Some(SHARED))
 }
 
+/// Whether the run with that tag made the directory for its processes.
+pub(super) fn is_marked(at: &Path, tag: &str) -> bool {
+    open_directory(CWD, at).is_ok_and(|fd| mark::get(&fd, MARK).as_deref() == Some(tag))
+}
+
 /// What was there before.
 #[derive(Serialize, Deserialize)]
 struct Before {

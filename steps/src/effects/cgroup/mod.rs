@@ -13,6 +13,7 @@ mod realtime;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod thaw;
 mod update;
 mod write;
 
@@ -26,6 +27,7 @@ pub use properties::SetProperties;
 pub use realtime::Realtime;
 pub(crate) use realtime::limiting;
 pub use scope::StartScope;
+pub(crate) use thaw::thaw_killed;
 pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
 
