@@ -119,9 +119,5 @@ pub const COVERS: &[(&str, &[&str])] = &[
 
 /// What no test covers, and why. A field or option that gets a test leaves this list: the table's test fails until it does.
 pub const KNOWN_GAPS: &[(&str, &str)] = &[
-    ("restore --parent-path", "criu takes an earlier image for a dump alone"),
-    ("restore --no-pivot", "of no effect, with a warning: criu makes the root"),
-    ("restore --no-new-keyring", "of no effect, with a warning: criu makes the session"),
-    ("restore --preserve-fds", "of no effect, with a warning: the descriptors are the image's"),
     ("--rootless", "accepted for runc's callers, which give it: whether cgroups are the caller's is found out"),
 ];

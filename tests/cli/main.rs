@@ -25,6 +25,7 @@ mod fields_root;
 mod fields_seccomp;
 mod masked;
 mod oci_criu;
+mod oci_criu_real;
 mod oci_exec;
 mod oci_making;
 mod oci_messages;
@@ -573,7 +574,7 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         attacks::what_enters_a_container_is_closed_to_it,
     ];
-    let tests = [tests, systemd::tests()].concat();
+    let tests = [tests, oci_criu_real::tests(), systemd::tests()].concat();
     let coverage = coverage::test(&tests);
     harness::main([tests, vec![coverage]].concat())
 }

@@ -168,7 +168,7 @@ fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
     let data = effect.data();
     let at = match kind {
         "cgroup.write" | "cgroup.devices" | "cgroup.controllers" | "cgroup.freeze" | "cgroup.update" => data.get("at"),
-        "criu.restore" | "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
+        "criu.begin" | "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
         _ => None,
     };
     at.and_then(Value::as_str).map(PathBuf::from)
