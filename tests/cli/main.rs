@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
+mod apparmor;
 mod attacks;
 mod boxed;
 mod catalogue;
@@ -574,7 +575,7 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         attacks::what_enters_a_container_is_closed_to_it,
     ];
-    let tests = [tests, oci_criu_real::tests(), systemd::tests()].concat();
+    let tests = [tests, oci_criu_real::tests(), apparmor::tests(), systemd::tests()].concat();
     let coverage = coverage::test(&tests);
     harness::main([tests, vec![coverage]].concat())
 }

@@ -29,8 +29,6 @@ const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i >> /tmp/counts; sleep 
 
 /// A container that counts, and may write to its root.
 fn counting(lab: &Lab) -> Result<Oci<'_>> {
-    // criu keeps in /run what it has found out of the kernel.
-    program::quiet("criu", &["check"])?;
     let mut oci = Oci::new(lab, &["sh", "-c", COUNT])?;
     oci.edit(|config| {
         config["root"]["readonly"] = json!(false);
@@ -63,6 +61,8 @@ fn counts_on(oci: &Oci) -> Result<()> {
 
 /// Takes away what the program and criu have written.
 fn without(oci: &Oci, dirs: &[&str]) -> TestResult {
+    // There criu keeps what it has found out of the kernel.
+    std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
     std::fs::remove_file(oci.bundle.rootfs().join("tmp/counts")).when(|| "removing the counts".into())?;
     for dir in dirs {
         std::fs::remove_dir_all(oci.lab.dir().join(dir)).when(|| format!("removing {dir}"))?;
@@ -136,7 +136,7 @@ pub fn oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path(lab: &Lab
     let mut oci = counting(lab)?;
     oci.bundle.runs(&["sh", "-c", &COUNT.replace("echo $i >>", "echo printed; echo $i >>")])?;
     oci.scene.begins_here()?;
-    let (_read, write) = std::io::pipe()?;
+    let (unread, write) = std::io::pipe()?;
     running(&oci, write.into())?;
     counts_on(&oci)?;
     oci.told(&["checkpoint", "--image-path", "pre", "--pre-dump", &oci.id]).ended(0);
@@ -151,7 +151,7 @@ pub fn oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path(lab: &Lab
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     // Under another name, in a cgroup of that name, from both images together.
     oci.id = format!("{}-c2", lab.token());
-    without(&oci, &[])?;
+    std::fs::write(oci.bundle.rootfs().join("tmp/counts"), "")?;
     let restore = ["restore", "-b", "bundle", "--image-path", "image", "--work-path", "work", "-d", &oci.id];
     // A hook that fails lets nothing come back.
     oci.bundle.edit(|config| config["hooks"]["createRuntime"] = json!([{ "path": "/bin/false" }]))?;
@@ -175,17 +175,29 @@ pub fn oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path(lab: &Lab
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     oci.bundle.edit(|config| config.as_object_mut().map_or((), |config| drop(config.remove("hooks"))))?;
     without(&oci, &["pre", "image", "work"])?;
+    drop((read, unread));
     Ok(oci.scene.nothing_left()?)
 }
 
-/// It holds a lock on a file, and a connection to itself over which it counts.
-const LOCKED: &str = "exec 9> /tmp/lock; busybox flock 9; sleep 3600 | nc -l -p 4000 > /tmp/counts & \
+/// It has a connection to itself over which it counts.
+const CONNECTED: &str = "sleep 3600 | nc -l -p 4000 > /tmp/counts & \
     until busybox netstat -tln | grep -q :4000; do sleep 0.1; done; \
     { i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done; } | nc 127.0.0.1 4000";
 
 pub fn oci_checkpoint_file_locks_and_tcp_established(lab: &Lab) -> TestResult {
     let mut oci = counting(lab)?;
-    oci.bundle.runs(&["sh", "-c", LOCKED])?;
+    // busybox has no flock: the host's, with the libraries that it needs.
+    oci.bundle.runs(&["/usr/bin/flock", "/tmp/lock", "/bin/sh", "-c", CONNECTED])?;
+    for name in ["lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), oci.bundle.rootfs().join(name))?;
+    }
+    oci.bundle.edit(|config| {
+        let usr = json!({ "destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"] });
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.push(usr);
+        }
+    })?;
+    std::fs::create_dir(oci.bundle.rootfs().join("usr"))?;
     oci.scene.begins_here()?;
     running(&oci, Stdio::null())?;
     eventually("the first numbers", || Ok(counted(&oci) > 3))?;

@@ -9,7 +9,7 @@ use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CriuOptions, Outside};
+use super::{CriuOptions, Outside, yard};
 use crate::effects::criu::DumpProcess;
 use crate::effects::{Directory, Existing};
 use crate::outcomes::Process;
@@ -102,6 +102,7 @@ steps:
         let joined = outside.joined().into_iter().map(|(kind, _)| kind).collect();
         let images = options.images.0.clone();
         cx.effect(Directory { path: images, mode: Mode(0o700), owner: None, existing: Existing::Keep });
+        words.extend(yard(cx));
         let ends = !leave_running && !pre_dump;
         let (program, images): (PathBuf, HostPath) = (options.criu.clone().into(), options.images.clone());
         let (log, work) = (options.log(DumpProcess::LOG), options.work());

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::{Facts, FileKind};
 use lifecycle_engine::step::Planning;
-use lifecycle_engine::types::HostPath;
+use lifecycle_engine::types::{HostPath, Mode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::effects::{Directory, Existing, Symlink};
 use crate::facts::{CRIU, CgroupLayout, CgroupMode, Criu};
 use crate::spec::{Mount, Namespace, NamespaceType};
 
@@ -161,6 +162,26 @@ impl CriuOptions {
         words.push(format!("--manage-cgroups={}", self.manage_cgroups_mode));
         words
     }
+}
+
+/// A directory with every hierarchy of cgroups, for criu to use those and mount none: mounted anew, a hierarchy of version 2 would lose its
+/// options on the whole machine.
+fn yard(cx: &mut Planning) -> Vec<String> {
+    let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
+    let v1 = layout.v1.iter().map(|hierarchy| {
+        let name = hierarchy.controllers.join(",");
+        (name.strip_prefix("name=").unwrap_or(&name).to_owned(), hierarchy.mount.clone())
+    });
+    let links: Vec<_> = v1.chain(layout.v2.map(|unified| ("unified".to_owned(), unified.mount))).collect();
+    if links.is_empty() {
+        return Vec::new();
+    }
+    let yard = cx.run.dir().join("cgroups");
+    cx.effect(Directory { path: yard.clone(), mode: Mode(0o700), owner: None, existing: Existing::Refuse });
+    for (name, target) in links {
+        cx.effect(Symlink { path: yard.join(name), target });
+    }
+    vec!["--cgroup-yard".to_owned(), yard.display().to_string()]
 }
 
 impl Outside {

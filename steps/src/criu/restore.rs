@@ -7,7 +7,7 @@ use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CriuOptions, DESCRIPTORS, Outside};
+use super::{CriuOptions, DESCRIPTORS, Outside, yard};
 use crate::effects::criu::BeginRestore;
 use crate::effects::{Directory, Existing, Mount};
 use crate::mounts::Api;
@@ -90,6 +90,7 @@ main: wait
         words.extend(options.arguments(BeginRestore::LOG));
         words.extend(["--root".to_owned(), root.display().to_string()]);
         words.extend(["--restore-detached", "--restore-sibling", "--evasive-devices"].map(str::to_owned));
+        words.extend(yard(cx));
         // Whatever cgroup the image names: it is this one now.
         words.extend(outside.roots(cx.facts).into_iter().flat_map(|root| ["--cgroup-root".to_owned(), root]));
         for (at, from) in outside.external(cx.facts) {
