@@ -42,6 +42,7 @@ mod saved;
 mod scene;
 mod service;
 mod systemd;
+mod systemd_oci;
 mod users;
 
 fn main() -> ExitCode {
