@@ -118,6 +118,5 @@ pub const COVERS: &[(&str, &[&str])] = &[
 ];
 
 /// What no test covers, and why. A field or option that gets a test leaves this list: the table's test fails until it does.
-pub const KNOWN_GAPS: &[(&str, &str)] = &[
-    ("--rootless", "accepted for runc's callers, which give it: whether cgroups are the caller's is found out"),
-];
+pub const KNOWN_GAPS: &[(&str, &str)] =
+    &[("--rootless", "accepted for runc's callers, which give it: whether cgroups are the caller's is found out")];

@@ -496,6 +496,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_preserve_fds_are_the_programs,
         #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup,
+        #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_apparmor_and_process_label_are_refused_where_no_module_is,
         #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_in_a_stopped_or_absent_container_is_255,

@@ -102,7 +102,8 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert_eq!(counted(&oci), saved, "it counts after its end");
     // And it comes back where it was: --no-pivot is for runc's callers, criu makes the root anyway.
-    let restore = ["restore", "--bundle", "bundle", "--image-path", "image", "--detach", "--pid-file", "pid", "--no-pivot"];
+    let restore =
+        ["restore", "--bundle", "bundle", "--image-path", "image", "--detach", "--pid-file", "pid", "--no-pivot"];
     let told = oci.told(&[&restore[..], &[&oci.id]].concat()).ended(0);
     assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
     assert_eq!(hooks()?, made);
@@ -147,7 +148,10 @@ pub fn oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path(lab: &Lab
     counts_on(&oci)?;
     assert_eq!(oci.state()?["status"], "running");
     assert!(lab.dir().join("work/dump.log").is_file() && !lab.dir().join("image/dump.log").exists());
-    assert_eq!(std::fs::read_link(lab.dir().join("image/parent")).when(|| "reading image/parent".into())?, Path::new("../pre"));
+    assert_eq!(
+        std::fs::read_link(lab.dir().join("image/parent")).when(|| "reading image/parent".into())?,
+        Path::new("../pre")
+    );
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     // Under another name, in a cgroup of that name, from both images together.
     oci.id = format!("{}-c2", lab.token());
@@ -201,9 +205,8 @@ pub fn oci_checkpoint_file_locks_and_tcp_established(lab: &Lab) -> TestResult {
     oci.scene.begins_here()?;
     running(&oci, Stdio::null())?;
     eventually("the first numbers", || Ok(counted(&oci) > 3))?;
-    let checkpoint = |options: &[&str]| {
-        oci.told(&[&["checkpoint", "--image-path", "image"], options, &[&oci.id]].concat())
-    };
+    let checkpoint =
+        |options: &[&str]| oci.told(&[&["checkpoint", "--image-path", "image"], options, &[&oci.id]].concat());
     // Without the options criu refuses, and the container goes on.
     checkpoint(&["--file-locks"]).ended(1).says(&["--tcp-established", "--work-path"]);
     checkpoint(&["--tcp-established"]).ended(1).says(&["lock", "--work-path"]);

@@ -190,6 +190,26 @@ pub fn oci_exec_apparmor_and_process_label_are_refused_where_no_module_is(lab: &
     Ok(oci.gone()?)
 }
 
+/// On a hierarchy of version 2 that is mounted nsdelegate, as podman's and Kubernetes' containers have it, the kernel allows it in one order only.
+pub fn oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup(lab: &Lab) -> TestResult {
+    let mut oci = idle(lab)?;
+    oci.edit(|config| {
+        if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+            namespaces.push(json!({ "type": "cgroup" }));
+        }
+    })?;
+    oci.running(&[]);
+    let pid = oci.pid()?;
+    let (own, of) = (oci.inside(&["readlink", "/proc/self/ns/cgroup"]), format!("/proc/{pid}/ns/cgroup"));
+    assert_eq!(own.trim(), std::fs::read_link(of)?.to_string_lossy());
+    let lines = oci.inside(&["cat", "/proc/self/cgroup"]);
+    let named = |line: &&str| !line.starts_with("0:") || !Path::new("/sys/fs/cgroup/unified").exists();
+    for line in lines.lines().filter(named) {
+        assert!(line.ends_with(":/"), "{line} is not the container's own cgroup");
+    }
+    Ok(oci.gone()?)
+}
+
 pub fn oci_exec_in_a_stopped_or_absent_container_is_255(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["true"])?;
     oci.running(&[]);

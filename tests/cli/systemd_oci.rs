@@ -89,11 +89,13 @@ fn oci_systemd_cgroup_carries_a_container_through_its_life(lab: &Lab) -> TestRes
     assert!(told.out.lines().any(|line| line.ends_with(&group)), "{}", told.out);
     driven.silent("update", &["--pids-limit", "33", "--memory", "134217728"]);
     assert_eq!((scope.shows("TasksMax")?.as_str(), scope.file("pids", "pids.max")?.as_str()), ("33", "33"));
-    let (property, file) = if is_unified() { ("MemoryMax", "memory.max") } else { ("MemoryLimit", "memory.limit_in_bytes") };
+    let (property, file) =
+        if is_unified() { ("MemoryMax", "memory.max") } else { ("MemoryLimit", "memory.limit_in_bytes") };
     assert_eq!((scope.shows(property)?, scope.file("memory", file)?), ("134217728".into(), "134217728".into()));
     driven.silent("pause", &[]);
     driven.is("paused")?;
-    let (controller, file, frozen) = if is_unified() { ("", "cgroup.freeze", "1") } else { ("freezer", "freezer.state", "FROZEN") };
+    let (controller, file, frozen) =
+        if is_unified() { ("", "cgroup.freeze", "1") } else { ("freezer", "freezer.state", "FROZEN") };
     assert_eq!(scope.file(controller, file)?, frozen);
     driven.silent("resume", &[]);
     driven.is("running")?;
@@ -156,12 +158,12 @@ fn life(podman: &Podman, slice: &str) -> Result<Vec<String>, Box<dyn std::error:
     let mut said = Vec::new();
     let once = run(&["--rm", "box", "sh", "-c", "echo hello; exit 7"]);
     said.push(format!("{} {} {}", once.code, once.out, once.err));
-    let made = run(&["-d", "--name", "c", "--memory=64m", "--pids-limit=33", "--cpu-shares=512", "box", "sleep", "600"]).ended(0);
+    let made = run(&["-d", "--name", "c", "--memory=64m", "--pids-limit=33", "box", "sleep", "600"]).ended(0);
     let unit = format!("libpod-{}.scope", made.out.trim());
-    for property in ["ActiveState", "Slice", "MemoryMax", "TasksMax", "CPUWeight", "Delegate"] {
+    for property in ["ActiveState", "Slice", "MemoryMax", "TasksMax", "Delegate"] {
         said.push(program::output("systemctl", &["show", "-p", property, &unit])?);
     }
-    let look = "cd /sys/fs/cgroup; cat memory.max pids.max cpu.weight; wc -l < cgroup.procs; exit 3";
+    let look = "cd /sys/fs/cgroup; cat memory.max pids.max; wc -l < cgroup.procs; exit 3";
     let told = podman.told(&["exec", "c", "sh", "-c", look]);
     said.push(format!("{} {} {}", told.code, told.out, told.err));
     said.push(podman.told(&["stop", "-t", "1", "c"]).ended(0).out);
@@ -192,7 +194,8 @@ fn podman_with_systemd_as_its_cgroup_manager_as_with_runc(lab: &Lab) -> TestResu
     assert_eq!(lives[1], lives[0], "with lifecycle-oci, and with runc");
     assert_eq!(lives[0][0], "7 hello\n ");
     program::quiet("systemctl", &["stop", &slice])?;
-    let left: Vec<_> = fs::read_dir("/run/lifecycle").map_or_else(|_| Vec::new(), |entries| entries.flatten().collect());
+    let left: Vec<_> =
+        fs::read_dir("/run/lifecycle").map_or_else(|_| Vec::new(), |entries| entries.flatten().collect());
     assert!(left.is_empty(), "{left:?}");
     Ok(())
 }

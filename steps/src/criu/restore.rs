@@ -51,7 +51,8 @@ pub struct Restore;
 impl Step for Restore {
     const KIND: &'static str = "criu.restore";
     const CHANGES: &'static str = "Makes the first process of an image, with its namespaces.";
-    const REVERSED_BY: &'static str = "Kills criu and the first process and waits for their end; the namespaces go with it.";
+    const REVERSED_BY: &'static str =
+        "Kills criu and the first process and waits for their end; the namespaces go with it.";
     const EXAMPLES: &'static [Example] = &[Example {
         about: "An image comes back to life.",
         plan: "plan: example/restore

@@ -75,7 +75,11 @@ fn explained(mut error: EffectError, log: &Path, work: Option<&Path>) -> EffectE
 fn make_work(work: Option<&Path>) -> Result<(), EffectError> {
     let Some(work) = work else { return Ok(()) };
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(work).map_err(|e| EffectError::call(format!("mkdir({})", work.display()), e))
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(work)
+        .map_err(|e| EffectError::call(format!("mkdir({})", work.display()), e))
 }
 
 fn command(program: &Path, words: Vec<String>) -> Command {

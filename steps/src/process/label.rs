@@ -161,8 +161,7 @@ mod tests {
             given.files.insert(PROFILES.into(), list);
             loaded(profile, &mut Facts::fixed(given))
         };
-        let listed =
-            |profile: &str| with(profile, FileFact::Text("web (enforce)\n/usr/bin/man (complain)\n".into()));
+        let listed = |profile: &str| with(profile, FileFact::Text("web (enforce)\n/usr/bin/man (complain)\n".into()));
         for known in ["web", "/usr/bin/man", "unconfined", ":other:web", "web//&lab"] {
             assert!(listed(known).is_ok(), "{known}");
         }

@@ -19,9 +19,9 @@ use super::{command, explained, key, make_work};
 use crate::effects::cgroup::{Version, members_of};
 use crate::effects::example_process;
 use crate::outcomes::{CgroupJoin, Process};
-use crate::spawn::output::Stream;
 use crate::process::Watched;
 use crate::spawn::command::Left;
+use crate::spawn::output::Stream;
 use crate::spawn::{Command, Exit, Running, identity, leftover};
 use crate::spec::NamespaceType;
 
@@ -137,7 +137,8 @@ impl EffectDef for BeginRestore {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         // It stands for criu: it makes a process, tells of it as criu does, and waits.
-        let script = "sleep 60 >/dev/null 2>&1 & export CRTOOLS_INIT_PID=$! CRTOOLS_SCRIPT_ACTION=setup-namespaces; \"$1\"";
+        let script =
+            "sleep 60 >/dev/null 2>&1 & export CRTOOLS_INIT_PID=$! CRTOOLS_SCRIPT_ACTION=setup-namespaces; \"$1\"";
         let words = vec!["-c".to_owned(), script.to_owned()];
         let (dir, version) = crate::effects::cgroup::example(scratch);
         let cgroup = match version {
@@ -184,7 +185,8 @@ impl EffectDef for BeginRestore {
         let begun = record.outcome.as_ref().and_then(|outcome| Begun::deserialize(outcome).ok());
         let started = || Process::deserialize(record.started.as_ref().filter(|started| !started.is_null())?).ok();
         let (criu, init) = begun.map_or_else(|| (started(), None), |begun| (Some(begun.criu), Some(begun.init)));
-        let found = criu.as_ref().map(|criu| Ok::<_, EffectError>((identity::find(criu)?, criu.clone()))).transpose()?;
+        let found =
+            criu.as_ref().map(|criu| Ok::<_, EffectError>((identity::find(criu)?, criu.clone()))).transpose()?;
         match found {
             Some((Some(watched), criu)) => {
                 let until = Instant::now() + PATIENCE;
@@ -362,7 +364,9 @@ impl EffectDef for FinishRestore {
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let mut taken = |name: &str| {
-            cx.fds.take(name).ok_or_else(|| EffectError::new(format!("nobody has begun to bring {} back", self.process)))
+            cx.fds
+                .take(name)
+                .ok_or_else(|| EffectError::new(format!("nobody has begun to bring {} back", self.process)))
         };
         let (pidfd, mut go) = (taken(CRIU)?, std::fs::File::from(taken(GO)?));
         match go.write_all(b"go\n") {
