@@ -97,6 +97,25 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "restore --{empty-ns,auto-dedup,no-subreaper,console-socket,pidfd-socket}",
         ],
     ),
+    (
+        "oci_criu_real::oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks",
+        &["checkpoint", "restore --{bundle,image-path,detach,pid-file,no-pivot}", "hooks"],
+    ),
+    (
+        "oci_criu_real::oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path",
+        &["checkpoint --{image-path,parent-path,leave-running,work-path}", "restore --{image-path,work-path}"],
+    ),
+    (
+        "oci_criu_real::oci_checkpoint_file_locks_and_tcp_established",
+        &["checkpoint --{file-locks,tcp-established}", "restore --{file-locks,tcp-established}"],
+    ),
+    ("apparmor::process_apparmor_profile_confines_the_program_and_what_joins_it", &["process.apparmorProfile"]),
+    (
+        "systemd::oci_systemd_cgroup_carries_a_container_through_its_life",
+        &["--systemd-cgroup", "linux.cgroupsPath", "{create,start,state,exec,update,pause,resume,kill,delete}"],
+    ),
+    ("systemd::oci_systemd_cgroup_delete_force_stops_the_scope", &["--systemd-cgroup", "delete --force"]),
+    ("systemd::podman_with_systemd_as_its_cgroup_manager_as_with_runc", &["--systemd-cgroup"]),
     ("law oci::create", &["create"]),
     ("law oci::create::shared_parent", &["create"]),
     ("law oci::start", &["start"]),

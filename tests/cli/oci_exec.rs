@@ -1,5 +1,7 @@
 //! `lifecycle-oci exec`: each option, seen from inside.
 
+use std::path::Path;
+
 use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::lab::Lab;
 use serde_json::json;
@@ -192,7 +194,7 @@ pub fn oci_exec_apparmor_and_process_label_are_refused_where_no_module_is(lab: &
 
 /// On a hierarchy of version 2 that is mounted nsdelegate, as podman's and Kubernetes' containers have it, the kernel allows it in one order only.
 pub fn oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup(lab: &Lab) -> TestResult {
-    let mut oci = idle(lab)?;
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
     oci.edit(|config| {
         if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
             namespaces.push(json!({ "type": "cgroup" }));
