@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
+mod apparmor;
 mod attacks;
 mod boxed;
 mod catalogue;
@@ -27,6 +28,7 @@ mod fields_seccomp;
 mod images;
 mod masked;
 mod oci_criu;
+mod oci_criu_real;
 mod oci_exec;
 mod oci_making;
 mod oci_messages;
@@ -45,6 +47,7 @@ mod saved;
 mod scene;
 mod service;
 mod systemd;
+mod systemd_oci;
 mod users;
 
 fn main() -> ExitCode {
@@ -539,6 +542,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_preserve_fds_are_the_programs,
         #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup,
+        #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_apparmor_and_process_label_are_refused_where_no_module_is,
         #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_in_a_stopped_or_absent_container_is_255,
@@ -637,7 +642,7 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         attacks::what_enters_a_container_is_closed_to_it,
     ];
-    let tests = [tests, systemd::tests()].concat();
+    let tests = [tests, oci_criu_real::tests(), apparmor::tests(), systemd::tests()].concat();
     let coverage = coverage::test(&tests);
     harness::main([tests, vec![coverage]].concat())
 }

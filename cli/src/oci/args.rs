@@ -187,7 +187,7 @@ pub struct Id {
     pub id: String,
 }
 
-/// What `create`, `run` and `restore` share.
+/// What `create` and `run` share.
 #[derive(Clone, Debug, Args)]
 pub struct Making {
     /// The bundle: a directory with a config.json
@@ -468,9 +468,6 @@ pub struct Criu {
     /// Where criu keeps its log and temporary files [default: the image]
     #[arg(long, value_name = "DIR")]
     pub work_path: Option<PathBuf>,
-    /// An earlier image that this one is on top of, relative to it
-    #[arg(long, value_name = "DIR")]
-    pub parent_path: Option<PathBuf>,
     /// Open TCP connections are saved
     #[arg(long)]
     pub tcp_established: bool,
@@ -509,6 +506,9 @@ pub struct Checkpoint {
     /// How
     #[command(flatten)]
     pub criu: Criu,
+    /// An earlier image that this one is on top of, relative to it
+    #[arg(long, value_name = "DIR")]
+    pub parent_path: Option<PathBuf>,
     /// Let the container run on
     #[arg(long)]
     pub leave_running: bool,
@@ -529,9 +529,21 @@ pub struct Restore {
     /// The container's id
     #[arg(value_name = "CONTAINER")]
     pub id: String,
-    /// How it is made
-    #[command(flatten)]
-    pub making: Making,
+    /// The bundle: a directory with a config.json
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// A unix socket that takes the terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// A unix socket that takes a pidfd of the container's first process
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// A file that gets the process's id
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Do without pivot_root(2) (ignored, as runc does: criu makes the root)
+    #[arg(long)]
+    pub no_pivot: bool,
     /// How
     #[command(flatten)]
     pub criu: Criu,
