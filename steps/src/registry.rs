@@ -64,6 +64,7 @@ pub fn registry() -> Registry {
         process::send_signal::SendSignalTo,
         process::wait::Wait,
         rdt::Group,
+        rdt::Update,
         rootfs::mount::MountRoot,
         rootfs::overlay::Overlay,
         rootfs::pivot::Pivot,

@@ -100,7 +100,7 @@ fn monitored(rdt: &IntelRdt) -> bool {
 }
 
 /// The lines for a new class's `schemata`. A line of bandwidth among the cache's gives way to `memBwSchema`; `schemata` comes last and so wins.
-fn wanted(rdt: &IntelRdt) -> Vec<String> {
+pub(super) fn wanted(rdt: &IntelRdt) -> Vec<String> {
     let cache =
         rdt.l3_cache_schema.as_deref().unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty());
     let cache = cache.filter(|line| rdt.mem_bw_schema.is_none() || !line.starts_with("MB:"));
@@ -109,7 +109,7 @@ fn wanted(rdt: &IntelRdt) -> Vec<String> {
 }
 
 /// What the host has of what the config asks for.
-fn offered(rdt: &IntelRdt, cx: &mut Planning) -> Result<Resctrl, PlanError> {
+pub(super) fn offered(rdt: &IntelRdt, cx: &mut Planning) -> Result<Resctrl, PlanError> {
     let Some(resctrl) = cx.facts.get::<Resctrl>("resctrl") else {
         let flags: Vec<String> = cx.facts.get("cpu.rdt").unwrap_or_default();
         let (why, help) = if flags.is_empty() {

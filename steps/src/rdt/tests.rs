@@ -6,7 +6,7 @@ use lifecycle_engine::facts::{Facts, FileFact, FileKind, Recorded};
 use lifecycle_engine::step::{Planning, Step};
 use serde_json::{Value, json};
 
-use super::Group;
+use super::{Group, Update};
 
 const ENOENT: i32 = 2;
 
@@ -33,12 +33,15 @@ fn host() -> Recorded {
 }
 
 fn planned(given: Recorded, rdt: Value) -> Result<Vec<String>, PlanError> {
+    let process = json!({ "pid": 7, "start": 1, "boot": "x" });
+    planned_by::<Group>(given, json!({ "rdt": rdt, "process": process }))
+}
+
+fn planned_by<S: Step>(given: Recorded, input: Value) -> Result<Vec<String>, PlanError> {
     let mut facts = Facts::fixed(given);
     let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
     let mut cx = Planning::new(&mut facts, &run, "rdt".into(), None);
-    let process = json!({ "pid": 7, "start": 1, "boot": "x" });
-    let input = serde_json::from_value(json!({ "rdt": rdt, "process": process })).unwrap();
-    Group::plan(input, &mut cx)?;
+    S::plan(serde_json::from_value(input).unwrap(), &mut cx)?;
     Ok(cx.effects.iter().map(|planned| planned.effect.describe()).collect())
 }
 
@@ -118,4 +121,25 @@ fn without_resctrl_it_is_said_which_fact_is_missing_and_how_to_get_it() {
     none.host.insert("cpu.rdt".into(), json!(["rdt_a", "cat_l3"]));
     let error = planned(none, json!({ "enableMonitoring": true })).unwrap_err();
     assert!(error.to_string().contains("although this processor has it"), "{error}");
+}
+
+#[test]
+fn an_update_writes_the_shares_that_are_named_and_no_others() {
+    let update = |input: Value| planned_by::<Update>(host(), input);
+    let group = "/sys/fs/resctrl/web";
+    assert!(update(json!({ "group": group })).unwrap().is_empty());
+    assert!(update(json!({})).unwrap().is_empty());
+    let lines = update(json!({ "group": group, "mem_bw_schema": "MB:0=20" })).unwrap();
+    assert_eq!(lines, ["write MB:0=20 to /sys/fs/resctrl/web/schemata"]);
+    let lines = update(json!({ "group": group, "l3_cache_schema": "L3:0=3", "mem_bw_schema": "MB:0=20" })).unwrap();
+    assert_eq!(lines, ["write L3:0=3, MB:0=20 to /sys/fs/resctrl/web/schemata"]);
+    for (input, words) in [
+        (json!({ "l3_cache_schema": "L3:0=3" }), "no linux.intelRdt"),
+        (json!({ "group": group, "mem_bw_schema": "L3:0=3" }), "begins with `MB:`"),
+    ] {
+        let error = update(input).unwrap_err();
+        assert!(error.message.contains(words), "{error}");
+    }
+    let error = planned_by::<Update>(Recorded::default(), json!({ "group": group, "l3_cache_schema": "L3:0=3" }));
+    assert!(error.unwrap_err().message.contains("resctrl"));
 }

@@ -27,13 +27,12 @@ pub fn run(call: &Call, args: &Update) -> Result<ExitCode, Fault> {
     if Container::load(call, &args.id)?.status == Status::Stopped {
         return Err(Fault::new("container not running"));
     }
-    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
-        return Err(Fault::new(
-            "--l3-cache-schema and --mem-bw-schema need a container with linux.intelRdt, on a processor that has it",
-        ));
+    let mut params =
+        Params::from_iter([("id".to_owned(), json!(args.id)), ("resources".to_owned(), json!(wanted(resources)))]);
+    for (name, schema) in [("l3_cache_schema", &args.l3_cache_schema), ("mem_bw_schema", &args.mem_bw_schema)] {
+        params.extend(schema.iter().map(|schema| (name.to_owned(), json!(schema))));
     }
-    let params = [("id".to_owned(), json!(args.id)), ("resources".to_owned(), json!(wanted(resources)))];
-    call.perform("oci/update", Params::from_iter(params))?;
+    call.perform("oci/update", params)?;
     Ok(ExitCode::SUCCESS)
 }
 
