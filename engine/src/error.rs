@@ -60,6 +60,11 @@ pub fn errno_in_words(errno: i32) -> String {
     format!("{words} (errno {errno})")
 }
 
+/// The same of an error that may not be the kernel's.
+pub fn in_words(error: &std::io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), errno_in_words)
+}
+
 impl fmt::Display for EffectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -309,16 +310,22 @@ pub fn mounts_options_tmpcopyup(lab: &Lab) -> TestResult {
     Ok(())
 }
 
-/// Without a user namespace: the mount shows other owners than the files have.
-pub fn mounts_uid_mappings_and_gid_mappings(lab: &Lab) -> TestResult {
-    let mut field = Field::new(lab)?;
+/// A file system of the host and one below it, each with a file of this owner.
+fn owned_by(lab: &Lab, uid: u32, gid: u32) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let host = lab.dir().join("host");
     tmpfs(&host, MsFlags::empty())?;
     tmpfs(&host.join("below"), MsFlags::empty())?;
     for file in ["file", "below/file"] {
         fs::write(host.join(file), "")?;
-        chown(host.join(file), Some(1), Some(2))?;
+        chown(host.join(file), Some(uid), Some(gid))?;
     }
+    Ok(host)
+}
+
+/// Without a user namespace: the mount shows other owners than the files have.
+pub fn mounts_uid_mappings_and_gid_mappings(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    let host = owned_by(lab, 1, 2)?;
     field.directories(&["mnt/one", "mnt/all", "mnt/implied"])?;
     let map = |first: u32| json!([{ "containerID": 0, "hostID": first, "size": 100 }]);
     for (at, options) in
@@ -354,13 +361,7 @@ pub fn mounts_uid_mappings_and_gid_mappings(lab: &Lab) -> TestResult {
 /// In a user namespace init may not map ids of the host's file systems: the host's side does.
 pub fn mounts_options_idmap_in_a_user_namespace(lab: &Lab) -> TestResult {
     let mut field = Field::new(lab)?;
-    let host = lab.dir().join("host");
-    tmpfs(&host, MsFlags::empty())?;
-    tmpfs(&host.join("below"), MsFlags::empty())?;
-    for file in ["file", "below/file"] {
-        fs::write(host.join(file), "")?;
-        chown(host.join(file), Some(3), Some(4))?;
-    }
+    let host = owned_by(lab, 3, 4)?;
     field.user_namespace(100_000)?;
     field.directories(&["mnt/own", "mnt/all", "mnt/plain", "mnt/other"])?;
     let other = json!([{ "containerID": 0, "hostID": 100_010, "size": 100 }]);

@@ -135,6 +135,8 @@ pub fn oci_run_preserve_fds_and_listen_fds_are_the_programs(lab: &Lab) -> TestRe
     // The first is the socket, and the one of --preserve-fds comes behind it.
     let told = listening("own", &["--preserve-fds", "1"]).ended(0);
     assert_eq!(told.out, "1 1 web\nthird\nfourth\n6\n", "{}", told.err);
+    // More than there can be, and one more.
+    listening("own", &["--preserve-fds", "4294967295"]).ended(1).says(&["preserved-fd 1 (of 4294967295)"]);
     // Meant for another process.
     let told = listening("1", &["--preserve-fds", "2"]).ended(0);
     assert_eq!(told.out, "\nthird\nfourth\n6\n", "{}", told.err);

@@ -26,6 +26,13 @@ pub fn oci_list_format_and_quiet(lab: &Lab) -> TestResult {
     let row: Vec<&str> = table.lines().nth(1).unwrap_or_default().split_whitespace().collect();
     let pid = oci.pid()?.to_string();
     assert_eq!(row[..3], [oci.id.as_str(), pid.as_str(), "running"], "{table}");
+    // One whose state nobody can read hides no other.
+    let damaged = lab.state_root().join("damaged");
+    std::fs::create_dir(&damaged)?;
+    std::fs::write(damaged.join("state.json"), "{ \"ociVersion\": 1")?;
+    let told = oci.told(&["list", "--quiet"]).ended(0).says(&["level=warning", "load container damaged", "state.json"]);
+    assert_eq!(told.out, format!("{}\n", oci.id));
+    std::fs::remove_dir_all(&damaged)?;
     Ok(oci.gone()?)
 }
 

@@ -83,11 +83,17 @@ impl Container {
         Ok(Some(Self { names, status, state, owner }))
     }
 
-    /// All of them, sorted by id.
+    /// All of them, sorted by id. One that cannot be looked at is told of, and hides no other.
     pub fn all(call: &Call) -> Result<Vec<Self>, Fault> {
         let ids = lifecycle_engine::journal::RunDir::list(&call.root).map_err(lifecycle_engine::run::RunError::from)?;
-        let find = |id| Self::find(RunNames { root: call.root.clone(), id }).transpose();
-        ids.into_iter().filter_map(find).collect()
+        let find = |id: String| {
+            let found = Self::find(RunNames { root: call.root.clone(), id: id.clone() });
+            found.unwrap_or_else(|fault| {
+                call.log.warn(&format!("load container {id}: {}", fault.message));
+                None
+            })
+        };
+        Ok(ids.into_iter().filter_map(find).collect())
     }
 
     /// Its first process's id; 0 when that has ended.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lifecycle_engine::error::PlanError;
+use lifecycle_engine::error::{PlanError, in_words};
 use lifecycle_engine::step::{Example, Nature, Planning, Step};
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Sensitive;
@@ -146,12 +146,10 @@ fn missing(file: &Path) -> PlanError {
 
 fn from_file(path: &Path, cx: &mut Planning) -> Result<Process, PlanError> {
     let path = absolute(path, cx)?;
-    let why =
-        |e: &std::io::Error| e.raw_os_error().map_or_else(|| e.to_string(), lifecycle_engine::error::errno_in_words);
     let text = cx
         .facts
         .file(&path)
-        .map_err(|e| PlanError::new("process", format!("{} cannot be read: {}", path.display(), why(&e))))?;
+        .map_err(|e| PlanError::new("process", format!("{} cannot be read: {}", path.display(), in_words(&e))))?;
     parse(&text).map_err(|e| {
         PlanError::new("process", format!("{}:{e}", path.display())).help("it is to be a process of the runtime-spec")
     })

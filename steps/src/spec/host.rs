@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use lifecycle_engine::error::errno_in_words;
+use lifecycle_engine::error::{errno_in_words, in_words};
 use lifecycle_engine::facts::{Facts, FileKind};
 
 use super::load::with_absolute_source;
@@ -83,10 +83,6 @@ fn devices(spec: &Spec, facts: &mut Facts) -> Vec<Problem> {
     let absent = wanted.keys().filter(|name| !there.contains(name));
     let why = "there is no such device on the host; see `ip link`";
     absent.map(|name| problem(format!("linux.netDevices.{name}"), why)).collect()
-}
-
-fn in_words(e: &std::io::Error) -> String {
-    e.raw_os_error().map_or_else(|| e.to_string(), errno_in_words)
 }
 
 #[cfg(test)]

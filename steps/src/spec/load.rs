@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use lifecycle_engine::error::PlanError;
+use lifecycle_engine::error::{PlanError, in_words};
 use lifecycle_engine::step::{Example, Nature, Planning, Step};
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Sensitive;
@@ -198,8 +198,7 @@ pub(super) fn read(bundle: &Path, cx: &mut Planning) -> Result<(Read, File), Pla
 }
 
 fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
-    let why = e.raw_os_error().map_or_else(|| e.to_string(), lifecycle_engine::error::errno_in_words);
-    PlanError::new("bundle", format!("{} cannot be read: {why}", file.display()))
+    PlanError::new("bundle", format!("{} cannot be read: {}", file.display(), in_words(e)))
         .help("a bundle is a directory with a config.json; `runc spec` writes one")
 }
 

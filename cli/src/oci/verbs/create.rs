@@ -51,18 +51,19 @@ pub fn params(call: &Call, id: &str, making: &Making) -> Result<Params, Fault> {
 /// place.
 pub fn descriptors(preserve: u32, params: &mut Params) -> Result<(), Fault> {
     let listen = listen_fds();
-    for fd in (3..).take((listen + preserve) as usize) {
+    let all = listen.saturating_add(preserve);
+    for fd in (3..=i32::MAX).take(all as usize) {
         sys::fd::inherited(fd).map_err(|e| {
-            let (which, all) = (i64::from(fd) - 3 - i64::from(listen), preserve);
+            let which = i64::from(fd) - 3 - i64::from(listen);
             match u32::try_from(which) {
                 Ok(which) => {
-                    Fault::failed(format!("unable to stat preserved-fd {which} (of {all}): descriptor {fd}"), &e)
+                    Fault::failed(format!("unable to stat preserved-fd {which} (of {preserve}): descriptor {fd}"), &e)
                 }
                 Err(_) => Fault::failed(format!("LISTEN_FDS is {listen}, and descriptor {fd} is not open"), &e),
             }
         })?;
     }
-    params.insert("preserve_fds".into(), json!(preserve + listen));
+    params.insert("preserve_fds".into(), json!(all));
     params.insert("listen_fds".into(), json!(listen));
     if let (1.., Ok(names)) = (listen, std::env::var("LISTEN_FDNAMES")) {
         params.insert("listen_names".into(), names.into());

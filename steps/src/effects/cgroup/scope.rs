@@ -110,7 +110,7 @@ impl EffectDef for StartScope {
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let pid = cx.resolve(&self.process)?.pid as u32;
         let job = Manager::for_jobs(&self.manager)?.start_scope(&self.unit, &self.properties, pid)?;
-        Ok(Applied::Pending(Box::new(Starting { scope: self.clone(), job })))
+        Ok(Applied::Pending(Box::new(Working { scope: self.clone(), job, stops: false })))
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
@@ -125,32 +125,23 @@ impl EffectDef for StartScope {
             _ => return Ok(Undone::Done),
         }
         let job = manager.stop(&self.unit)?;
-        Ok(Undone::Pending(Box::new(Stopping { unit: self.unit.clone(), job })))
+        Ok(Undone::Pending(Box::new(Working { scope: self.clone(), job, stops: true })))
     }
 }
 
-/// The scope is being made.
-struct Starting {
+/// systemd is at work on the scope.
+struct Working {
     scope: StartScope,
     job: Job,
+    /// To stop it, or to make it.
+    stops: bool,
 }
 
-impl Pending for Starting {
-    fn interest(&self, wants: &mut Vec<Interest>) {
-        wants.push(Interest::read(self.job.fd()));
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        Some(self.job.until)
-    }
-
-    fn advance(&mut self, _cx: &mut Cx) -> Result<Option<Value>, EffectError> {
-        if self.job.advance()?.is_none() {
-            return Ok(None);
-        }
+impl Working {
+    fn made(&mut self) -> Result<Value, EffectError> {
         let (name, planned) = (&self.scope.unit, &self.scope.control_group);
         match self.job.manager.unit(name)? {
-            Some(unit) if unit.control_group == *planned => Ok(Some(json!(Scope { invocation: unit.invocation }))),
+            Some(unit) if unit.control_group == *planned => Ok(json!(Scope { invocation: unit.invocation })),
             Some(unit) => Err(EffectError::new(format!(
                 "systemd made the scope {name} at {} instead of {planned}",
                 unit.control_group
@@ -160,17 +151,9 @@ impl Pending for Starting {
                 .help("the container's first process may have been killed meanwhile")),
         }
     }
-
-    fn cancel(&mut self, _cx: &mut Cx) {}
 }
 
-/// The scope is being stopped.
-struct Stopping {
-    unit: String,
-    job: Job,
-}
-
-impl Pending for Stopping {
+impl Pending for Working {
     fn interest(&self, wants: &mut Vec<Interest>) {
         wants.push(Interest::read(self.job.fd()));
     }
@@ -183,8 +166,11 @@ impl Pending for Stopping {
         if self.job.advance()?.is_none() {
             return Ok(None);
         }
-        self.job.manager.reset_failed(&self.unit)?;
-        Ok(Some(Value::Null))
+        if self.stops {
+            self.job.manager.reset_failed(&self.scope.unit)?;
+            return Ok(Some(Value::Null));
+        }
+        self.made().map(Some)
     }
 
     fn cancel(&mut self, _cx: &mut Cx) {}

@@ -60,7 +60,7 @@ struct Before {
 }
 
 impl WriteFile {
-    fn new(file: String, value: String) -> Self {
+    pub(super) fn new(file: String, value: String) -> Self {
         Self { field: String::new(), file, value, otherwise: None, optional: true }
     }
 
@@ -70,7 +70,16 @@ impl WriteFile {
         std::iter::once((self.file.as_str(), self.value.as_str())).chain(other)
     }
 
-    fn write(&self, directory: &OwnedFd, at: &Path) -> Result<(), (Errno, EffectError)> {
+    /// What is told of it, in the cgroup's directory `at`.
+    pub(super) fn describe(&self, at: &Path) -> String {
+        let other = self.otherwise.as_ref().map(|other| format!(" (or {} to {})", other.value, other.file));
+        let condition = if self.optional { ", if the kernel has it" } else { "" };
+        let file = at.join(&self.file);
+        format!("write {} to {}{}{condition}", self.value, file.display(), other.unwrap_or_default())
+    }
+
+    /// Writes it; the kernel's answer, and what is told of that.
+    pub(super) fn write(&self, directory: &OwnedFd, at: &Path) -> Result<(), (Errno, EffectError)> {
         for (file, value) in self.choices() {
             match write(directory, file, value) {
                 Ok(()) => return Ok(()),
@@ -85,7 +94,7 @@ impl WriteFile {
     }
 
     /// What the file holds now.
-    fn text(&self, directory: &OwnedFd) -> std::io::Result<Option<(String, String)>> {
+    pub(super) fn text(&self, directory: &OwnedFd) -> std::io::Result<Option<(String, String)>> {
         for (file, _) in self.choices() {
             match read(directory, file) {
                 Ok(text) => return Ok(Some((file.to_owned(), text))),
@@ -98,7 +107,7 @@ impl WriteFile {
     }
 
     /// The writes that undo it.
-    fn former(&self, file: &str, text: &str) -> Vec<Self> {
+    pub(super) fn former(&self, file: &str, text: &str) -> Vec<Self> {
         let written = self.choices().find(|(name, _)| *name == file).map_or("", |(_, value)| value);
         former(file, text, written).into_iter().map(|value| Self::new(file.to_owned(), value)).collect()
     }
@@ -164,14 +173,8 @@ impl EffectDef for UpdateCgroup {
     }
 
     fn describe(&self) -> String {
-        let one = |one: &WriteFile| {
-            let other = one.otherwise.as_ref().map(|other| format!(" (or {} to {})", other.value, other.file));
-            let condition = if one.optional { ", if the kernel has it" } else { "" };
-            let file = self.at.join(&one.file);
-            format!("write {} to {}{}{condition}", one.value, file.display(), other.unwrap_or_default())
-        };
         let check = self.used_below.map(|limit| format!("unless more than {limit} bytes of memory are in use, "));
-        let files = self.files.iter().map(one).collect::<Vec<_>>().join("; ");
+        let files = self.files.iter().map(|one| one.describe(&self.at)).collect::<Vec<_>>().join("; ");
         format!("{}{files}", check.unwrap_or_default())
     }
 

@@ -6,13 +6,12 @@ use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Handle, HandleRef};
 use rustix::fs::CWD;
-use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::former::former;
-use super::{Cgroup, OfField, open_directory, read, refused, write};
+use super::update::WriteFile;
+use super::{Cgroup, open_directory, refused, write};
 
 /// The device rules of version 1: written to one of two files, read from a third.
 const DEVICES: [&str; 2] = ["devices.allow", "devices.deny"];
@@ -58,19 +57,17 @@ struct Before {
 }
 
 impl WriteLimit {
-    /// The file that this kernel has, with its value.
-    fn choices(&self) -> impl Iterator<Item = (&str, &str)> {
-        let other = self.otherwise.iter().map(|other| (other.file.as_str(), other.value.as_str()));
-        std::iter::once((self.file.as_str(), self.value.as_str())).chain(other)
+    fn one(&self) -> WriteFile {
+        let Self { field, file, value, otherwise, optional, .. } = self.clone();
+        WriteFile { field, file, value, otherwise, optional }
     }
 
     fn restore(&self, before: &Before, cgroup: &Cgroup) -> Result<(), EffectError> {
         let failed = |errno| refused(&self.at, &before.file, &before.text, errno);
         let Some(directory) = cgroup.open(&self.at).map_err(failed)? else { return Ok(()) };
         if before.file != "devices.list" {
-            let written = self.choices().find(|(file, _)| *file == before.file).map_or("", |(_, value)| value);
-            let values = former(&before.file, &before.text, written);
-            return values.iter().try_for_each(|value| write(&directory, &before.file, value).map_err(failed));
+            let values = self.one().former(&before.file, &before.text);
+            return values.iter().try_for_each(|one| write(&directory, &one.file, &one.value).map_err(failed));
         }
         write(&directory, "devices.deny", "a").map_err(failed)?;
         before.text.lines().try_for_each(|rule| write(&directory, "devices.allow", rule).map_err(failed))
@@ -98,14 +95,7 @@ impl EffectDef for WriteLimit {
     }
 
     fn describe(&self) -> String {
-        let other = self.otherwise.as_ref().map(|other| format!(" (or {} to {})", other.value, other.file));
-        let condition = if self.optional { ", if the kernel has it" } else { "" };
-        format!(
-            "write {} to {}{}{condition}",
-            self.value,
-            self.at.join(&self.file).display(),
-            other.unwrap_or_default()
-        )
+        self.one().describe(&self.at)
     }
 
     /// A cgroup that the run made goes as a whole; in one that was there before, the old value comes back.
@@ -115,28 +105,18 @@ impl EffectDef for WriteLimit {
         }
         let failed = |errno| refused(&self.at, &self.file, &self.value, errno);
         let directory = open_directory(CWD, &self.at).map_err(failed)?;
-        for (file, _) in self.choices() {
-            let file = if DEVICES.contains(&file) { "devices.list" } else { file };
-            match read(&directory, file) {
-                Ok(text) => return Ok(json!(Before { file: file.to_owned(), text })),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(EffectError::call(format!("read {}", self.at.join(file).display()), e)),
-            }
-        }
-        Ok(Value::Null)
+        let devices =
+            DEVICES.contains(&self.file.as_str()).then(|| WriteFile::new("devices.list".into(), String::new()));
+        let text = devices.unwrap_or_else(|| self.one()).text(&directory);
+        let found = text.map_err(|e| EffectError::call(format!("read {}", self.at.join(&self.file).display()), e))?;
+        Ok(found.map_or(Value::Null, |(file, text)| json!(Before { file, text })))
     }
 
     fn apply(&self, _before: &Value, _cx: &mut Cx) -> Result<Applied, EffectError> {
         let failed = |errno| refused(&self.at, &self.file, &self.value, errno);
         let directory = open_directory(CWD, &self.at).map_err(failed)?;
-        for (file, value) in self.choices() {
-            match write(&directory, file, value) {
-                Ok(()) => return Ok(Applied::done()),
-                Err(Errno::NOENT) => {}
-                Err(errno) => return Err(refused(&self.at, file, value, errno).of(&self.field)),
-            }
-        }
-        if self.optional { Ok(Applied::done()) } else { Err(failed(Errno::NOENT).of(&self.field)) }
+        self.one().write(&directory, &self.at).map_err(|(_, refusal)| refusal)?;
+        Ok(Applied::done())
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
