@@ -359,17 +359,17 @@ fn main() -> ExitCode {
         fields_config::config_json_unknown_members_are_ignored_with_a_warning,
         #[needs(Root, Program("busybox"))]
         fields_config::annotations_are_kept_those_that_nobody_knows_too,
-        #[needs(Root, Program("busybox"), rootless::v1())]
+        #[needs(Root, Program("busybox"))]
         rootless::oci_rootless_a_user_without_a_cgroup_is_warned_and_his_container_is_where_he_is,
-        #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
+        #[needs(Root, Program("busybox"), Program("unshare"))]
         rootless::oci_rootless_without_a_log_the_warning_is_on_stderr,
-        #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
+        #[needs(Root, Program("busybox"), Program("unshare"))]
         rootless::oci_rootless_what_needs_a_cgroup_is_refused_while_planning_by_its_field,
         #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
         rootless::oci_rootless_a_cgroup_below_one_that_was_handed_over_is_made_and_limited,
         #[needs(Root, Program("busybox"))]
         rootless::oci_rootless_root_where_cgroups_are_read_only_has_to_ask_for_it,
-        #[needs(Root, Program("busybox"), rootless::v1())]
+        #[needs(Root, Program("busybox"))]
         rootless::a_user_without_a_cgroup_is_warned_by_a_plan_too,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
