@@ -36,7 +36,7 @@ pub fn root(given: Option<&Path>) -> std::io::Result<PathBuf> {
 pub fn outputs(names: &RunNames, facts: &mut Facts) -> Result<Value, RunError> {
     let path = names.dir().join(journal::JOURNAL);
     match facts.file(&path) {
-        Ok(text) => Ok(journal::parse(&path, text.as_bytes())?.outputs()),
+        Ok(text) => Ok(journal::outputs(&path, text.as_bytes())?),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             Err(JournalError::Absent { id: names.id.clone(), root: names.root.clone() }.into())
         }

@@ -55,6 +55,11 @@ pub trait EffectDef: fmt::Debug + Serialize + DeserializeOwned + 'static {
 
     /// Takes it back, as far as the record proves that it is ours. Absence counts as done; an error makes it stuck.
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError>;
+
+    /// Whether it takes the signals that otherwise cancel the run: they are for a program that a commit before it has started.
+    fn takes_signals(&self) -> bool {
+        false
+    }
 }
 
 /// An effect of any kind.
@@ -73,6 +78,8 @@ pub trait Effect: fmt::Debug {
     fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError>;
     /// [`EffectDef::undo`].
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError>;
+    /// [`EffectDef::takes_signals`].
+    fn takes_signals(&self) -> bool;
 }
 
 impl<T: EffectDef> Effect for T {
@@ -99,6 +106,9 @@ impl<T: EffectDef> Effect for T {
     }
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
         EffectDef::undo(self, record, cx)
+    }
+    fn takes_signals(&self) -> bool {
+        EffectDef::takes_signals(self)
     }
 }
 
@@ -186,10 +196,6 @@ pub trait Pending {
     }
     /// Called once after `release`, and then whenever a descriptor is ready or the deadline has come. `Some` ends it.
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError>;
-    /// It takes the signals that otherwise cancel the run: they are for a container's program.
-    fn takes_signals(&self) -> bool {
-        false
-    }
     /// Stops it: the outcome is unknown, and the effect is undone as if it had happened. Must not block.
     fn cancel(&mut self, cx: &mut Cx);
 }

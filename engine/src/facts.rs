@@ -203,13 +203,13 @@ fn read_bounded(path: &Path) -> FileFact {
         Ok(fd) => fd,
         Err(e) => return FileFact::Errno(e.raw_os_error()),
     };
-    match fstat(&fd).map(|s| FileType::from_raw_mode(s.st_mode)) {
-        Ok(FileType::RegularFile) => {}
-        Ok(FileType::Directory) => return FileFact::Kind(FileKind::Directory),
+    let size = match fstat(&fd).map(|s| (FileType::from_raw_mode(s.st_mode), s.st_size)) {
+        Ok((FileType::RegularFile, size)) => u64::try_from(size).unwrap_or(0).min(LARGEST),
+        Ok((FileType::Directory, _)) => return FileFact::Kind(FileKind::Directory),
         Ok(_) => return FileFact::Errno(rustix::io::Errno::INVAL.raw_os_error()),
         Err(e) => return FileFact::Errno(e.raw_os_error()),
-    }
-    let mut bytes = Vec::new();
+    };
+    let mut bytes = Vec::with_capacity(size as usize + 1);
     match std::fs::File::from(fd).take(LARGEST + 1).read_to_end(&mut bytes) {
         Err(e) => errno(&e),
         Ok(n) if n as u64 > LARGEST => FileFact::Errno(rustix::io::Errno::FBIG.raw_os_error()),

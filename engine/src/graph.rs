@@ -7,12 +7,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::diag::{Place, Sources, Span};
 use crate::expr::SegmentKind;
 use crate::step::StepKind;
-use crate::types::Type;
+use crate::types::{Struct, Type};
+
+pub mod stored;
 
 /// No item, no scope.
 pub const NONE: u32 = u32::MAX;
@@ -60,7 +63,7 @@ pub struct Unit<'r> {
 }
 
 /// A parameter of a plan.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Param {
     /// Its name.
     pub name: Box<str>,
@@ -77,7 +80,7 @@ pub struct Param {
 }
 
 /// An output of a plan.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Output {
     /// Its name.
     pub name: Box<str>,
@@ -86,7 +89,7 @@ pub struct Output {
 }
 
 /// The run that a plan opens.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Opens {
     /// Its id.
     pub run: Input,
@@ -107,7 +110,9 @@ pub struct Step<'r> {
     pub span: Span,
     /// What it uses.
     pub uses: Uses<'r>,
-    /// Its input: by field of the kind's structure, or by parameter of the plan.
+    /// The structure of its kind's input; `None` where it has no fields, and for a step that uses a plan.
+    pub input: Option<Arc<Struct>>,
+    /// Its input: by field of `input`, or by parameter of the plan.
     pub with: Box<[Field]>,
     /// Steps that come first.
     pub needs: Box<[(u32, Span)]>,
@@ -141,8 +146,10 @@ impl fmt::Debug for Uses<'_> {
 /// A field of a step's input.
 #[derive(Debug)]
 pub struct Field {
-    /// Which: an index into the fields of the kind's input, or into the parameters of the plan.
+    /// Which: an index into the fields of the step's `input`, or into the parameters of the plan.
     pub index: u32,
+    /// The value has been checked for good: whatever it refers to has been made to fit the same type before.
+    pub settled: bool,
     /// What it is.
     pub value: Input,
     /// Where the value is written.
@@ -150,7 +157,7 @@ pub struct Field {
 }
 
 /// What only some steps have.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Extras {
     /// Run only if this holds.
     pub condition: Option<Condition>,
@@ -169,7 +176,7 @@ pub struct Extras {
 }
 
 /// A value with references in it. What has none is folded into one [`Input::Value`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// Known.
     Value(Value),
@@ -184,7 +191,7 @@ pub enum Input {
 }
 
 /// A piece of [`Input::Text`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TextPart {
     /// As it stands.
     Literal(Box<str>),
@@ -193,7 +200,7 @@ pub enum TextPart {
 }
 
 /// A reference within a plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reference {
     /// What it refers to.
     pub target: Target,
@@ -204,7 +211,7 @@ pub struct Reference {
 }
 
 /// What a reference refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// A parameter of the plan.
     Param(u32),
@@ -219,7 +226,7 @@ pub enum Target {
 }
 
 /// A condition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Condition {
     /// True unless it is null, false, zero or empty.
     Value(Input),
@@ -236,7 +243,7 @@ pub enum Condition {
 }
 
 /// A use of a plan.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scope {
     /// The plan: an index into [`Graph::units`].
     pub unit: u32,
@@ -251,7 +258,7 @@ pub struct Scope {
 }
 
 /// A step in a scope.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Item {
     /// The scope.
     pub scope: u32,
@@ -264,7 +271,7 @@ pub struct Item {
 }
 
 /// Why one leaf waits for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Why {
     /// It uses the other's output.
     Reference,

@@ -8,5 +8,5 @@ mod file;
 mod state;
 
 pub use entry::{Entry, Identity, PlannedData, Settlement, VERSION};
-pub use file::{JOURNAL, Journal, JournalError, RunDir, parse, read};
+pub use file::{JOURNAL, Journal, JournalError, RunDir, outputs, parse, read};
 pub use state::{EffectState, NodeState, Phase, RunState, Segment, Status};

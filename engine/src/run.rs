@@ -7,6 +7,7 @@ mod dependents;
 mod execute;
 mod log;
 mod recover;
+mod signals;
 mod sites;
 mod undo;
 mod work;

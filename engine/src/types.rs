@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 mod scalar;
@@ -17,7 +18,7 @@ pub use scalar::{HostPath, Millis, Mode, Name, Size};
 const MARK: &str = "x-lifecycle-type";
 
 /// A type of the plan language.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Type {
     /// Whatever JSON can hold; accepted unchecked.
     Any,
@@ -60,7 +61,7 @@ pub enum Type {
 }
 
 /// A structure's name, its fields in order, and whether other keys are accepted too.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Struct {
     /// The Rust name, or the spec's.
     pub name: String,
@@ -73,7 +74,7 @@ pub struct Struct {
 }
 
 /// A field of a [`Struct`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Field {
     /// The key in YAML and JSON.
     pub name: String,
@@ -129,6 +130,15 @@ impl Type {
             Self::List(t) | Self::Map(t) | Self::Sensitive(t) | Self::Nullable(t) => t.may_hold_handle(),
             Self::Struct(s) => s.fields.iter().any(|f| f.ty.may_hold_handle()),
             _ => false,
+        }
+    }
+
+    /// Whether a value that has been made to fit `from` fits this type as it is, a relative path in it being absolute by then.
+    pub fn is_met_by(&self, from: &Self) -> bool {
+        match (self, from) {
+            (Self::Nullable(want), Self::Nullable(have)) => want.is_met_by(have),
+            (Self::Nullable(want), have) => want.is_met_by(have),
+            (want, have) => want == have,
         }
     }
 

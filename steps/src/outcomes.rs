@@ -47,6 +47,18 @@ pub struct CgroupJoin {
     pub scope: Option<Box<ScopeJoin>>,
 }
 
+/// Where a container is in the resctrl file system. Made by `rdt.group`; both null where the config asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct RdtGroups {
+    /// The directory of its class of service.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
+    /// The directory of its monitoring group, in that of the class.
+    #[serde(default)]
+    pub monitor: Option<PathBuf>,
+}
+
 /// A FIFO that we made, named so that another one at its path is not taken for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

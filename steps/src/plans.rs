@@ -6,6 +6,7 @@ pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/plans.
 #[cfg(test)]
 mod tests {
     use lifecycle_engine::compile::{Library, text};
+    use lifecycle_engine::graph::stored;
 
     use super::*;
 
@@ -19,5 +20,24 @@ mod tests {
                 Err(report) => panic!("{report}"),
             }
         }
+    }
+
+    #[test]
+    fn a_stored_plan_is_read_as_it_was_written() {
+        let registry = crate::registry();
+        let library = Library { plans: BUILT_IN };
+        for (name, plan) in BUILT_IN {
+            let graph = text(name, plan, &registry, library).unwrap();
+            let written = stored::write(&graph).unwrap();
+            let read = stored::read(&written, &registry, library).unwrap();
+            assert_eq!(stored::write(&read).unwrap(), written, "{name}");
+            assert_eq!(read.order, graph.order, "{name}");
+            for item in &graph.order {
+                assert_eq!(read.address(*item), graph.address(*item));
+                assert_eq!(read.kind(*item).map(|kind| kind.kind), graph.kind(*item).map(|kind| kind.kind));
+                assert_eq!(read.place(*item), graph.place(*item), "{name}: {}", graph.address(*item));
+            }
+        }
+        assert!(stored::read("{}", &registry, library).is_err());
     }
 }

@@ -69,3 +69,8 @@ pub fn refused_with<S: Step>(facts: Value, input: Value) -> PlanError {
 pub fn process() -> Value {
     json!({ "$handle": { "step": "init", "effect": 0, "field": "" } })
 }
+
+/// Plans a step on a host with these facts.
+pub fn plan_on<S: Step>(facts: Value, input: Value) -> Result<Planned, PlanError> {
+    try_plan_with::<S>(facts, input, None)
+}

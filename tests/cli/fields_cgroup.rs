@@ -75,6 +75,7 @@ fn kernel_has(lab: &Lab, mount: &Path, file: &str) -> Result<bool> {
 struct Container<'a> {
     scene: Scene<'a>,
     lab: &'a Lab,
+    bundle: Bundle,
     id: String,
 }
 
@@ -83,7 +84,6 @@ impl<'a> Container<'a> {
         let mut scene = Scene::new(lab)?;
         let bundle = Bundle::create(lab.dir().join("bundle"))?;
         bundle.runs(&["sleep", "1000"])?;
-        // One level below the top: a parent that was made on the way would have no real-time budget to give.
         bundle.in_cgroup(&format!("/{}-c", lab.token()))?;
         bundle.edit(|config| {
             for (key, value) in resources.as_object().into_iter().flatten() {
@@ -91,7 +91,7 @@ impl<'a> Container<'a> {
             }
         })?;
         scene.begins_here()?;
-        Ok(Self { scene, lab, id: format!("{}-c1", lab.token()) })
+        Ok(Self { scene, lab, bundle, id: format!("{}-c1", lab.token()) })
     }
 
     fn arguments(&self, plan: &str) -> Vec<String> {
@@ -372,21 +372,76 @@ pub fn linux_resources_memory_check_before_update(lab: &Lab) -> TestResult {
     let memory = json!({ "memory": { "limit": 67_108_864, "checkBeforeUpdate": true } });
     let container = Container::prepare(lab, &memory)?;
     container.create();
-    match there("memory", "memory")? {
-        There::V1(_) => container.shows("memory", &[("memory.limit_in_bytes", "67108864")])?,
-        There::V2(_) => container.shows("", &[("memory.max", "67108864")])?,
+    let (controller, file) = match there("memory", "memory")? {
+        There::V1(_) => ("memory", "memory.limit_in_bytes"),
+        There::V2(_) => ("", "memory.max"),
         There::Nowhere => return Err("this machine has no memory controller".into()),
-    }
+    };
+    container.shows(controller, &[(file, "67108864")])?;
+    // Less than any process has: the kernel would refuse it in words of its own, or kill the container.
+    let less = r#"resources={"memory":{"limit":4096}}"#;
+    let mut update = container.arguments("oci/update");
+    update.extend(["-p".to_owned(), less.to_owned()]);
+    container.scene.told(&update).ended(125).says(&["memory.checkBeforeUpdate"]);
+    container.shows(controller, &[(file, "67108864")])?;
     container.delete()
+}
+
+/// Where the real time of version 1 is divided, or why there is nothing to test.
+fn realtime() -> Result<Option<PathBuf>> {
+    let There::V1(mount) = there("cpu", "cpu")? else {
+        note("no cpu controller of version 1 here");
+        return Ok(None);
+    };
+    Ok(Some(mount).filter(|mount| mount.join("cpu.rt_runtime_us").exists()))
+}
+
+/// Parents that are made on the way have none of their own: they get what their containers ask for, and give it back.
+pub fn linux_resources_cpu_realtime_runtime_below_parents_that_are_made(lab: &Lab) -> TestResult {
+    let Some(mount) = realtime()? else { return Ok(()) };
+    let mut container = Container::prepare(lab, &json!({ "cpu": { "realtimeRuntime": 1000 } }))?;
+    let parent = mount.join(format!("{}-parent", lab.token()));
+    let has = |at: &Path| fs::read_to_string(at.join("cpu.rt_runtime_us")).map(|text| text.trim().to_owned());
+    // Half of a period is twice the share.
+    let second = json!({ "realtimeRuntime": 2000, "realtimePeriod": 500_000 });
+    for (name, cpu) in [("c1", json!({ "realtimeRuntime": 1000 })), ("c2", second)] {
+        container.bundle.in_cgroup(&format!("/{}-parent/made/{name}", lab.token()))?;
+        container.bundle.edit(|config| config["linux"]["resources"]["cpu"] = cpu)?;
+        container.id = format!("{}-{name}", lab.token());
+        container.create();
+    }
+    for (at, expected) in [("made/c1", "1000"), ("made/c2", "2000"), ("made", "5000"), ("", "5000")] {
+        assert_eq!(has(&parent.join(at))?, expected, "{at}");
+    }
+    // The first one's share goes with it, and the parents with the second.
+    container.id = format!("{}-c1", lab.token());
+    container.scene.told(&container.arguments("oci/delete")).ended(0);
+    assert_eq!((has(&parent)?, has(&parent.join("made"))?), ("4000".into(), "4000".into()));
+    container.id = format!("{}-c2", lab.token());
+    container.scene.told(&container.arguments("oci/delete")).ended(0);
+    container.scene.begins_here()?;
+    assert!(!parent.exists());
+    // One that has none, and that is not ours: refused before anything is made.
+    fs::create_dir(&parent)?;
+    container.scene.begins_here()?;
+    let told = container.refused(&["resources.cpu.realtimeRuntime", "-parent", "has 0 of each 1000000 to give"]);
+    fs::write(parent.join("cpu.rt_runtime_us"), "5000")?;
+    container.create();
+    assert_eq!(has(&parent.join("made"))?, "4000");
+    container.scene.told(&container.arguments("oci/delete")).ended(0);
+    assert_eq!(has(&parent)?, "5000", "what somebody else gave it is his");
+    fs::remove_dir(&parent)?;
+    told
 }
 
 /// What is not on the list is neither read nor written, whoever may make its node; what the config allows is.
 pub fn linux_resources_devices(lab: &Lab) -> TestResult {
-    let script = "mknod /dev/listed c 10 229; mknod /dev/other c 10 237; mknod /dev/zero2 c 1 5; \
-        for n in listed other zero2; do echo $n: $(head -c 1 /dev/$n 2>&1 >/dev/null); done";
+    let script = "mknod /dev/listed c 10 229; mknod /dev/other c 10 237; mknod /dev/major c 240 229; mknod /dev/zero2 c 1 5; \
+        for n in listed other major zero2; do echo $n: $(head -c 1 /dev/$n 2>&1 >/dev/null); done; \
+        echo written: $( (: >/dev/listed) 2>&1)";
     let rules = json!([
         { "allow": false, "access": "rwm" },
-        { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" },
+        { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "r" },
     ]);
     for allowed in [true, false] {
         let mut scene = Scene::new(lab)?;
@@ -404,7 +459,9 @@ pub fn linux_resources_devices(lab: &Lab) -> TestResult {
         let told = scene.told(&["run", "oci/run", "-p", &format!("id={}-c1", lab.token()), "-p", &directory]).ended(0);
         let said = |name: &str| told.out.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
         let refused = "Operation not permitted";
-        assert!(said("other:").contains(refused), "{}{}", told.out, told.err);
+        for refused_always in ["other:", "major:", "written:"] {
+            assert!(said(refused_always).contains(refused), "{refused_always} {}{}", told.out, told.err);
+        }
         assert!(!said("zero2:").contains(refused), "a default device: {}{}", told.out, told.err);
         // Allowed, it answers in its own way: there may be nothing behind it.
         assert_eq!(said("listed:").contains(refused), !allowed, "{}{}", told.out, told.err);

@@ -50,8 +50,6 @@ pub fn process_scheduler_priority_and_flags(lab: &Lab) -> TestResult {
             json!({ "policy": "SCHED_FIFO", "priority": 42, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
         if std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
             config["linux"]["resources"]["cpu"] = json!({ "realtimeRuntime": 5000, "realtimePeriod": 1_000_000 });
-            // At the top, which has some to give.
-            config["linux"]["cgroupsPath"] = json!(format!("/{}", lab.token()));
         }
     })?;
     // The shell has it; what it forks does not.

@@ -120,7 +120,7 @@ pub fn files_that_stdio_leads_to_keep_their_owner(lab: &Lab) -> TestResult {
     fs::write(&input, "read\n")?;
     let owner = |path: &Path| fs::metadata(path).map(|stat| (stat.uid(), stat.gid(), stat.mode()));
     let files = [Path::new("/dev/null"), &input, &output];
-    let mut run = |stdin: Stdio| -> Result<(), Box<dyn std::error::Error>> {
+    let run = |stdin: Stdio| -> Result<(), Box<dyn std::error::Error>> {
         let stdout = fs::File::create(&output)?;
         let before = files.map(|path| owner(path).ok());
         let mut command: Command = oci.command(&["run", "--bundle", "bundle", &oci.id]);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use lifecycle_tests::harness::{self, Need};
 use lifecycle_tests::tests;
 
+mod apparmor;
 mod attacks;
 mod boxed;
 mod catalogue;
@@ -20,27 +21,33 @@ mod fields_hooks;
 mod fields_mounts;
 mod fields_namespaces;
 mod fields_net;
+mod fields_planned;
 mod fields_process;
 mod fields_root;
 mod fields_seccomp;
 mod images;
 mod masked;
 mod oci_criu;
+mod oci_criu_real;
 mod oci_exec;
 mod oci_making;
 mod oci_messages;
 mod oci_notify;
 mod oci_options;
+mod oci_rdt;
 mod oci_scene;
+mod oci_signals;
 mod oci_verbs;
 mod plans;
 mod races;
+mod rootless;
 mod running;
 mod runs;
 mod saved;
 mod scene;
 mod service;
 mod systemd;
+mod systemd_oci;
 mod users;
 
 fn main() -> ExitCode {
@@ -55,6 +62,11 @@ fn main() -> ExitCode {
         plans::text_by_the_programs_own_snapshots,
         plans::no_plan_is_without_a_snapshot,
         plans::a_part_of_a_plan_says_what_it_needs,
+        fields_planned::linux_intel_rdt_clos_id_and_schemata,
+        fields_planned::linux_intel_rdt_enable_monitoring_enable_cmt_and_enable_mbm,
+        fields_planned::linux_resources_rdma_hca_handles_and_hca_objects,
+        fields_planned::linux_resources_cpu_mems_of_a_machine_with_two,
+        fields_planned::linux_resources_network_priorities_name_and_priority,
         plans::the_facts_hold_the_bundles_of_runc,
         plans::the_facts_name_every_fact,
         #[needs(Root)]
@@ -347,6 +359,18 @@ fn main() -> ExitCode {
         fields_config::config_json_unknown_members_are_ignored_with_a_warning,
         #[needs(Root, Program("busybox"))]
         fields_config::annotations_are_kept_those_that_nobody_knows_too,
+        #[needs(Root, Program("busybox"), rootless::v1())]
+        rootless::oci_rootless_a_user_without_a_cgroup_is_warned_and_his_container_is_where_he_is,
+        #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
+        rootless::oci_rootless_without_a_log_the_warning_is_on_stderr,
+        #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
+        rootless::oci_rootless_what_needs_a_cgroup_is_refused_while_planning_by_its_field,
+        #[needs(Root, Program("busybox"), rootless::v1(), Program("unshare"))]
+        rootless::oci_rootless_a_cgroup_below_one_that_was_handed_over_is_made_and_limited,
+        #[needs(Root, Program("busybox"))]
+        rootless::oci_rootless_root_where_cgroups_are_read_only_has_to_ask_for_it,
+        #[needs(Root, Program("busybox"), rootless::v1())]
+        rootless::a_user_without_a_cgroup_is_warned_by_a_plan_too,
         #[needs(Root)]
         users::hello_runs_for_an_ordinary_user_and_leaves_nothing,
         #[needs(Root)]
@@ -408,6 +432,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_realtime_runtime,
         #[needs(Root, Program("busybox"))]
+        fields_cgroup::linux_resources_cpu_realtime_runtime_below_parents_that_are_made,
+        #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_realtime_period,
         #[needs(Root, Program("busybox"))]
         fields_cgroup::linux_resources_cpu_idle,
@@ -451,6 +477,8 @@ fn main() -> ExitCode {
         fields_cgroup::linux_resources_devices,
         #[needs(Root, Program("busybox"), Program("ps"))]
         oci_verbs::oci_ps_prints_the_containers_processes_and_no_others,
+        #[needs(Root, Program("busybox"))]
+        oci_rdt::oci_exec_joins_the_containers_resctrl_groups_and_events_stats_reads_them,
         #[needs(Root, Program("busybox"))]
         oci_verbs::oci_events_stats_prints_one_document_of_what_was_used,
         #[needs(Root, Program("busybox"))]
@@ -514,6 +542,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_preserve_fds_are_the_programs,
         #[needs(Root, Program("busybox"))]
+        oci_exec::oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup,
+        #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_apparmor_and_process_label_are_refused_where_no_module_is,
         #[needs(Root, Program("busybox"))]
         oci_exec::oci_exec_in_a_stopped_or_absent_container_is_255,
@@ -534,7 +564,21 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_making::oci_create_and_run_that_are_cancelled_leave_nothing,
         #[needs(Root, Program("busybox"))]
-        oci_making::oci_exec_that_is_cancelled_sends_the_signal_to_its_program,
+        oci_signals::oci_exec_that_is_cancelled_sends_the_signal_to_its_program,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_run_and_exec_send_a_signal_on_that_comes_right_after_the_start,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_run_sends_signals_on_that_come_while_poststart_hooks_run,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_cancelled_in_a_start_container_hook_has_started_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_killed_in_a_start_container_hook_has_started_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_start_that_is_cancelled_in_a_poststart_hook_stops_the_container,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_delete_force_ends_a_paused_container_whose_engine_was_killed,
+        #[needs(Root, Program("busybox"))]
+        oci_signals::oci_delete_says_who_does_not_reap_what_keeps_the_container,
         #[needs(Root, Program("busybox"))]
         oci_messages::oci_create_messages_tell_a_missing_program_from_one_that_may_not_run,
         #[needs(Root, Program("busybox"))]
@@ -598,7 +642,7 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         attacks::what_enters_a_container_is_closed_to_it,
     ];
-    let tests = [tests, systemd::tests()].concat();
+    let tests = [tests, oci_criu_real::tests(), apparmor::tests(), systemd::tests()].concat();
     let coverage = coverage::test(&tests);
     harness::main([tests, vec![coverage]].concat())
 }

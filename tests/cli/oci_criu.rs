@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --images-dir) images=$2 ;;
     --tree) tree=$2 ;;
-    --pidfile) pidfile=$2 ;;
+    --action-script) script=$2 ;;
     --leave-running) stays=yes ;;
     --status-fd) echo ready >&3 ;;
     esac
@@ -34,7 +34,9 @@ done
 case $verb in
 dump) echo image > "$images/inventory.img"; [ "$stays" ] || kill -9 "$tree" ;;
 pre-dump) echo image > "$images/pages-1.img" ;;
-restore) sleep 604 > /dev/null 2>&1 < /dev/null & echo $! > "$pidfile" ;;
+restore)
+    sleep 604 > /dev/null 2>&1 < /dev/null &
+    CRTOOLS_SCRIPT_ACTION=setup-namespaces CRTOOLS_INIT_PID=$! "$script" || { kill -9 $!; exit 1; } ;;
 esac
 "#;
 
@@ -56,6 +58,8 @@ pub fn oci_checkpoint_and_restore_say_what_criu_lacks_and_change_nothing(lab: &L
         "#!/bin/sh\necho 'Version: 0.1'\n[ $1 = check ] && { echo 'Error: no such feature' >&2; exit 1; }\n",
     )?;
     std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755))?;
+    // Where it works criu keeps what it has found out.
+    let fails = program::find("criu").is_some() && program::output("criu", &["check"]).is_err();
     oci.scene.begins_here()?;
     oci.running(&[]);
     let pid = oci.pid()?;
@@ -65,7 +69,7 @@ pub fn oci_checkpoint_and_restore_say_what_criu_lacks_and_change_nothing(lab: &L
         (&broken, &["CRIU 0.1 cannot work on this machine", "no such feature"]),
     ];
     // The real one, where its own check fails.
-    if program::find("criu").is_some() && program::output("criu", &["check"]).is_err() {
+    if fails {
         ways.push(("criu", &["CRIU", "cannot work on this machine"]));
     }
     for (criu, words) in ways {

@@ -1,5 +1,7 @@
 //! `lifecycle-oci exec`: each option, seen from inside.
 
+use std::path::Path;
+
 use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::lab::Lab;
 use serde_json::json;
@@ -186,6 +188,26 @@ pub fn oci_exec_apparmor_and_process_label_are_refused_where_no_module_is(lab: &
         }
         let told = oci.told(&["exec", option, "some", &oci.id, "true"]).ended(255);
         assert!(told.err.to_lowercase().contains(module), "{}", told.err);
+    }
+    Ok(oci.gone()?)
+}
+
+/// On a hierarchy of version 2 that is mounted nsdelegate, as podman's and Kubernetes' containers have it, the kernel allows it in one order only.
+pub fn oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| {
+        if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+            namespaces.push(json!({ "type": "cgroup" }));
+        }
+    })?;
+    oci.running(&[]);
+    let pid = oci.pid()?;
+    let (own, of) = (oci.inside(&["readlink", "/proc/self/ns/cgroup"]), format!("/proc/{pid}/ns/cgroup"));
+    assert_eq!(own.trim(), std::fs::read_link(of)?.to_string_lossy());
+    let lines = oci.inside(&["cat", "/proc/self/cgroup"]);
+    let named = |line: &&str| !line.starts_with("0:") || !Path::new("/sys/fs/cgroup/unified").exists();
+    for line in lines.lines().filter(named) {
+        assert!(line.ends_with(":/"), "{line} is not the container's own cgroup");
     }
     Ok(oci.gone()?)
 }

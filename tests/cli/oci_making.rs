@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
-use std::time::Duration;
 
 use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::lab::Lab;
@@ -236,22 +235,4 @@ pub fn oci_create_and_run_that_are_cancelled_leave_nothing(lab: &Lab) -> TestRes
         oci.scene.nothing_left().map_err(|error| format!("{verb} {signal:?}: {error}"))?;
     }
     Ok(())
-}
-
-pub fn oci_exec_that_is_cancelled_sends_the_signal_to_its_program(lab: &Lab) -> TestResult {
-    let oci = Oci::new(lab, &["sleep", "600"])?;
-    oci.running(&[]);
-    let mut exec = oci.start(&[
-        "exec",
-        &oci.id,
-        "sh",
-        "-c",
-        "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; done",
-    ])?;
-    exec.wait_for("ready")?;
-    // The program is there a moment before its engine begins to wait for it; until then a signal is the engine's own.
-    std::thread::sleep(Duration::from_millis(300));
-    exec.signal(Signal::TERM)?;
-    exec.end()?.ended(3).prints(&["caught"]);
-    Ok(oci.gone()?)
 }

@@ -34,18 +34,19 @@ pub fn tests() -> Vec<Test> {
         a_bus_passes_on_what_systemd_is_asked,
         a_crash_at_any_point_leaves_no_unit_and_no_cgroup,
     ];
+    let tests = [tests, crate::systemd_oci::tests()].concat();
     // In a guest whose processor is emulated everything takes its time.
     let named = tests.into_iter().map(|test| test.within("systemd").needs(&[systemd]).limit(Duration::from_secs(600)));
     named.collect()
 }
 
 /// A bundle whose cgroup is a scope in a slice in a slice.
-struct Scope<'a> {
-    scene: Scene<'a>,
+pub(crate) struct Scope<'a> {
+    pub(crate) scene: Scene<'a>,
     bundle: Bundle,
-    id: String,
-    slice: String,
-    unit: String,
+    pub(crate) id: String,
+    pub(crate) slice: String,
+    pub(crate) unit: String,
 }
 
 impl Drop for Scope<'_> {
@@ -57,7 +58,7 @@ impl Drop for Scope<'_> {
 
 impl<'a> Scope<'a> {
     /// Changes the configuration, which the test is to leave as it is then.
-    fn edit(&mut self, change: impl FnOnce(&mut Value)) -> TestResult {
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Value)) -> TestResult {
         self.bundle.edit(change)?;
         self.stop_slice();
         Ok(self.scene.begins_here()?)
@@ -68,7 +69,7 @@ impl<'a> Scope<'a> {
         let _ = program::quiet("systemctl", &["stop", &self.slice.replace("-inner", "")]);
     }
 
-    fn new(lab: &'a Lab, arguments: &[&str]) -> lifecycle_tests::Result<Self> {
+    pub(crate) fn new(lab: &'a Lab, arguments: &[&str]) -> lifecycle_tests::Result<Self> {
         let mut scene = Scene::new(lab)?;
         let bundle = Bundle::create(lab.dir().join("bundle"))?;
         bundle.runs(arguments)?;
@@ -101,7 +102,7 @@ impl<'a> Scope<'a> {
     }
 
     /// A property of the scope, as systemd shows it.
-    fn shows(&self, property: &str) -> lifecycle_tests::Result<String> {
+    pub(crate) fn shows(&self, property: &str) -> lifecycle_tests::Result<String> {
         let text = program::output("systemctl", &["show", "--value", "-p", property, &self.unit])?;
         Ok(text.trim().to_owned())
     }
@@ -115,14 +116,14 @@ impl<'a> Scope<'a> {
     }
 
     /// What a file of the scope's cgroup says.
-    fn file(&self, controller: &str, file: &str) -> Result<String, Box<dyn std::error::Error>> {
+    pub(crate) fn file(&self, controller: &str, file: &str) -> Result<String, Box<dyn std::error::Error>> {
         let path = self.cgroup(controller)?.join(file);
         let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(text.trim().to_owned())
     }
 
     /// Fails unless systemd has no scope of this test's any more, and the machine is as it was but for the slice.
-    fn nothing_left(&self) -> TestResult {
+    pub(crate) fn nothing_left(&self) -> TestResult {
         let until = Instant::now() + Duration::from_secs(5);
         loop {
             let units = units_of(&self.unit)?;
@@ -144,7 +145,7 @@ fn program_root(scene: &Scene) -> PathBuf {
 }
 
 /// Whether the unified hierarchy is the only one.
-fn is_unified() -> bool {
+pub(crate) fn is_unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 

@@ -23,7 +23,7 @@ use lifecycle_tests::{Result, While};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
 use crate::subject::Order;
@@ -168,7 +168,7 @@ fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
     let data = effect.data();
     let at = match kind {
         "cgroup.write" | "cgroup.devices" | "cgroup.controllers" | "cgroup.freeze" | "cgroup.update" => data.get("at"),
-        "criu.restore" | "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
+        "criu.begin" | "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
         _ => None,
     };
     at.and_then(Value::as_str).map(PathBuf::from)
@@ -329,6 +329,13 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
         }
     }
     match kind {
+        "criu.finish" => {
+            // What stands for criu ends once it is told to go on.
+            let mut waits = Command::new("head").arg("-c1").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+            let go = waits.stdin.take().ok_or("no pipe to what stands for criu")?;
+            cx.fds.put("criu", pidfd_open(Pid::from_child(&waits), PidfdFlags::empty())?);
+            cx.fds.put("criu/go", OwnedFd::from(go));
+        }
         "await_start" => {
             // A reader that is there already, as `start` is.
             let (path, read) = (fifo(scratch), OFlags::RDONLY | OFlags::NONBLOCK);

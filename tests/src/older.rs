@@ -8,9 +8,10 @@ use std::process::Command;
 use crate::sys;
 
 /// The facts that a plan for such a kernel does without.
-pub const FACTS: [&str; 8] = [
+pub const FACTS: [&str; 9] = [
     "kernel.mount_api",
     "kernel.mount_setattr",
+    "kernel.unique_mount_ids",
     "kernel.openat2",
     "kernel.clone3",
     "kernel.close_range",

@@ -147,7 +147,7 @@ fn tell(args: &Run, names: &RunNames, finished: &Finished) -> Result<ExitCode, F
         return Err(Failure { code: print::ENGINE_FAILED, ..place::stuck(&names.id, &finished.stuck) });
     }
     if let Some(signal) = finished.cancelled {
-        print::say(&format!("cancelled by signal {signal}; everything was taken back\n"));
+        print::say(&format!("cancelled by signal {signal}; {}\n", taken_back(finished)));
         return Ok(ExitCode::from((128 + signal) as u8));
     }
     if finished.kept && !args.detached {
@@ -163,6 +163,11 @@ fn tell(args: &Run, names: &RunNames, finished: &Finished) -> Result<ExitCode, F
     Ok(ExitCode::from(finished.exit.unwrap_or(0) as u8))
 }
 
+/// What has become of what the plan did, where nothing is stuck.
+fn taken_back(finished: &Finished) -> &'static str {
+    if finished.committed { "all but what is one-way was taken back" } else { "everything was taken back" }
+}
+
 /// A failure names the file and line, the step, the effect, the cause, what to do, and what became of the rest.
 fn report(failure: &StepFailure, finished: &Finished) -> Failure {
     use std::fmt::Write;
@@ -176,7 +181,7 @@ fn report(failure: &StepFailure, finished: &Finished) -> Failure {
         let _ = write!(text, "\n       | {line}");
     }
     if finished.stuck.is_empty() {
-        text += "\n  state  everything was taken back";
+        let _ = write!(text, "\n  state  {}", taken_back(finished));
     }
     for stuck in &finished.stuck {
         let _ = write!(text, "\n  stuck  {}: {}: {}", stuck.step, stuck.effect, stuck.error);

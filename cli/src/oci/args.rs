@@ -48,7 +48,7 @@ pub struct Global {
     /// Let systemd make the cgroups: `cgroupsPath` is then SLICE:PREFIX:NAME
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
-    /// Taken for callers of runc, and of no effect: what the host lets the caller have is found out
+    /// Whether a container may do without a cgroup, if none and no limit is asked for: with `auto` where the caller is not the machine's own root
     #[arg(long, value_name = "WHEN", default_value = "auto", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub rootless: Rootless,
     /// The criu program, for checkpoint and restore
@@ -66,16 +66,29 @@ pub enum LogFormat {
     Json,
 }
 
-/// Whether cgroups may be missing.
+/// Whether cgroups may be missing. Callers write a truth as Go reads it (strconv.ParseBool).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Rootless {
     /// Where the caller is not root.
     #[default]
     Auto,
-    /// Yes.
+    /// With a warning.
+    #[value(aliases = ["1", "t", "T", "TRUE", "True"])]
     True,
-    /// No.
+    /// Never.
+    #[value(aliases = ["0", "f", "F", "FALSE", "False"])]
     False,
+}
+
+impl Rootless {
+    /// As the plans have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::True => "true",
+            Self::False => "false",
+        }
+    }
 }
 
 /// The verbs.
@@ -174,7 +187,7 @@ pub struct Id {
     pub id: String,
 }
 
-/// What `create`, `run` and `restore` share.
+/// What `create` and `run` share.
 #[derive(Clone, Debug, Args)]
 pub struct Making {
     /// The bundle: a directory with a config.json
@@ -455,9 +468,6 @@ pub struct Criu {
     /// Where criu keeps its log and temporary files [default: the image]
     #[arg(long, value_name = "DIR")]
     pub work_path: Option<PathBuf>,
-    /// An earlier image that this one is on top of, relative to it
-    #[arg(long, value_name = "DIR")]
-    pub parent_path: Option<PathBuf>,
     /// Open TCP connections are saved
     #[arg(long)]
     pub tcp_established: bool,
@@ -496,6 +506,9 @@ pub struct Checkpoint {
     /// How
     #[command(flatten)]
     pub criu: Criu,
+    /// An earlier image that this one is on top of, relative to it
+    #[arg(long, value_name = "DIR")]
+    pub parent_path: Option<PathBuf>,
     /// Let the container run on
     #[arg(long)]
     pub leave_running: bool,
@@ -516,9 +529,21 @@ pub struct Restore {
     /// The container's id
     #[arg(value_name = "CONTAINER")]
     pub id: String,
-    /// How it is made
-    #[command(flatten)]
-    pub making: Making,
+    /// The bundle: a directory with a config.json
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// A unix socket that takes the terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// A unix socket that takes a pidfd of the container's first process
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// A file that gets the process's id
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Do without pivot_root(2) (ignored, as runc does: criu makes the root)
+    #[arg(long)]
+    pub no_pivot: bool,
     /// How
     #[command(flatten)]
     pub criu: Criu,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_steps::effects::{Status, status_of};
-use lifecycle_steps::outcomes::Process;
+use lifecycle_steps::outcomes::{Process, RdtGroups};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -56,6 +56,9 @@ pub struct Own {
     /// Its cgroups by controller.
     #[serde(default)]
     pub cgroups: BTreeMap<String, PathBuf>,
+    /// Its groups of the resctrl file system.
+    #[serde(default)]
+    pub rdt: RdtGroups,
 }
 
 impl Container {

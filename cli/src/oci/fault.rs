@@ -48,8 +48,8 @@ impl Fault {
     /// What a run ended with, if it did not end well.
     pub fn of(finished: &Finished) -> Option<Self> {
         let failure = finished.failure.as_ref().map(told);
-        let cancelled =
-            finished.cancelled.map(|signal| format!("cancelled by signal {signal}; everything was taken back"));
+        let rest = if finished.committed { "the container had been let go" } else { "everything was taken back" };
+        let cancelled = finished.cancelled.map(|signal| format!("cancelled by signal {signal}; {rest}"));
         let message = failure.or(cancelled);
         let stuck = stuck(&finished.stuck);
         if message.is_none() && stuck.is_empty() {

@@ -4,9 +4,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use lifecycle_cli::builtin::LIBRARY;
-use lifecycle_cli::{runs, signals};
-use lifecycle_engine::compile;
+use lifecycle_cli::{builtin, runs, signals};
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::facts::Facts;
@@ -15,6 +13,7 @@ use lifecycle_engine::planning::{self, Given, Target};
 use lifecycle_engine::run::{Finished, RunOptions, run};
 use lifecycle_engine::step::Registry;
 use lifecycle_engine::types::Name;
+use lifecycle_steps::effects::wait::hold_signals;
 use lifecycle_steps::facts::Machine;
 use lifecycle_steps::spawn::identity;
 use serde_json::{Map, Value};
@@ -83,6 +82,9 @@ impl<'a> Call<'a> {
     /// Runs a plan, and leaves of it what `keep` says when it ends well.
     pub fn run(&self, plan: &str, params: Params, keep: Keep) -> Result<Finished, Fault> {
         let registry = lifecycle_steps::registry();
+        if params.get("forward_signals") == Some(&Value::Bool(true)) {
+            hold_signals().map_err(|e| Fault::failed("cannot hold signals back for the program", &e))?;
+        }
         let program = self.program(&registry, plan, params)?;
         let own = identity::identify(rustix::process::getpid())
             .map_err(|e| Fault::failed("cannot read /proc/self/stat", &e))?;
@@ -108,8 +110,7 @@ impl<'a> Call<'a> {
         plan: &str,
         params: Params,
     ) -> Result<lifecycle_engine::program::Program, Fault> {
-        let text = LIBRARY.text(plan).unwrap_or_default();
-        let graph = compile::text(plan, text, registry, LIBRARY).map_err(|report| Fault::refused(&report))?;
+        let graph = builtin::compiled(plan, registry).map_err(Fault::new)?;
         let values = Value::Object(params).to_string();
         let given = Given { set: &[], file: Some(("the command line", &values)), command: &[] };
         let bound = planning::bind(&graph, given).map_err(|report| Fault::refused(&report))?;

@@ -13,7 +13,7 @@ use crate::diag::{Diagnostic, Diagnostics, FileId, Place, Span, did_you_mean, li
 use crate::expr;
 use crate::graph::{Extras, Input, Opens, Output, Param, Step, Unit, Uses};
 use crate::plan::{self, ArgKind, Plan};
-use crate::step::{Nature, Place as Where, Registry};
+use crate::step::{Nature, Place as Where, Registry, StepKind};
 use crate::types::{self, Struct, Type};
 
 /// Checks all plans. A plan comes after those that it uses, so their parameters and outputs are known.
@@ -224,6 +224,10 @@ impl<'r> Checks<'_, '_, 'r> {
             Uses::Plan(unit) => with_plan(&mut checker, step, &self.units[unit as usize]),
             Uses::Unknown => with_unknown(&mut checker, step),
         };
+        let input = match kind.map(StepKind::input) {
+            Some(Type::Struct(structure)) => Some(Arc::clone(structure)),
+            _ => None,
+        };
         let needs = self.needs(step, pure, found);
         let extras = written.map(|written| self.extras(step, written, &here, uses, found));
         let extras =
@@ -236,6 +240,7 @@ impl<'r> Checks<'_, '_, 'r> {
             id: step.id.value.as_ref().into(),
             span: step.id.span,
             uses,
+            input,
             with,
             needs,
             extras,

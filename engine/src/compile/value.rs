@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::names::{Here, Names};
 use crate::diag::{Diagnostic, Diagnostics, Span, did_you_mean, listed};
 use crate::expr::{Part, Reference as Written, Template};
-use crate::graph::{Input, TextPart};
+use crate::graph::{Input, Target, TextPart};
 use crate::plan::{Arg, ArgKind};
 use crate::types::{Millis, Mode, Name, Size, Struct, Type};
 
@@ -57,6 +57,16 @@ impl Checker<'_, '_> {
             (ArgKind::Map(entries), Type::Struct(structure)) => self.structure(entries, arg.span, structure, what),
             _ => Input::Value(self.literal(arg, want, what)),
         }
+    }
+
+    /// Whether a checked value needs no second look once it is known. Only asked for what is long to look through.
+    pub(super) fn is_settled(&self, arg: &Arg, want: &Type) -> bool {
+        let ArgKind::Text(Template::Reference(written)) = &arg.kind else { return false };
+        matches!(want.required(), Type::Struct(_) | Type::List(_) | Type::Map(_))
+            && self.names.resolve(written, self.here).is_ok_and(|(reference, have)| {
+                // Outputs of an older run may be those of an older plan.
+                reference.target != Target::Run && want.is_met_by(&have)
+            })
     }
 
     fn list(&mut self, items: &[Arg], item: &Type, what: &str) -> Input {

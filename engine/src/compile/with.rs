@@ -15,8 +15,9 @@ pub(super) fn with_kind(checker: &mut Checker<'_, '_>, step: &plan::Step, kind: 
     let mut with = Vec::with_capacity(step.with.len());
     for (word, arg) in &step.with {
         if let Some(index) = structure.fields.iter().position(|field| *field.name == *word.value) {
-            let value = checker.value(arg, &structure.fields[index].ty, &word.value);
-            with.push(Field { index: index as u32, value, span: arg.span });
+            let want = &structure.fields[index].ty;
+            let value = checker.value(arg, want, &word.value);
+            with.push(Field { index: index as u32, settled: checker.is_settled(arg, want), value, span: arg.span });
         } else {
             checker.unknown_field(
                 &word.value,
@@ -40,8 +41,9 @@ pub(super) fn with_plan(checker: &mut Checker<'_, '_>, step: &plan::Step, unit: 
     let mut with = Vec::with_capacity(step.with.len());
     for (word, arg) in &step.with {
         if let Some(index) = unit.params.iter().position(|param| param.name == word.value) {
-            let value = checker.value(arg, &unit.params[index].ty, &word.value);
-            with.push(Field { index: index as u32, value, span: arg.span });
+            let want = &unit.params[index].ty;
+            let value = checker.value(arg, want, &word.value);
+            with.push(Field { index: index as u32, settled: checker.is_settled(arg, want), value, span: arg.span });
         } else {
             let known = unit.params.iter().map(|param| &*param.name);
             let help = did_you_mean(&word.value, known.clone()).map_or_else(

@@ -19,6 +19,8 @@ pub use template::{Part, Template};
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::diag::Span;
 
 /// What is wrong with an expression, and where in its text.
@@ -63,7 +65,7 @@ pub struct Segment {
 }
 
 /// How a [`Segment`] picks an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SegmentKind {
     /// `.name`: a field.
     Field(Box<str>),

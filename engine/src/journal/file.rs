@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
+use serde_json::Value;
 use thiserror::Error;
 
 use super::entry::{Entry, VERSION};
@@ -85,6 +86,18 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<RunState, JournalError> {
         byte += line.len();
     }
     Ok(state)
+}
+
+/// The outputs of the plan that made a run, from its journal's text. Of a run that was settled they are in one line; the others are then not
+/// looked at, since whoever works on the run reads them anyway.
+pub fn outputs(path: &Path, bytes: &[u8]) -> Result<Value, JournalError> {
+    let whole = bytes.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n"));
+    let mut ends = whole.filter(|line| line.starts_with(br#"{"segment":"#) || line.starts_with(br#"{"settled":"#));
+    let first = (ends.next(), ends.next().map(serde_json::from_slice));
+    match first {
+        (Some(_), Some(Ok(Entry::Settled { outputs, .. }))) if !outputs.is_null() => Ok(outputs),
+        _ => Ok(parse(path, bytes)?.outputs()),
+    }
 }
 
 /// Reads a run's journal without taking its lock.
@@ -297,7 +310,41 @@ fn reserve(staged: &Path, names: &RunNames) -> Result<(), JournalError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::entry::{Identity, Settlement};
     use super::*;
+
+    fn journal(entries: &[Entry]) -> Vec<u8> {
+        let run = Entry::Run { version: VERSION, id: "web".into(), parent: None };
+        let lines = std::iter::once(&run).chain(entries).map(|entry| serde_json::to_string(entry).unwrap() + "\n");
+        lines.collect::<String>().into_bytes()
+    }
+
+    #[test]
+    fn a_runs_outputs_are_those_of_its_first_piece_of_work() {
+        let segment = |outputs| Entry::Segment {
+            plan: "web".into(),
+            engine: Identity { pid: 1, start: 1, boot: "b".into() },
+            base: 0,
+            outputs,
+            at: 0,
+        };
+        let settled = |outputs| Entry::Settled { how: Settlement::Kept, exit: None, outputs, at: 0 };
+        let path = Path::new("journal");
+        let of = |entries: &[Entry]| outputs(path, &journal(entries)).unwrap();
+        let first = [segment(json!({ "pid": null })), settled(json!({ "pid": 1 }))];
+        assert_eq!(of(&first), json!({ "pid": 1 }));
+        assert_eq!(of(&first[..1]), json!({ "pid": null }));
+        // What a later piece of work gives is its own, whether or not the first was settled.
+        let other = [segment(Value::Null), settled(json!({ "other": 2 }))];
+        assert_eq!(of(&[&first[..], &other].concat()), json!({ "pid": 1 }));
+        assert_eq!(of(&[&first[..1], &other].concat()), json!({ "pid": null }));
+        // A torn last line did not happen.
+        let mut torn = journal(&first);
+        torn.pop();
+        assert_eq!(outputs(path, &torn).unwrap(), json!({ "pid": null }));
+    }
 
     #[test]
     fn what_a_crash_left_of_one_run_is_swept_and_no_other_runs() {

@@ -256,7 +256,9 @@ impl<'g> Planner<'g, '_, '_> {
         let mut value = match field {
             Some(field) => {
                 let mut value = input(&field.value, &mut Here { planner: self, instance: parent, each })?;
-                if let Err(misfit) = settle(&mut value, &param.ty, self.facts) {
+                if !field.settled
+                    && let Err(misfit) = settle(&mut value, &param.ty, self.facts)
+                {
                     let path = if misfit.path.is_empty() { String::new() } else { format!(".{}", misfit.path) };
                     self.report(
                         parent,

@@ -17,7 +17,6 @@ use crate::facts::Facts;
 use crate::graph::{Extras, Graph, Item, NONE, Reference, Why};
 use crate::program::{self, Node, NodeId, Options, Origin, Program};
 use crate::step::{Nature, PlannedEffect, Planning, StepKind};
-use crate::types::Type;
 
 /// What a node is an instance of.
 #[derive(Debug)]
@@ -215,8 +214,8 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
         instance: u32,
         each: Option<Rc<Entry>>,
     ) -> Option<Map<String, Value>> {
-        let Type::Struct(structure) = kind.input() else { return Some(Map::new()) };
         let step = self.graph.step(item);
+        let Some(structure) = &step.input else { return Some(Map::new()) };
         let mut with = Map::with_capacity(step.with.len());
         let mut whole = true;
         for given in &step.with {
@@ -231,7 +230,9 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
                     format!("`{}` is known only once its step has run, and this step runs while planning", field.name);
                 self.report(instance, "pure-handle", given.span, message, None);
                 whole = false;
-            } else if let Err(misfit) = settle(&mut value, &field.ty, self.facts) {
+            } else if !given.settled
+                && let Err(misfit) = settle(&mut value, &field.ty, self.facts)
+            {
                 let path = if misfit.path.is_empty() { String::new() } else { format!(".{}", misfit.path) };
                 self.report(
                     instance,
@@ -251,10 +252,7 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
     fn blame(&mut self, item: u32, kind: &StepKind, address: &Arc<str>, instance: u32, error: PlanError) {
         let step = self.graph.step(item);
         let top = error.field.split(['.', '[']).next().unwrap_or_default();
-        let index = match kind.input() {
-            Type::Struct(structure) => structure.fields.iter().position(|field| field.name == top),
-            _ => None,
-        };
+        let index = step.input.as_ref().and_then(|input| input.fields.iter().position(|field| field.name == top));
         let span =
             step.with.iter().find(|field| Some(field.index as usize) == index).map_or(step.span, |field| field.span);
         let message =

@@ -44,6 +44,9 @@ impl Effect for Shown {
     fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
         Err(EffectError::new("only shown"))
     }
+    fn takes_signals(&self) -> bool {
+        false
+    }
 }
 
 /// A program in the making.

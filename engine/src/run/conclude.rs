@@ -2,6 +2,7 @@ use serde_json::Value;
 
 use super::RunError;
 use super::execute::{Execution, Finished};
+use crate::effect::Class;
 use crate::events::Stuck;
 use crate::journal::{PlannedData, Settlement};
 use crate::program::{Node, NodeId};
@@ -18,6 +19,7 @@ impl Execution<'_> {
             self.with_cx(work.n, work.e, |cx| work.pending.cancel(cx));
         }
         self.drain_sites();
+        let committed = failed && self.program.opens && self.has_committed();
         let exit = self.program.main.filter(|_| !failed).and_then(|n| self.exit_code(n));
         let mut outputs = if failed { Value::Null } else { self.outcomes.resolve(&self.program.outputs) };
         crate::value::redact(&mut outputs);
@@ -51,7 +53,13 @@ impl Execution<'_> {
         } else {
             self.log.flush()?;
         }
-        Ok(Finished { exit, failure: self.failure, cancelled: self.cancelled, stuck, outputs, kept: keep })
+        Ok(Finished { exit, failure: self.failure, cancelled: self.cancelled, stuck, outputs, kept: keep, committed })
+    }
+
+    /// Whether something one-way has begun.
+    fn has_committed(&self) -> bool {
+        let mut own = self.log.state().begun().filter(|(n, _)| *n >= self.base);
+        own.any(|(_, node)| node.effects.iter().any(|e| e.begun && e.planned.class == Class::Commit))
     }
 
     fn stuck(&self) -> Vec<Stuck> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::RunError;
 use super::dependents::Dependents;
 use super::log::Log;
+use super::signals::{heirs, is_readable, signal};
 use super::sites::Site;
 use super::undo::Undo;
 use super::work::{Waiting, earliest, wait_any};
@@ -52,6 +53,8 @@ pub struct Finished {
     pub outputs: Value,
     /// The run is there to be worked on further.
     pub kept: bool,
+    /// It has failed or was cancelled, and something one-way that it had begun on an earlier run stays.
+    pub committed: bool,
 }
 
 /// Runs a program to its end: everything it makes is taken back when it fails, or when it ends and is not to be kept.
@@ -127,6 +130,8 @@ pub(super) struct Execution<'a> {
     /// Steps that the run waits for.
     left: usize,
     pub cancelled: Option<i32>,
+    /// The steps that hand signals on to a program.
+    pub heirs: Vec<NodeId>,
 }
 
 impl<'a> Execution<'a> {
@@ -152,6 +157,7 @@ impl<'a> Execution<'a> {
             retries: Vec::new(),
             tries: std::collections::HashMap::new(),
             cancelled: None,
+            heirs: heirs(&program),
             program,
             registry,
             options,
@@ -434,8 +440,7 @@ impl<'a> Execution<'a> {
     }
 
     fn wait(&mut self) -> Result<(), JournalError> {
-        let taken = self.waiting.iter().any(|w| w.pending.takes_signals());
-        let mut extra: Vec<RawFd> = self.options.cancel.filter(|_| !taken).into_iter().collect();
+        let mut extra: Vec<RawFd> = self.cancelling().into_iter().collect();
         let cancel = extra.len();
         self.sites.iter().for_each(|site| site.poll_fds(&mut extra));
         let deadline = self.retries.iter().map(|(at, _)| Some(*at)).fold(self.site_deadline(), earliest);
@@ -446,7 +451,8 @@ impl<'a> Execution<'a> {
             Ok(ready) => ready,
             Err(error) => return self.fail(self.waiting.first().map_or(0, |w| w.n), 0, error),
         };
-        if cancel > 0 && ready.extra[0] {
+        let signalled = cancel > 0 && ready.extra[0];
+        if signalled && !self.may_be_a_programs() {
             self.cancelled = self.options.cancel.map(signal);
             return Ok(());
         }
@@ -461,6 +467,10 @@ impl<'a> Execution<'a> {
             if self.failure.is_none() {
                 self.advance(index)?;
             }
+        }
+        // A program that had begun before the signal came has been heard of by now.
+        if signalled && !self.is_over() {
+            self.cancelled = self.cancelling().map(signal);
         }
         Ok(())
     }
@@ -510,20 +520,4 @@ pub(super) fn timed_out(timeout: Duration) -> EffectError {
         crate::types::Millis(timeout.as_millis() as u64)
     ))
     .help("raise the step's `timeout`, or find out what it waits for with `--pause-at`")
-}
-
-fn is_readable(fd: RawFd) -> bool {
-    let fd = crate::sys::borrow(fd);
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut polled = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-    rustix::event::poll(&mut polled, Some(&now)) == Ok(1)
-}
-
-/// The number of the signal that a signalfd holds: the first field of its record (signalfd(2)).
-fn signal(fd: RawFd) -> i32 {
-    let mut info = [0u8; 128];
-    match rustix::io::read(crate::sys::borrow(fd), &mut info) {
-        Ok(n) if n >= 4 => i32::from_ne_bytes([info[0], info[1], info[2], info[3]]),
-        _ => rustix::process::Signal::TERM.as_raw(),
-    }
 }

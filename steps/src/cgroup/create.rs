@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::devices::{DeviceRules, Rule, rules};
 use super::limits::{Limit, limits, there};
 use super::path::Place;
+use super::realtime;
+use super::rootless::{Rootless, refuse_elsewhere, without};
 use super::scope::ScopeUnit;
 use crate::effects::cgroup::{Cgroup, DeviceFilter, EnableControllers, MakeCgroup, Version, WriteLimit};
 use crate::facts::{CgroupLayout, CgroupMode};
@@ -36,6 +38,17 @@ pub struct Input {
     /// A config.json's annotations: those that begin with `org.systemd.property.` set properties of the scope, others are left alone.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Whether it is only worth a warning that the caller may make no cgroup, if there is neither a `path` nor a limit. `auto`: it is, unless the
+    /// caller is the machine's own root.
+    #[serde(default)]
+    pub rootless: Rootless,
+    /// The container has a pid namespace of its own. One without can be told from the rest of the machine by its cgroup alone.
+    #[serde(default = "yes")]
+    pub own_pids: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The cgroup.
@@ -99,13 +112,13 @@ steps:
         if input.systemd {
             return super::scope::plan(input, &layout, cx);
         }
-        let resources = input.resources.unwrap_or_default();
+        let resources = input.resources.clone().unwrap_or_default();
         let limits = limits(&resources, &layout)?;
         there(&resources, &limits, cx.facts)?;
         // A user may have a part of version 2 for himself, where he can do as root does at the top.
         let delegated = input.path.is_none() && !layout.writable() && cx.facts.has("cgroup.delegated");
         if layout.mode == CgroupMode::None || (input.path.is_none() && !layout.writable() && !delegated) {
-            return without(&layout, &limits, input.path.is_some());
+            return without(&input, &layout, &limits, cx);
         }
         let devices = device_rules(&resources, &layout, cx)?;
         let place = if delegated {
@@ -116,7 +129,12 @@ steps:
         let version_2 = layout.mode == CgroupMode::V2
             || limits.iter().any(|limit| limit.version == Version::V2)
             || matches!(devices, Some((Version::V2, _)));
-        let hierarchies = make_directories(&layout, &place, version_2, cx);
+        let mut places = directories(&layout, &place, version_2);
+        if let Some(path) = input.path.as_deref().filter(|_| !layout.writable()) {
+            refuse_elsewhere(path, &places, cx)?;
+        }
+        give_realtime(&mut places, &limits, cx)?;
+        let hierarchies: Vec<Made> = places.into_iter().map(|make| Made::plan(make, cx)).collect();
         if let Some(hierarchy) = hierarchies.iter().find(|h| h.version == Version::V2) {
             enable_controllers(&hierarchy.mount, &hierarchy.at, &limits, cx);
         }
@@ -139,22 +157,8 @@ pub(super) fn write_limits(limits: Vec<Limit>, hierarchies: &[Made], cx: &mut Pl
     Ok(())
 }
 
-/// An ordinary user without a delegated cgroup runs containers where he is, as long as nothing is to be limited.
-fn without(layout: &CgroupLayout, limits: &[Limit], path: bool) -> Result<Output, PlanError> {
-    let why = match layout.mode {
-        CgroupMode::None => "no cgroup hierarchy is mounted",
-        _ => "the caller may not make cgroups",
-    };
-    match limits.first() {
-        _ if path => Err(PlanError::new("path", format!("asks for a cgroup, and {why}")).help("remove cgroupsPath")),
-        Some(limit) => Err(PlanError::new("resources", format!("asks for limits (`{}`), and {why}", limit.file))
-            .help("run as root, or remove the limits")),
-        None => Ok(Output::default()),
-    }
-}
-
 /// The hierarchy version that enforces device rules, and the rules; `None` where the caller has no say over devices at all: without
-/// CAP_SYS_ADMIN he can make no device node either.
+/// CAP_SYS_ADMIN on the machine itself, not in a user namespace alone, he can make no device node either.
 pub(super) fn device_rules(
     resources: &Resources,
     layout: &CgroupLayout,
@@ -163,7 +167,7 @@ pub(super) fn device_rules(
     let rules: Vec<Rule> = rules(&resources.devices)?;
     let rules = DeviceRules::of(&rules)?;
     let capabilities: Vec<String> = cx.facts.get("caps.effective").unwrap_or_default();
-    if !capabilities.iter().any(|name| name == "CAP_SYS_ADMIN") {
+    if !capabilities.iter().any(|name| name == "CAP_SYS_ADMIN") || cx.facts.has("userns.nested") {
         return Ok(None);
     }
     match (layout.v1_of("devices"), &layout.v2) {
@@ -211,17 +215,27 @@ impl Made {
     }
 }
 
-fn make_directories(layout: &CgroupLayout, place: &Place, version_2: bool, cx: &mut Planning) -> Vec<Made> {
+/// The container's directories, one in each hierarchy.
+fn directories(layout: &CgroupLayout, place: &Place, version_2: bool) -> Vec<MakeCgroup> {
     let mut v1: Vec<_> = layout.v1.iter().collect();
     // Undone first: processes in a frozen cgroup do not die.
     v1.sort_by_key(|hierarchy| hierarchy.controllers.iter().any(|name| name == "freezer"));
     let v1 = v1.into_iter().map(|h| (&h.mount, Version::V1, h.controllers.clone()));
     let v2 = layout.v2.iter().filter(|_| version_2).map(|u| (&u.mount, Version::V2, Vec::new()));
-    let mut make = |(mount, version, controllers): (&PathBuf, Version, Vec<String>)| {
+    let make = |(mount, version, controllers): (&PathBuf, Version, Vec<String>)| {
         let path = place.below(mount, version);
-        Made::plan(MakeCgroup { mount: mount.clone(), path, version, controllers }, cx)
+        MakeCgroup { mount: mount.clone(), path, version, controllers, realtime: None }
     };
-    v1.chain(v2).map(&mut make).collect()
+    v1.chain(v2).map(make).collect()
+}
+
+/// The parents of version 1's cpu get what the limits ask for, where they are made by runs of ours.
+fn give_realtime(places: &mut [MakeCgroup], limits: &[Limit], cx: &mut Planning) -> Result<(), PlanError> {
+    let is_cpu = |make: &&mut MakeCgroup| make.version == Version::V1 && make.controllers.iter().any(|n| n == "cpu");
+    let (Some(asked), Some(make)) = (realtime::asked(limits), places.iter_mut().find(is_cpu)) else { return Ok(()) };
+    realtime::check(asked, &make.at(), cx.facts)?;
+    make.realtime = Some(asked);
+    Ok(())
 }
 
 /// From the top down, each directory above the cgroup gives its children what the limits need.

@@ -9,6 +9,8 @@ mod limits;
 mod oom;
 mod path;
 mod properties;
+pub(crate) mod realtime;
+mod rootless;
 pub mod scope;
 pub mod stats;
 mod translate;
@@ -22,6 +24,7 @@ pub use freeze::{Freeze, Thaw};
 pub use frozen::is_frozen;
 pub use oom::OomWatch;
 pub use properties::Properties;
+pub use rootless::Rootless;
 pub use stats::{Stats, pids};
 pub use update::Update;
 

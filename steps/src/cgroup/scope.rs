@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::create::{Input, Made, Output, device_rules, output, ways_down, write_limits};
 use super::devices::DeviceRules;
 use super::limits::{Limit, limits};
+use super::realtime;
 use super::translate::{of_annotations, of_devices, of_limits};
 use super::unit::Unit;
 use crate::dbus::{Address, Value};
@@ -138,6 +139,11 @@ pub(super) fn plan(input: Input, layout: &CgroupLayout, cx: &mut Planning) -> Re
     properties.extend(annotated);
 
     let (mut cgroups, own) = hierarchies(layout, &control_group, &limits, cx);
+    if let (Some(asked), Some(cpu)) =
+        (realtime::asked(&limits), ScopeCgroup::find(&mut cgroups, layout, Version::V1, "cpu"))
+    {
+        realtime::check(asked, &cpu.at, cx.facts)?;
+    }
     let mut unmanaged = Vec::new();
     for limit in limits {
         match ScopeCgroup::find(&mut cgroups, layout, limit.version, &limit.controller) {
@@ -215,7 +221,8 @@ fn hierarchies(
     let mut made = Vec::new();
     for hierarchy in own {
         let (mount, controllers) = (hierarchy.mount.clone(), hierarchy.controllers.clone());
-        made.push(Made::plan(MakeCgroup { mount, path: path.clone(), version: Version::V1, controllers }, cx));
+        let make = MakeCgroup { mount, path: path.clone(), version: Version::V1, controllers, realtime: None };
+        made.push(Made::plan(make, cx));
     }
     // Beside version 1 systemd has a cgroup here too, which matters only if a limit is in it.
     let unified = layout.mode == CgroupMode::V2 || limits.iter().any(|limit| limit.version == Version::V2);

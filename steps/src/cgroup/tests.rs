@@ -228,6 +228,59 @@ fn parents_go_with_the_last_run_that_uses_them() {
     }
 }
 
+/// Where the kernel divides real time, and the caller may.
+fn divides_realtime() -> bool {
+    let layout: CgroupLayout = Facts::live(Box::new(Machine)).get("cgroup.layout").unwrap();
+    layout.writable() && layout.v1_of("cpu").is_some_and(|cpu| cpu.mount.join("cpu.rt_runtime_us").exists())
+}
+
+#[test]
+fn parents_have_the_real_time_that_is_asked_for_as_long_as_it_is() {
+    if !divides_realtime() {
+        return;
+    }
+    let asks = |name: &str, runtime: u32| {
+        let path = format!("/lifecycle-test-{}-realtime/a/{name}", std::process::id());
+        plan(name, json!({ "path": path, "resources": { "cpu": { "realtimeRuntime": runtime } } })).unwrap()
+    };
+    let has = |run: &Run, above: usize| {
+        let at = run.output.paths["cpu"].ancestors().nth(above).unwrap().join("cpu.rt_runtime_us");
+        std::fs::read_to_string(at).unwrap().trim().parse::<u32>().unwrap()
+    };
+    let (mut first, mut second) = (asks("first", 1000), asks("second", 2000));
+    first.apply(usize::MAX).unwrap();
+    second.apply(usize::MAX).unwrap();
+    assert_eq!([has(&first, 0), has(&second, 0), has(&first, 1), has(&first, 2)], [1000, 2000, 3000, 3000]);
+    // One that was cut off before its limits were written takes no more back than it gave.
+    let mut cut = asks("cut", 500);
+    cut.apply(cut.effects.len() / 2).unwrap();
+    cut.undo().unwrap();
+    first.undo().unwrap();
+    first.undo().unwrap();
+    assert_eq!([has(&second, 1), has(&second, 2)], [2000, 2000]);
+    second.undo().unwrap();
+    assert!(!second.output.paths["cpu"].ancestors().nth(2).unwrap().exists());
+}
+
+#[test]
+fn more_real_time_than_is_above_is_refused() {
+    let layout = json!({ "mode": "v1", "v1": [{ "controllers": ["cpu"], "mount": "/cg/cpu", "writable": true }] });
+    let plan = |runtime: u64| {
+        let mut given = lifecycle_engine::facts::Recorded::default();
+        given.host.insert("cgroup.layout".into(), layout.clone());
+        let above = json!({ "at": "/cg/cpu/box", "runtime": 1000, "period": 1_000_000 });
+        given.host.insert("cgroup.realtime:/cg/cpu/box/a/b".into(), above);
+        let resources = json!({ "cpu": { "realtimeRuntime": runtime, "realtimePeriod": 500_000 } });
+        plan_with(&mut Facts::fixed(given), "above", json!({ "path": "/box/a/b", "resources": resources }))
+    };
+    let planned = plan(500).unwrap();
+    let made = "make the cgroup /cg/cpu/box/a/b, its parents with 500 µs of real time for it";
+    assert_eq!(planned.all()[0], made);
+    let error = plan(501).err().unwrap();
+    assert_eq!(error.field, "resources.cpu.realtimeRuntime");
+    assert!(error.message.contains("/cg/cpu/box above has 1000"), "{error}");
+}
+
 #[test]
 fn a_parent_that_was_there_before_stays() {
     let path = format!("/lifecycle-test-{}-theirs", std::process::id());
@@ -409,19 +462,6 @@ fn a_limit_that_the_host_cannot_keep_is_refused_by_name() {
         let error = plan_with(&mut version_2(), "refused", json!({ "resources": resources })).err().expect(field);
         assert_eq!(error.field, field, "{error}");
     }
-}
-
-#[test]
-fn an_ordinary_user_runs_without_a_cgroup_unless_one_is_asked_for() {
-    let layout =
-        json!({ "mode": "v2", "v2": { "controllers": ["pids"], "mount": "/sys/fs/cgroup", "writable": false } });
-    let run = plan_with(&mut facts(layout.clone()), "user", json!({})).unwrap();
-    assert!(run.effects.is_empty() && run.output.join.is_none());
-    let limited = json!({ "resources": { "pids": { "limit": 1 } } });
-    assert!(plan_with(&mut facts(layout), "user", limited).is_err());
-    let none = json!({ "mode": "none" });
-    assert!(plan_with(&mut facts(none.clone()), "user", json!({})).unwrap().effects.is_empty());
-    assert!(plan_with(&mut facts(none), "user", json!({ "path": "/a" })).is_err());
 }
 
 #[test]

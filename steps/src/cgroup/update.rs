@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::create::enable_controllers;
 use super::limits::{Limit, limits, there};
+use super::realtime;
 use crate::effects::cgroup::{UpdateCgroup, Version, WriteFile};
 use crate::facts::CgroupLayout;
 use crate::spec::{Resources, validate_resources};
@@ -23,6 +24,10 @@ pub struct Input {
     pub cgroups: BTreeMap<String, PathBuf>,
     /// The new limits. What is absent stays as it is.
     pub resources: Resources,
+    /// Whether a limit on memory below what is in use is refused, where `resources` does not say so: what the container's own
+    /// `memory.checkBeforeUpdate` says (config-linux.md, "Memory").
+    #[serde(default)]
+    pub check_memory: Option<bool>,
 }
 
 /// Nothing.
@@ -58,7 +63,7 @@ steps:
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Input { cgroups, resources } = input;
+        let Input { cgroups, resources, check_memory } = input;
         let wrong: Vec<String> = validate_resources(&resources).iter().map(ToString::to_string).collect();
         if !wrong.is_empty() {
             return Err(PlanError::new("resources", wrong.join("; ")));
@@ -67,10 +72,13 @@ steps:
         let mut limits = limits(&resources, &layout)?;
         there(&resources, &limits, cx.facts)?;
         keep_quota(&resources, &mut limits, &cgroups, cx)?;
+        if let (Some(asked), Some(at)) = (realtime::asked(&limits), cgroups.get("cpu")) {
+            realtime::check_parent(asked, at, cx.facts)?;
+        }
         if let (Some(unified), Some(at)) = (&layout.v2, cgroups.get("")) {
             enable_controllers(&unified.mount, at, &limits, cx);
         }
-        let used_below = used_below(&resources);
+        let used_below = used_below(&resources, check_memory == Some(true));
         let mut updates: Vec<UpdateCgroup> = Vec::new();
         for limit in limits {
             let at = directory(&cgroups, &limit)?;
@@ -103,8 +111,8 @@ fn directory<'a>(cgroups: &'a BTreeMap<String, PathBuf>, limit: &Limit) -> Resul
     })
 }
 
-fn used_below(resources: &Resources) -> Option<u64> {
-    let memory = resources.memory.as_ref().filter(|memory| memory.check_before_update == Some(true))?;
+fn used_below(resources: &Resources, unless_said: bool) -> Option<u64> {
+    let memory = resources.memory.as_ref().filter(|memory| memory.check_before_update.unwrap_or(unless_said))?;
     memory.limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0)
 }
 

@@ -9,7 +9,7 @@ use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CriuOptions, Outside};
+use super::{CriuOptions, Outside, yard};
 use crate::effects::criu::DumpProcess;
 use crate::effects::{Directory, Existing};
 use crate::outcomes::Process;
@@ -100,14 +100,14 @@ steps:
         let mut frozen = outside.cgroups.get("freezer").or_else(|| outside.cgroups.get(""));
         words.extend(frozen.take().iter().flat_map(|dir| ["--freeze-cgroup".to_owned(), dir.display().to_string()]));
         let joined = outside.joined().into_iter().map(|(kind, _)| kind).collect();
-        for dir in [Some(&options.images), options.work.as_ref()].into_iter().flatten() {
-            cx.effect(Directory { path: dir.0.clone(), mode: Mode(0o700), owner: None, existing: Existing::Keep });
-        }
+        let images = options.images.0.clone();
+        cx.effect(Directory { path: images, mode: Mode(0o700), owner: None, existing: Existing::Keep });
+        words.extend(yard(cx));
         let ends = !leave_running && !pre_dump;
         let (program, images): (PathBuf, HostPath) = (options.criu.clone().into(), options.images.clone());
-        let log = options.log(DumpProcess::LOG);
+        let (log, work) = (options.log(DumpProcess::LOG), options.work());
         let pass = status_fd.into_iter().collect();
-        cx.effect(DumpProcess { program, words, process, images: images.0.clone(), log, joined, ends, pass });
+        cx.effect(DumpProcess { program, words, process, images: images.0.clone(), work, log, joined, ends, pass });
         Ok(Output { images })
     }
 }

@@ -1,6 +1,7 @@
 //! Checkpoint and restore through CRIU, criu(8): a container's processes as files.
 
 pub mod dump;
+pub mod finish;
 pub mod restore;
 
 use std::collections::BTreeMap;
@@ -9,11 +10,12 @@ use std::path::{Path, PathBuf};
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::{Facts, FileKind};
 use lifecycle_engine::step::Planning;
-use lifecycle_engine::types::HostPath;
+use lifecycle_engine::types::{HostPath, Mode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{CRIU, Criu};
+use crate::effects::{Directory, Existing, Symlink};
+use crate::facts::{CRIU, CgroupLayout, CgroupMode, Criu};
 use crate::spec::{Mount, Namespace, NamespaceType};
 
 /// What both take, and give to criu.
@@ -129,6 +131,11 @@ impl CriuOptions {
         Ok(self)
     }
 
+    /// What a directory for the log and temporary files is made of.
+    fn work(&self) -> Option<PathBuf> {
+        self.work.as_ref().map(|work| work.0.clone())
+    }
+
     /// Where the log is.
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.work.as_ref().unwrap_or(&self.images).0.join(name)
@@ -157,6 +164,26 @@ impl CriuOptions {
     }
 }
 
+/// A directory with every hierarchy of cgroups, for criu to use those and mount none: mounted anew, a hierarchy of version 2 would lose its
+/// options on the whole machine.
+fn yard(cx: &mut Planning) -> Vec<String> {
+    let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
+    let v1 = layout.v1.iter().map(|hierarchy| {
+        let name = hierarchy.controllers.join(",");
+        (name.strip_prefix("name=").unwrap_or(&name).to_owned(), hierarchy.mount.clone())
+    });
+    let links: Vec<_> = v1.chain(layout.v2.map(|unified| ("unified".to_owned(), unified.mount))).collect();
+    if links.is_empty() {
+        return Vec::new();
+    }
+    let yard = cx.run.dir().join("cgroups");
+    cx.effect(Directory { path: yard.clone(), mode: Mode(0o700), owner: None, existing: Existing::Refuse });
+    for (name, target) in links {
+        cx.effect(Symlink { path: yard.join(name), target });
+    }
+    vec!["--cgroup-yard".to_owned(), yard.display().to_string()]
+}
+
 impl Outside {
     /// Each mount that comes from outside: where the container has it, and what it is on the host.
     fn external(&self, facts: &mut Facts) -> Vec<(PathBuf, PathBuf)> {
@@ -166,13 +193,18 @@ impl Outside {
         let binds = self.mounts.iter().filter(|mount| is_bind(mount));
         let mut all: Vec<(PathBuf, PathBuf)> =
             binds.filter_map(|mount| Some((mount.destination.clone(), mount.source.clone()?))).collect();
-        for mount in self.mounts.iter().filter(|mount| mount.kind.as_deref() == Some("cgroup")) {
-            // The hierarchies of version 1 are a bind each; version 2 is one mount that criu knows itself.
-            let hierarchies = self.cgroups.iter().filter(|(controller, _)| !controller.is_empty());
-            all.extend(hierarchies.filter_map(|(_, dir)| {
-                let name = dir.strip_prefix("/sys/fs/cgroup").ok()?.components().next()?;
-                Some((mount.destination.join(name), dir.clone()))
-            }));
+        // In a cgroup namespace of its own it has the hierarchies themselves, which criu mounts; else what was bound of them.
+        let own = self.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Cgroup);
+        let bound = self.mounts.iter().filter(|mount| !own && mount.kind.as_deref() == Some("cgroup"));
+        let layout: CgroupLayout = facts.get("cgroup.layout").unwrap_or_default();
+        for mount in bound {
+            let at = |controller: &str| match (layout.mode, layout.v1_of(controller), &layout.v2) {
+                (CgroupMode::V2, ..) => Some(mount.destination.clone()),
+                (_, Some(hierarchy), _) => Some(mount.destination.join(hierarchy.mount.file_name()?)),
+                (_, None, Some(unified)) => Some(mount.destination.join(unified.mount.file_name()?)),
+                (_, None, None) => None,
+            };
+            all.extend(self.cgroups.iter().filter_map(|(controller, dir)| Some((at(controller)?, dir.clone()))));
         }
         all.sort();
         all.dedup();
@@ -180,6 +212,21 @@ impl Outside {
         let masked = self.masked_paths.iter().filter(is_file);
         all.extend(masked.map(|path| (path.clone(), PathBuf::from("/dev/null"))));
         all
+    }
+
+    /// The container's cgroup in each hierarchy, as `--cgroup-root` takes it: the image may name another.
+    fn roots(&self, facts: &mut Facts) -> Vec<String> {
+        let layout: CgroupLayout = facts.get("cgroup.layout").unwrap_or_default();
+        let below = |dir: &Path, mount: &Path| dir.strip_prefix(mount).ok().map(|path| Path::new("/").join(path));
+        let root = |(controller, dir): (&String, &PathBuf)| {
+            if controller.is_empty() {
+                // Without a controller it stands for every hierarchy, so where others are its path is left as it is.
+                let unified = layout.v2.as_ref().filter(|_| layout.mode == CgroupMode::V2)?;
+                return Some(below(dir, &unified.mount)?.display().to_string());
+            }
+            Some(format!("{controller}:{}", below(dir, &layout.v1_of(controller)?.mount)?.display()))
+        };
+        self.cgroups.iter().filter_map(root).collect()
     }
 
     /// The namespaces that belong to another, which criu can leave alone: of networks and of process ids.
@@ -250,12 +297,28 @@ mod tests {
             "cgroups": { "cpu": "/sys/fs/cgroup/cpu/x", "": "/sys/fs/cgroup/unified/x" },
         }))
         .unwrap();
-        let mut given = Recorded::default();
-        given.kinds.insert("/proc/kcore".into(), FileFact::Kind(FileKind::File));
-        given.kinds.insert("/proc/acpi".into(), FileFact::Kind(FileKind::Directory));
-        let external = outside.external(&mut Facts::fixed(given));
-        let told: Vec<String> =
-            external.iter().map(|(at, from)| format!("{}={}", at.display(), from.display())).collect();
-        assert_eq!(told, ["/data=/srv", "/sys/fs/cgroup/cpu=/sys/fs/cgroup/cpu/x", "/proc/kcore=/dev/null"]);
+        let layout = |mode: &str| {
+            let v1 = json!([{ "controllers": ["cpu"], "mount": "/sys/fs/cgroup/cpu", "writable": true }]);
+            let v2 = json!({ "controllers": [], "mount": "/sys/fs/cgroup/unified", "writable": true });
+            json!({ "mode": mode, "v1": if mode == "v2" { json!([]) } else { v1 }, "v2": v2 })
+        };
+        let told = |mode: &str, outside: &Outside| -> Vec<String> {
+            let mut given = Recorded::default();
+            given.kinds.insert("/proc/kcore".into(), FileFact::Kind(FileKind::File));
+            given.kinds.insert("/proc/acpi".into(), FileFact::Kind(FileKind::Directory));
+            given.host.insert("cgroup.layout".into(), layout(mode));
+            let mut facts = Facts::fixed(given);
+            let external = outside.external(&mut facts);
+            let mounts = external.iter().map(|(at, from)| format!("{}={}", at.display(), from.display()));
+            mounts.chain(outside.roots(&mut facts)).collect()
+        };
+        let always = ["/data=/srv", "/proc/kcore=/dev/null"];
+        let hybrid = told("hybrid", &outside);
+        let bound = ["/sys/fs/cgroup/cpu=/sys/fs/cgroup/cpu/x", "/sys/fs/cgroup/unified=/sys/fs/cgroup/unified/x"];
+        assert_eq!(hybrid, [always[0], bound[0], bound[1], always[1], "cpu:/x"]);
+        let one = Outside { cgroups: [(String::new(), "/sys/fs/cgroup/unified/x".into())].into(), ..outside };
+        assert_eq!(told("v2", &one), [always[0], "/sys/fs/cgroup=/sys/fs/cgroup/unified/x", always[1], "/x"]);
+        let own = Outside { namespaces: vec![Namespace { kind: NamespaceType::Cgroup, path: None }], ..one };
+        assert_eq!(told("v2", &own), [always[0], always[1], "/x"]);
     }
 }

@@ -7,13 +7,14 @@ use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CriuOptions, DESCRIPTORS, Outside};
-use crate::effects::criu::RestoreProcess;
+use super::{CriuOptions, DESCRIPTORS, Outside, yard};
+use crate::effects::criu::BeginRestore;
 use crate::effects::{Directory, Existing, Mount};
 use crate::mounts::Api;
 use crate::outcomes::{CgroupJoin, Process};
 
-/// Brings the processes of an image back, in a cgroup and on a root file system that are there.
+/// Begins to bring the processes of an image back, in a cgroup and on a root file system that are there: the first process and its namespaces,
+/// which are still empty. `criu.finish` does the rest.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
@@ -40,6 +41,8 @@ pub struct Input {
 pub struct Output {
     /// Its identity.
     pub process: Handle<Process>,
+    /// Where criu writes what it does.
+    pub log: HostPath,
 }
 
 /// The step.
@@ -47,15 +50,17 @@ pub struct Restore;
 
 impl Step for Restore {
     const KIND: &'static str = "criu.restore";
-    const CHANGES: &'static str = "Makes the processes of an image, with all their namespaces.";
-    const REVERSED_BY: &'static str = "Kills the first process and waits for its end; its namespaces go with it.";
+    const CHANGES: &'static str = "Makes the first process of an image, with its namespaces.";
+    const REVERSED_BY: &'static str =
+        "Kills criu and the first process and waits for their end; the namespaces go with it.";
     const EXAMPLES: &'static [Example] = &[Example {
         about: "An image comes back to life.",
         plan: "plan: example/restore
 params: { images: { type: path, default: /tmp/lifecycle-example/image } }
 steps:
   restore: { uses: criu.restore, with: { rootfs: /, options: { images: \"${params.images}\" } } }
-  wait: { uses: process.wait, with: { process: \"${restore.process}\" } }
+  finish: { uses: criu.finish, with: { process: \"${restore.process}\", log: \"${restore.log}\" } }
+  wait: { uses: process.wait, needs: [finish], with: { process: \"${restore.process}\" } }
 main: wait
 ",
         needs: &["criu"],
@@ -76,32 +81,36 @@ main: wait
             Err(e) => return Err(PlanError::new("options.images", format!("the image cannot be read: {e}"))),
         };
         let run = cx.run.dir();
-        let (root, pid_file) = (run.join("root"), run.join("restored.pid"));
+        let root = run.join("root");
         // criu wants a mount for the root, and the bundle's directory is none.
         cx.effect(Directory { path: root.clone(), mode: Mode(0o700), owner: None, existing: Existing::Refuse });
         let bind = ["rbind", "private"].map(str::to_owned).into();
         let (source, api) = (Some(rootfs.0), Api::choose(cx.facts));
-        cx.effect(Mount { target: root.clone(), kind: None, source, options: bind, api });
+        let reused_ids = !cx.facts.has("kernel.unique_mount_ids");
+        cx.effect(Mount { target: root.clone(), kind: None, source, options: bind, api, reused_ids });
         let mut words: Vec<String> = vec!["restore".to_owned()];
-        words.extend(options.arguments(RestoreProcess::LOG));
+        words.extend(options.arguments(BeginRestore::LOG));
         words.extend(["--root".to_owned(), root.display().to_string()]);
-        words.extend(["--restore-detached", "--restore-sibling"].map(str::to_owned));
-        words.extend(["--pidfile".to_owned(), pid_file.display().to_string()]);
+        words.extend(["--restore-detached", "--restore-sibling", "--evasive-devices"].map(str::to_owned));
+        words.extend(yard(cx));
+        // Whatever cgroup the image names: it is this one now.
+        words.extend(outside.roots(cx.facts).into_iter().flat_map(|root| ["--cgroup-root".to_owned(), root]));
         for (at, from) in outside.external(cx.facts) {
             words.extend(["--external".to_owned(), format!("mnt[{}]:{}", at.display(), from.display())]);
         }
         words.extend(lsm_profile.iter().flat_map(|profile| ["--lsm-profile".to_owned(), profile.clone()]));
         words.extend(lsm_mount_context.iter().flat_map(|c| ["--lsm-mount-context".to_owned(), c.clone()]));
         let joined = outside.joined().into_iter().map(|(kind, path)| (kind, path.to_owned())).collect();
-        let made = cx.effect(RestoreProcess {
+        let log = options.log(BeginRestore::LOG);
+        let made = cx.effect(BeginRestore {
             program: options.criu.clone().into(),
             words,
-            pid_file,
-            log: options.log(RestoreProcess::LOG),
+            work: options.work(),
+            log: log.clone(),
             cgroup: cgroup.unwrap_or_default(),
             stdio,
             joined,
         });
-        Ok(Output { process: made.handle("") })
+        Ok(Output { process: made.handle("init"), log: HostPath(log) })
     }
 }

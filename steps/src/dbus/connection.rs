@@ -68,12 +68,10 @@ impl From<io::Error> for Error {
     }
 }
 
-/// How long a peer may be away that makes its socket again: systemd does while it reads its units anew.
-const AWAY: Duration = Duration::from_secs(2);
-
-/// Connects; a socket that is just not there is looked for again, since nobody tells when it comes back.
+/// Connects; a socket that is just not there is looked for again, since nobody tells when it comes back. systemd makes its own anew when it
+/// reads its units again, which takes a slow machine many seconds.
 fn connect(socket: &Path) -> io::Result<UnixStream> {
-    let until = Instant::now() + AWAY;
+    let until = Instant::now() + PATIENCE;
     loop {
         match UnixStream::connect(socket) {
             Err(e)

@@ -12,6 +12,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::cgroup::thaw_killed;
 use super::stage::Talk;
 use crate::outcomes::Process;
 use crate::process::{Console, Handover, Stdio, Watched};
@@ -67,10 +68,19 @@ impl EffectDef for CloneInit {
         }
     }
 
-    fn undo(&self, record: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
         // Without an identity in the journal it was never told to begin, and has gone with its engine.
-        record.outcome::<Process>().map_or(Ok(Undone::Done), |init| init.kill())
+        record.outcome::<Process>().map_or(Ok(Undone::Done), |init| end(&init, cx))
     }
+}
+
+/// Kills a process that the run made and waits for its end, whether or not its cgroup is frozen.
+pub(super) fn end(process: &Process, cx: &Cx) -> Result<Undone, EffectError> {
+    let undone = process.kill()?;
+    if matches!(undone, Undone::Pending(_)) {
+        thaw_killed(process.pid, cx)?;
+    }
+    Ok(undone)
 }
 
 impl CloneInit {

@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
@@ -180,6 +181,8 @@ impl EffectDef for Release {
             pid: init.pid,
             fifo,
             said: Vec::new(),
+            released: false,
+            until: Instant::now() + ARRIVAL,
         })))
     }
 
@@ -187,6 +190,9 @@ impl EffectDef for Release {
         Ok(Undone::Done)
     }
 }
+
+/// How long init may take from its last step in `create` to the FIFO.
+const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// The longest message that is taken from a process of which nobody knows what it has become.
 const LONGEST: usize = 64 << 10;
@@ -197,6 +203,10 @@ struct Starting {
     pid: i32,
     fifo: OwnedFd,
     said: Vec<u8>,
+    /// Init has gone on.
+    released: bool,
+    /// When it has come to the FIFO at the latest.
+    until: Instant,
 }
 
 impl Pending for Starting {
@@ -205,12 +215,17 @@ impl Pending for Starting {
         wants.push(self.init.interest());
     }
 
+    fn deadline(&self) -> Option<Instant> {
+        (!self.released).then_some(self.until)
+    }
+
     fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
+        self.see_release()?;
         // Asked before the FIFO is read: what a process wrote before it died is there to be read then.
         let dead = self.init.is_dead()?;
         let hung_up = self.read()?;
         if !hung_up && !dead {
-            return Ok(None);
+            return if self.released || Instant::now() < self.until { Ok(None) } else { Err(self.started_before()?) };
         }
         if let Some(error) = self.failure() {
             return Err(error);
@@ -222,10 +237,40 @@ impl Pending for Starting {
         Ok(Some(Value::Null))
     }
 
-    fn cancel(&mut self, _: &mut Cx) {}
+    /// One that has just gone on is started all the same. Where that cannot be seen, the next start finds it out.
+    fn cancel(&mut self, _: &mut Cx) {
+        let _ = self.see_release();
+    }
 }
 
 impl Starting {
+    /// Takes the FIFO's name away as soon as init has gone on. Nothing can hold it back from then on, so the container is not to be taken for one that
+    /// has to be started, whatever becomes of this engine while startContainer hooks run.
+    fn see_release(&mut self) -> Result<(), EffectError> {
+        if self.released {
+            return Ok(());
+        }
+        let mut buffer = [0; 4096];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fifo, &mut buffer)) {
+            // Without a writer it is at its end: init has not come yet, or it has closed its end already, which poll(2) tells.
+            Ok(0) => return Ok(()),
+            Ok(n) => self.said.extend_from_slice(&buffer[..n]),
+            // A writer, and open(2) has let it go since there is a reader: fifo(7).
+            Err(Errno::AGAIN) => {}
+            Err(e) => return Err(EffectError::call("read(the exec FIFO)", e)),
+        }
+        remove(&self.path)?;
+        self.released = true;
+        Ok(())
+    }
+
+    /// Init waits at the FIFO before `create` has ended. One that does not was let go by a start that was cut off just then.
+    fn started_before(&self) -> Result<EffectError, EffectError> {
+        remove(&self.path)?;
+        Ok(EffectError::new(format!("process {} does not wait to be started: it has been started already", self.pid))
+            .help("an earlier start was cut off; `state` tells what has become of the container"))
+    }
+
     /// Takes what is there; answers whether the last writer has gone. Before the first one comes, the FIFO has no end of file in poll(2)'s
     /// eyes, but has one in read(2)'s.
     fn read(&mut self) -> Result<bool, EffectError> {
@@ -265,5 +310,51 @@ impl Starting {
             error.output = said.lines().take(5).map(str::to_owned).collect();
             error
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    /// A process that takes the place of init, and whom the FIFO's reader waits for.
+    fn starting(path: &Path, until: Instant) -> (Child, Starting) {
+        let init = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_raw(init.id().cast_signed()).unwrap();
+        mkfifoat(CWD, path, Bits::from_raw_mode(0o600)).unwrap();
+        let fifo = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Bits::empty()).unwrap();
+        let watched = Process::of(pid).unwrap().watch().unwrap().unwrap();
+        let (pid, said) = (pid.as_raw_nonzero().get(), Vec::new());
+        (init, Starting { path: path.to_owned(), init: watched, pid, fifo, said, released: false, until })
+    }
+
+    #[test]
+    fn the_fifo_goes_as_soon_as_init_has_gone_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exec.fifo");
+        let (mut init, mut starting) = starting(&path, Instant::now() + ARRIVAL);
+        starting.see_release().unwrap();
+        assert!(path.exists() && !starting.released && starting.deadline().is_some());
+        let report = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Bits::empty()).unwrap();
+        starting.see_release().unwrap();
+        assert!(!path.exists() && starting.released && starting.deadline().is_none());
+        assert!(!starting.read().unwrap());
+        drop(report);
+        assert!(starting.read().unwrap(), "the program has taken over");
+        init.kill().unwrap();
+        init.wait().unwrap();
+    }
+
+    #[test]
+    fn an_init_that_does_not_come_was_let_go_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exec.fifo");
+        let (mut init, starting) = starting(&path, Instant::now());
+        let error = starting.started_before().unwrap();
+        assert!(error.what.contains("has been started already"), "{error}");
+        assert!(!path.exists());
+        init.kill().unwrap();
+        init.wait().unwrap();
     }
 }

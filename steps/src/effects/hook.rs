@@ -224,8 +224,12 @@ impl Pending for EndsContainer {
         Err(error.clone().help(help))
     }
 
+    /// A hook that is cut off has not done its work, either.
     fn cancel(&mut self, cx: &mut Cx) {
         self.hook.cancel(cx);
+        if let Some(Err(stays)) = self.process.as_ref().map(Process::kill) {
+            (cx.output)(&format!("warning: the container could not be stopped: {stays}"));
+        }
     }
 }
 

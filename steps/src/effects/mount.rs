@@ -2,7 +2,7 @@
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub struct Mount {
     /// Which calls set its attributes: mount_setattr(2) before it is attached, or mount(2), which changes attached mounts only, right after.
     #[serde(default, skip_serializing_if = "Api::is_default")]
     pub api: Api,
+    /// The kernel gives a mount's number to another one later (before Linux 6.8).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reused_ids: bool,
 }
 
 /// What tells the mount from others: the kernel's numbers begin anew with every boot.
@@ -39,6 +42,58 @@ pub struct Mount {
 struct Identity {
     mount: MountId,
     boot: String,
+    /// What the mount shows, for a number that is used again. Absent in journals of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<Root>,
+}
+
+/// The root of a mount: the device of its file system, and which file or directory of that is seen. The numbers of a tmpfs are used again as those of
+/// mounts are, so its birth counts, too, where the kernel tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Root {
+    major: u32,
+    minor: u32,
+    ino: u64,
+    /// Seconds and nanoseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    born: Option<(i64, u32)>,
+}
+
+impl Root {
+    fn of(fd: &OwnedFd) -> Result<Self, EffectError> {
+        let stat = statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::BTIME)
+            .map_err(|errno| EffectError::call("statx(mount)", errno))?;
+        let told = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let born = told.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec));
+        Ok(Self { major: stat.stx_dev_major, minor: stat.stx_dev_minor, ino: stat.stx_ino, born })
+    }
+}
+
+impl Identity {
+    fn of(mount: &OwnedFd, reused_ids: bool) -> Result<Self, EffectError> {
+        let id = table::mount_id(mount, reused_ids)?;
+        let root = if id.unique { None } else { Some(Root::of(mount)?) };
+        Ok(Self { mount: id, boot: boot_id().to_owned(), root })
+    }
+
+    /// Whether what is at the target is the mount. A number that may be another mount's by now proves nothing alone: what the mount shows has to be
+    /// the same, and it has to be mounted here.
+    fn is_of(&self, top: &OwnedFd, target: &Path) -> Result<bool, EffectError> {
+        if table::mount_id(top, !self.mount.unique)? != self.mount {
+            return Ok(false);
+        }
+        if self.mount.unique {
+            return Ok(true);
+        }
+        let shown = self.root.map_or(Ok(true), |root| Root::of(top).map(|now| now == root))?;
+        let here = table::read()?.iter().any(|mount| mount.id == self.mount.id && mount.target == real(target));
+        Ok(shown && here)
+    }
+}
+
+/// The path as the kernel lists it. One that cannot be resolved is on no list.
+fn real(target: &Path) -> PathBuf {
+    std::fs::canonicalize(target).unwrap_or_default()
 }
 
 impl EffectDef for Mount {
@@ -46,21 +101,24 @@ impl EffectDef for Mount {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let options = |list: &[&str]| list.iter().map(|option| (*option).to_owned()).collect();
-        let tmpfs = |api| Self {
+        let tmpfs = |api, reused_ids| Self {
             target: scratch.to_owned(),
             kind: Some("tmpfs".into()),
             source: Some("tmpfs".into()),
             options: options(&["nosuid", "mode=700", "private"]),
             api,
+            reused_ids,
         };
-        let bind = |api| Self {
+        let bind = |api, reused_ids| Self {
             target: scratch.to_owned(),
             kind: None,
             source: Some("/etc".into()),
             options: options(&["bind", "ro", "private"]),
             api,
+            reused_ids,
         };
-        vec![tmpfs(Api::Detached), bind(Api::Detached), tmpfs(Api::Classic), bind(Api::Classic)]
+        let ways = [(Api::Detached, false), (Api::Classic, false), (Api::Classic, true)];
+        ways.into_iter().flat_map(|(api, reused)| [tmpfs(api, reused), bind(api, reused)]).collect()
     }
 
     fn class(&self) -> Class {
@@ -101,7 +159,7 @@ impl EffectDef for Mount {
             }
             Api::Classic => Ok(Some(options)),
         }?;
-        let identity = Identity { mount: table::mount_id(&mount)?, boot: boot_id().to_owned() };
+        let identity = Identity::of(&mount, self.reused_ids)?;
         Ok(Applied::Pending(Box::new(Attaching { mount, target, path: self.target.clone(), later, identity })))
     }
 
@@ -111,7 +169,7 @@ impl EffectDef for Mount {
             return Ok(Undone::Done);
         };
         let Some(top) = self.open_target()? else { return Ok(Undone::Done) };
-        if table::mount_id(&top)? == ours.mount {
+        if ours.is_of(&top, &self.target)? {
             unmount(api::magic_link(&top), UnmountFlags::DETACH).map_err(|errno| {
                 EffectError::call(format!("umount2(\"{}\", MNT_DETACH)", self.target.display()), errno)
                     .help("unmounting needs CAP_SYS_ADMIN; undo again as the user who mounted it")
@@ -139,9 +197,7 @@ impl Mount {
 
 /// Whether more than one mount lies on the path, so that ours may be under another one.
 fn is_covered(target: &Path) -> Result<bool, EffectError> {
-    // The path as the kernel lists it.
-    let real = std::fs::canonicalize(target)
-        .map_err(|error| EffectError::call(format!("realpath(\"{}\")", target.display()), error))?;
+    let real = real(target);
     Ok(table::read()?.iter().filter(|mount| mount.target == real).count() > 1)
 }
 
@@ -202,13 +258,69 @@ mod tests {
                 assert_eq!(lines().len(), before.len() + 1);
                 bench.undo(&effect, &record).unwrap();
                 assert_eq!(lines(), before);
-                // Somebody else's, in the same place.
+                // Somebody else's, in the same place. Where numbers are used again, nothing tells one from ours that shows the same, or is as old.
+                if effect.reused_ids {
+                    continue;
+                }
                 let (_, theirs) = bench.apply(&effect);
                 theirs.unwrap();
                 bench.undo(&effect, &record).unwrap();
                 assert_eq!(lines().len(), before.len() + 1);
                 unmount(dir.path(), UnmountFlags::DETACH).unwrap();
             }
+        });
+    }
+
+    /// A kernel that uses numbers again may give ours to a mount that somebody else makes in the same place, or to one above it.
+    #[test]
+    fn a_number_that_is_another_mounts_by_now_proves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        in_mount_namespace(|| {
+            let target = || inner.clone();
+            let effect = |target| Mount {
+                target,
+                kind: Some("tmpfs".into()),
+                source: None,
+                options: vec!["private".into()],
+                api: Api::default(),
+                reused_ids: true,
+            };
+            let ours = effect(target());
+            let mut bench = Bench::new(dir.path());
+            let (record, outcome) = bench.apply(&ours);
+            let mut identity: Identity = serde_json::from_value(outcome.unwrap()).unwrap();
+            assert!(!identity.mount.unique && identity.root.is_some());
+            bench.undo(&ours, &record).unwrap();
+            let before = lines();
+
+            // In the same place, with our number: another file system, younger by more than a tick of the clock.
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            let (theirs, outcome) = bench.apply(&ours);
+            let other: Identity = serde_json::from_value(outcome.unwrap()).unwrap();
+            identity.mount = other.mount;
+            assert_ne!(identity.root, other.root);
+            let mut stale = record.clone();
+            stale.started = Some(json!(identity));
+            stale.outcome = Some(json!(identity));
+            bench.undo(&ours, &stale).unwrap();
+            assert_eq!(lines().len(), before.len() + 1, "somebody else's mount is gone");
+            bench.undo(&ours, &theirs).unwrap();
+
+            // Above it, with our number, and what it shows there even is what ours showed.
+            let above = effect(dir.path().to_owned());
+            let (theirs, outcome) = bench.apply(&above);
+            std::fs::create_dir(&inner).unwrap();
+            let other: Identity = serde_json::from_value(outcome.unwrap()).unwrap();
+            let there = std::fs::File::open(&inner).unwrap().into();
+            let identity = Identity { root: Some(Root::of(&there).unwrap()), ..other };
+            stale.started = Some(json!(identity));
+            stale.outcome = Some(json!(identity));
+            bench.undo(&ours, &stale).unwrap();
+            assert_eq!(lines().len(), before.len() + 1, "somebody else's mount is gone");
+            bench.undo(&above, &theirs).unwrap();
+            assert_eq!(lines(), before);
         });
     }
 

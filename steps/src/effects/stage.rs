@@ -18,11 +18,12 @@ use lifecycle_engine::site::SiteProgram;
 use lifecycle_engine::value::{Handle, Later};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{CWD, Mode, OFlags, fstat, open, openat};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::clone::{CloneInit, flags, refused};
+use super::clone::{CloneInit, end, flags, refused};
 use super::wait::resolve;
 use crate::outcomes::Process;
 use crate::process::{ENGINE_ONLY, Handover, InitEnds, Stdio, Watched, drop_engines};
@@ -90,7 +91,7 @@ impl EffectDef for Stage {
         let (engine, stage) = UnixStream::pair().map_err(|e| EffectError::call("socketpair(AF_UNIX)", e))?;
         let (site, outcomes) = (cx.site.take(), cx.outcomes);
         let fds = &mut *cx.fds;
-        let work = Work { effect: self, joins, init: ends.init, talk: stage };
+        let work = Work { effect: self, joins, late: None, init: ends.init, talk: stage };
         let child = Clone::default().spawn(move || work.run(site, fds, outcomes)).map_err(|e| refused(&[], e))?;
         let watched = Watched::new(child.pidfd);
         let keep = |process: Process, cx: &mut Cx| Talk::keep(engine, ends.channel, ends.output, &process, cx);
@@ -106,7 +107,7 @@ impl EffectDef for Stage {
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
         Talk::forget(cx);
-        record.outcome::<Process>().map_or(Ok(Undone::Done), |stage| stage.kill())
+        record.outcome::<Process>().map_or(Ok(Undone::Done), |stage| end(&stage, cx))
     }
 }
 
@@ -117,6 +118,19 @@ struct Join {
     fd: OwnedFd,
     /// The engine's own user namespace owns it.
     early: bool,
+}
+
+impl Join {
+    fn enter(&self) -> Result<(), nix::errno::Errno> {
+        setns(&self.fd, CloneFlags::from_bits_retain(self.kind.flag()))
+    }
+
+    fn refused(&self, errno: nix::errno::Errno) -> EffectError {
+        EffectError::call(format!("setns({}, {})", self.path, self.kind.flag_name()), errno).help(match errno {
+            nix::errno::Errno::EINVAL => "the file is no namespace of this type",
+            _ => "joining it needs CAP_SYS_ADMIN in the user namespace that owns it",
+        })
+    }
 }
 
 impl Stage {
@@ -175,6 +189,8 @@ enum Told {
 struct Work<'a> {
     effect: &'a Stage,
     joins: Vec<Join>,
+    /// What init joins itself, once it is in its cgroup.
+    late: Option<Join>,
     init: InitEnds,
     talk: UnixStream,
 }
@@ -209,13 +225,32 @@ impl Work<'_> {
         sys::child::close_all_but(&keep)
     }
 
-    fn first_half(&self) -> Result<(), EffectError> {
+    fn first_half(&mut self) -> Result<(), EffectError> {
+        self.settle_cgroup()?;
         self.join(|j| j.early)?;
         self.join(|j| j.kind == NamespaceType::User)?;
         if self.effect.new_user {
             unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| refused(&[NamespaceType::User], e.into()))?;
         }
         Ok(())
+    }
+
+    /// On a hierarchy that is mounted nsdelegate, as systemd mounts it, nobody may clone into a cgroup from without it once he is in its cgroup
+    /// namespace. So init joins that itself; where it could not any more, since it is in another user namespace then, the stage goes into the
+    /// cgroup first.
+    fn settle_cgroup(&mut self) -> Result<(), EffectError> {
+        let changes_user = self.effect.new_user || self.joins.iter().any(|j| j.kind == NamespaceType::User);
+        let joined = self.joins.iter().position(|j| j.kind == NamespaceType::Cgroup);
+        let (Some(at), true) = (joined, self.init.cgroup.is_some()) else { return Ok(()) };
+        if !self.joins[at].early || !changes_user {
+            self.late = Some(self.joins.remove(at));
+            return Ok(());
+        }
+        let Some(dir) = self.init.cgroup.take() else { return Ok(()) };
+        openat(&dir, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|file| rustix::io::write(file, b"0"))
+            .map(drop)
+            .map_err(|e| EffectError::call("write(cgroup.procs, \"0\")", e))
     }
 
     fn second_half(&self) -> Result<(), EffectError> {
@@ -229,16 +264,7 @@ impl Work<'_> {
     }
 
     fn join(&self, wanted: impl Fn(&Join) -> bool) -> Result<(), EffectError> {
-        for join in self.joins.iter().filter(|j| wanted(j)) {
-            let flag = CloneFlags::from_bits_retain(join.kind.flag());
-            setns(&join.fd, flag).map_err(|e| {
-                EffectError::call(format!("setns({}, {})", join.path, join.kind.flag_name()), e).help(match e {
-                    nix::errno::Errno::EINVAL => "the file is no namespace of this type",
-                    _ => "joining it needs CAP_SYS_ADMIN in the user namespace that owns it",
-                })
-            })?;
-        }
-        Ok(())
+        self.joins.iter().filter(|j| wanted(j)).try_for_each(|join| join.enter().map_err(|e| join.refused(e)))
     }
 
     fn make_time(&self, offsets: &BTreeMap<String, TimeOffset>) -> Result<(), EffectError> {
@@ -261,12 +287,31 @@ impl Work<'_> {
     fn clone_init(mut self, namespaces: u64, site: Option<SiteProgram>, fds: &mut Fds, outcomes: &Outcomes) -> i32 {
         let cgroup = self.init.cgroup.take();
         let clone = Clone { namespaces, sibling: true, cgroup: cgroup.as_ref().map(AsFd::as_fd) };
-        let init = self.init;
+        let (init, late) = (self.init, self.late);
+        let joined = late.as_ref().map(|_| pipe_with(PipeFlags::CLOEXEC)).transpose();
+        let (heard, tell) = match joined {
+            Ok(pipe) => pipe.unzip(),
+            Err(e) => {
+                send(&mut self.talk, &Told::Failed(EffectError::call("pipe2(O_CLOEXEC)", e)));
+                return 1;
+            }
+        };
         // It is concealed as the stage is.
-        let child = clone.spawn(move || init.live(site.as_ref(), fds, outcomes, false));
-        let told = match child {
-            Ok(child) => Told::Made(child.pid.as_raw_nonzero().get()),
-            Err(e) => Told::Failed(EffectError::call(format!("clone3({namespaces:#x}|CLONE_PARENT)"), e)),
+        let child = clone.spawn(|| {
+            if let (Some(late), Some(tell)) = (&late, &tell)
+                && let Err(errno) = late.enter()
+            {
+                // A stage that is gone has nobody to tell.
+                let _ = rustix::io::write(tell, &(errno as i32).to_ne_bytes());
+                return 1;
+            }
+            drop(tell);
+            init.live(site.as_ref(), fds, outcomes, false)
+        });
+        let told = match (child, heard.zip(late)) {
+            (Err(e), _) => Told::Failed(EffectError::call(format!("clone3({namespaces:#x}|CLONE_PARENT)"), e)),
+            (Ok(_), Some((heard, late))) if let Some(errno) = refusal(&heard) => Told::Failed(late.refused(errno)),
+            (Ok(child), _) => Told::Made(child.pid.as_raw_nonzero().get()),
         };
         let failed = matches!(told, Told::Failed(_));
         send(&mut self.talk, &told);
@@ -277,6 +322,13 @@ impl Work<'_> {
         send(&mut self.talk, told);
         code
     }
+}
+
+/// Why init could not join what it was to join itself; the pipe's end says that it has.
+fn refusal(heard: &OwnedFd) -> Option<nix::errno::Errno> {
+    let mut errno = [0u8; 4];
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(heard, &mut errno));
+    (read == Ok(errno.len())).then(|| nix::errno::Errno::from_raw(i32::from_ne_bytes(errno)))
 }
 
 /// An engine that is gone cannot be told so.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::wait::resolve;
-use crate::outcomes::Process;
+use crate::outcomes::{Process, RdtGroups};
 
 /// Where a container is in its life: runtime.md, "State".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +67,9 @@ pub struct State {
     /// Its cgroups by controller.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cgroups: BTreeMap<String, PathBuf>,
+    /// Its groups of the resctrl file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<RdtGroups>,
 }
 
 impl State {
@@ -92,6 +95,9 @@ impl State {
             state["annotations"] = json!(self.annotations);
         }
         state["lifecycle"] = json!({ "process": process, "cgroups": self.cgroups });
+        if let Some(rdt) = &self.rdt {
+            state["lifecycle"]["rdt"] = json!(rdt);
+        }
         state
     }
 
@@ -137,6 +143,7 @@ impl EffectDef for State {
             annotations: BTreeMap::from([("org.example.team".into(), "web".into())]),
             oci_version: "1.3.0".into(),
             cgroups: BTreeMap::new(),
+            rdt: None,
         }]
     }
 

@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 
 use super::example_process;
 use crate::outcomes::Process;
-use crate::process::{Fate, SignalName, Watched};
+use crate::process::{Fate, SignalName, Watched, undying};
 
 /// How long a process may take to die of SIGKILL before that is an error.
 const DEATH: Duration = Duration::from_secs(10);
@@ -54,6 +54,22 @@ pub(super) fn watch(process: &Process) -> Result<Option<Watched>, EffectError> {
     process.watch().map_err(|e| EffectError::call(format!("pidfd_open({})", process.pid), e))
 }
 
+/// Keeps the signals that a program is to get until an [`AwaitEnd`] hands them on: it may have been started before that begins. For the whole life of
+/// the calling process, which has one thread.
+///
+/// # Errors
+///
+/// What sigprocmask(2) says.
+pub fn hold_signals() -> std::io::Result<()> {
+    // What a broken pipe of the engine's own raises is nobody else's.
+    let held: SigSet = FORWARDED
+        .iter()
+        .filter(|signal| **signal != Signal::PIPE)
+        .filter_map(|signal| Named::try_from(signal.as_raw()).ok())
+        .collect();
+    held.thread_block().map_err(Into::into)
+}
+
 impl EffectDef for AwaitEnd {
     const KIND: &'static str = "await_end";
 
@@ -84,6 +100,10 @@ impl EffectDef for AwaitEnd {
     fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
         Ok(Undone::Done)
     }
+
+    fn takes_signals(&self) -> bool {
+        self.forward_signals
+    }
 }
 
 fn unknown(pid: i32) -> EffectError {
@@ -101,10 +121,6 @@ impl Pending for Waiting {
     fn interest(&self, wants: &mut Vec<Interest>) {
         wants.push(self.watched.interest());
         wants.extend(self.forward.iter().map(|forward| Interest::read(forward.fd.as_raw_fd())));
-    }
-
-    fn takes_signals(&self) -> bool {
-        self.forward.is_some()
     }
 
     fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
@@ -258,8 +274,7 @@ impl Pending for Ending {
             return Ok(None);
         }
         if self.sent.0 == Signal::KILL {
-            return Err(EffectError::new(format!("process {} does not die of SIGKILL", self.pid))
-                .help(format!("it hangs in the kernel, see /proc/{}/stack", self.pid)));
+            return Err(undying(self.pid));
         }
         self.send(SignalName::KILL)?;
         self.deadline = Instant::now() + DEATH;

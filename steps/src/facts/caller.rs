@@ -59,6 +59,17 @@ fn user_name(uid: u32) -> Option<String> {
     })
 }
 
+/// Whether the caller's capabilities are those of a user namespace that somebody made, and hold for nothing outside of it. The machine's own maps
+/// every id to itself, user_namespaces(7).
+pub(super) fn user_namespace_is_nested() -> Value {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    json!(is_nested(&map))
+}
+
+fn is_nested(map: &str) -> bool {
+    !map.is_empty() && map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+}
+
 /// Where what can be computed again is kept: /var/cache for root; for others as the XDG Base Directory Specification says. Null: nowhere.
 pub(super) fn cache() -> Value {
     let ours = |base: PathBuf| json!(base.join("lifecycle"));
@@ -118,6 +129,15 @@ mod tests {
         let alice = [IdRange { start: 100_000, count: 65536 }, IdRange { start: 300_000, count: 10 }];
         assert_eq!(ranges(text, Some("alice"), 1000), alice);
         assert_eq!(ranges(text, None, 1001), []);
+    }
+
+    #[test]
+    fn a_user_namespace_shows_in_its_map() {
+        assert!(!is_nested("         0          0 4294967295\n"));
+        assert!(is_nested("         0      65534          1\n"));
+        assert!(is_nested("         0          0 65536\n"));
+        // Without user namespaces in the kernel there is no such file.
+        assert!(!is_nested(""));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::cgroup::realtime::Above;
+use crate::effects::cgroup::limiting;
+
 /// How the controllers are spread over hierarchies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -204,6 +207,26 @@ pub(super) fn delegated() -> Value {
     let Some(above) = own.parent().filter(|above| above.starts_with(&unified.mount)) else { return json!(false) };
     let may = |file: &str| access(above.join(file), Access::WRITE_OK).is_ok();
     json!(["", "cgroup.procs", "cgroup.subtree_control"].into_iter().all(may))
+}
+
+/// The prefix of the fact's name; the cgroup's directory follows.
+pub(crate) const MAY_MAKE: &str = "cgroup.may_make:";
+
+/// Whether the caller may make the cgroup: in the last directory on the way to it that is there. Found out only for a cgroup that is named by
+/// somebody who may not make any at the top.
+pub(super) fn may_make(at: &Path) -> Value {
+    let there = at.ancestors().find(|above| above.is_dir());
+    json!(there.is_some_and(|above| access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok()))
+}
+
+/// The prefix of the fact's name; the directory of a cgroup of version 1's cpu follows.
+pub(crate) const REALTIME: &str = "cgroup.realtime:";
+
+/// What limits the real time of such a cgroup, if runs of ours cannot change it. Found out only for a container that asks for some.
+pub(super) fn realtime(at: &Path) -> Value {
+    let layout: CgroupLayout = serde_json::from_value(layout()).unwrap_or_default();
+    let limiting = layout.v1_of("cpu").and_then(|cpu| limiting(&cpu.mount, at));
+    limiting.map_or(Value::Null, |(at, runtime, period)| json!(Above { at, runtime, period }))
 }
 
 /// Files that only some kernels have, and that a limit may need.

@@ -40,6 +40,11 @@ pub(super) fn mount_setattr() -> Value {
     json!(probe::mount_setattr())
 }
 
+/// Numbers of mounts that are never used again, statx(2), Linux 6.8.
+pub(super) fn unique_mount_ids() -> Value {
+    json!(crate::mounts::table::has_unique_ids())
+}
+
 /// close_range(2) that can also mark descriptors close-on-exec, Linux 5.11.
 pub(super) fn close_range() -> Value {
     json!(probe::close_range())
@@ -108,6 +113,7 @@ mod tests {
             (vec![5, 7], clone_into_cgroup()),
             (vec![5, 2], mount_api()),
             (vec![5, 12], mount_setattr()),
+            (vec![6, 8], unique_mount_ids()),
             (vec![5, 11], close_range()),
             (vec![5, 3], pidfd()),
         ];

@@ -14,12 +14,14 @@ pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
 pub use resctrl::Resctrl;
 pub use systemd::Systemd;
 
+pub(crate) use cgroup::{MAY_MAKE, REALTIME};
 pub use criu::Criu;
 pub use namespace::NamespaceFile;
 
 pub(crate) use criu::PREFIX as CRIU;
 pub(crate) use namespace::PREFIX as NAMESPACE;
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use lifecycle_engine::facts::Host;
@@ -76,10 +78,12 @@ const FACTS: &[Fact] = &[
     offers("kernel.clone_into_cgroup", kernel::clone_into_cgroup),
     offers("kernel.mount_api", kernel::mount_api),
     offers("kernel.mount_setattr", kernel::mount_setattr),
+    offers("kernel.unique_mount_ids", kernel::unique_mount_ids),
     offers("kernel.close_range", kernel::close_range),
     offers("kernel.pidfd", kernel::pidfd),
     offers("kernel.time_namespace", kernel::time_namespace),
     offers("userns.allowed", kernel::user_namespace),
+    offers("userns.nested", caller::user_namespace_is_nested),
     Fact { name: "overlay.host", read: || overlay::layout(false), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     Fact { name: "overlay.userns", read: || overlay::layout(true), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     lists("seccomp.actions", kernel::seccomp_actions),
@@ -109,6 +113,12 @@ impl Host for Machine {
     fn read(&self, name: &str) -> Value {
         if let Some(program) = name.strip_prefix(criu::PREFIX) {
             return criu::criu(program);
+        }
+        if let Some(directory) = name.strip_prefix(MAY_MAKE) {
+            return cgroup::may_make(Path::new(directory));
+        }
+        if let Some(directory) = name.strip_prefix(REALTIME) {
+            return cgroup::realtime(Path::new(directory));
         }
         if let Some(path) = name.strip_prefix(namespace::PREFIX) {
             return namespace::namespace(path);

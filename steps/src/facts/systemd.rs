@@ -63,13 +63,13 @@ pub(super) fn systemd() -> Value {
     if !found.running {
         return json!(found);
     }
-    for address in addresses(root) {
-        // Of root's systemd it is known where it listens; a user's may listen at any of these places, or not run.
-        let manager = if root && !address.bus { Manager::open(&address) } else { Manager::at_once(&address) };
-        if let Some((version, control_group)) = manager.ok().and_then(ask) {
-            found = Systemd { address: Some(address), version, control_group, ..found };
-            break;
-        }
+    // Of root's systemd it is known where it listens; a user's may listen at any of these places, or not run.
+    let mut known = addresses(root).into_iter().filter(|address| root && !address.bus);
+    let at_once = |address: Address| Manager::at_once(&address).ok().and_then(ask).map(|answer| (address, answer));
+    let waiting = |address: Address| Manager::open(&address).ok().and_then(ask).map(|answer| (address, answer));
+    let answer = addresses(root).into_iter().find_map(at_once).or_else(|| known.find_map(waiting));
+    if let Some((address, (version, control_group))) = answer {
+        found = Systemd { address: Some(address), version, control_group, ..found };
     }
     json!(found)
 }

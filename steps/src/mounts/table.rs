@@ -1,7 +1,7 @@
 //! Mounts as the kernel lists them, and what tells one from another.
 
 use lifecycle_engine::error::EffectError;
-use rustix::fs::{AtFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -18,17 +18,26 @@ pub struct MountId {
 /// STATX_MNT_ID_UNIQUE, linux/stat.h (Linux 6.8).
 const MNT_ID_UNIQUE: u32 = 0x4000;
 
-/// The identity of the mount that `fd` is in.
-pub fn mount_id(fd: impl AsFd) -> Result<MountId, EffectError> {
-    let ask = |mask: StatxFlags| {
-        let stat = statx(fd.as_fd(), c"", AtFlags::EMPTY_PATH, mask)
-            .map_err(|errno| EffectError::call("statx(mount id)", errno))?;
-        Ok::<_, EffectError>((stat.stx_mask & mask.bits() != 0).then_some(stat.stx_mnt_id))
-    };
-    if let Some(id) = ask(StatxFlags::from_bits_retain(MNT_ID_UNIQUE))? {
+/// The identity of the mount that `fd` is in. Whether by a number that is used again has to be told: two identities are compared only if both are of
+/// one kind. Where the kernel has no other number, it is one that is used again.
+pub fn mount_id(fd: impl AsFd, reused: bool) -> Result<MountId, EffectError> {
+    if !reused && let Some(id) = unique_id(&fd)? {
         return Ok(MountId { id, unique: true });
     }
     Ok(MountId { id: number(fd)?, unique: false })
+}
+
+/// The number that no other mount of this boot has or will have; `None` before Linux 6.8.
+fn unique_id(fd: impl AsFd) -> Result<Option<u64>, EffectError> {
+    let mask = StatxFlags::from_bits_retain(MNT_ID_UNIQUE);
+    let stat =
+        statx(fd, c"", AtFlags::EMPTY_PATH, mask).map_err(|errno| EffectError::call("statx(mount id)", errno))?;
+    Ok((stat.stx_mask & mask.bits() != 0).then_some(stat.stx_mnt_id))
+}
+
+/// Whether this kernel has such numbers.
+pub fn has_unique_ids() -> bool {
+    unique_id(CWD).is_ok_and(|id| id.is_some())
 }
 
 /// The number of the mount that `fd` is in, as mountinfo has it.
@@ -137,9 +146,11 @@ mod tests {
 
     #[test]
     fn a_mount_is_told_from_another() {
-        let root = mount_id(std::fs::File::open("/").unwrap()).unwrap();
-        let proc = mount_id(std::fs::File::open("/proc").unwrap()).unwrap();
-        assert_ne!(root, proc);
-        assert_eq!(root, mount_id(std::fs::File::open("/").unwrap()).unwrap());
+        for reused in [false, true] {
+            let id = |path: &str| mount_id(std::fs::File::open(path).unwrap(), reused).unwrap();
+            assert_ne!(id("/"), id("/proc"));
+            assert_eq!(id("/"), id("/"));
+            assert_eq!(id("/").unique, !reused && has_unique_ids());
+        }
     }
 }

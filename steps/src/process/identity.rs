@@ -23,7 +23,7 @@ impl Process {
     /// The identity of a process that is there now.
     pub fn of(pid: Pid) -> io::Result<Self> {
         let dir = proc_dir(pid)?;
-        Ok(Self { pid: pid.as_raw_nonzero().get(), start: start_of(&dir)?, boot: boot()? })
+        Ok(Self { pid: pid.as_raw_nonzero().get(), start: start_of(&dir)?, boot: boot()?.to_owned() })
     }
 
     /// Its directory in /proc; `None` if it is gone, or if the pid is another's by now.
@@ -83,13 +83,19 @@ fn proc_dir(pid: Pid) -> io::Result<OwnedFd> {
 /// Field 22 of `stat`; the name in field 2 may hold spaces and parentheses, so fields are counted from its last one.
 fn start_of(dir: &OwnedFd) -> io::Result<u64> {
     let stat = openat(dir, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let text = io::read_to_string(std::fs::File::from(stat))?;
+    // The kernel gives the whole line to one read, which has less than this.
+    let mut line = [0; 1024];
+    let length = rustix::io::read(&stat, &mut line)?;
+    let text = String::from_utf8_lossy(&line[..length]);
     let field = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok());
     field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no start time"))
 }
 
-fn boot() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+fn boot() -> io::Result<&'static str> {
+    match crate::facts::boot_id() {
+        "" => Err(io::Error::new(io::ErrorKind::NotFound, "/proc/sys/kernel/random/boot_id cannot be read")),
+        id => Ok(id),
+    }
 }
 
 /// A process that cannot be taken for another.
@@ -161,6 +167,47 @@ fn code(status: &WaitIdStatus) -> i32 {
     status.exit_status().or_else(|| status.terminating_signal().map(|n| 128 + n)).unwrap_or(128)
 }
 
+/// What is known of a process that does not die of SIGKILL.
+pub(crate) fn undying(pid: i32) -> EffectError {
+    let what = format!("process {pid} does not die of SIGKILL");
+    let Some(kept) = kept_by(pid) else {
+        return EffectError::new(what).help(format!(
+            "it hangs in the kernel, see /proc/{pid}/stack (a dead network file system, a broken disk?); try again once that is repaired"
+        ));
+    };
+    let Kept { zombie, parent, name } = kept;
+    EffectError::new(format!("{what}: its pid namespace still has process {zombie}, which has ended")).help(format!(
+        "process {parent} ({name}), whose child that is, has to reap it, waitpid(2), or to end; try again then"
+    ))
+}
+
+/// A zombie that keeps a pid namespace, and with it the namespace's first process: pid_namespaces(7).
+struct Kept {
+    zombie: i32,
+    parent: i32,
+    name: String,
+}
+
+/// The first process of a pid namespace ends last: it waits for all others to be reaped. Whoever was executed there from outside is a child of
+/// somebody outside, and only he can do that.
+fn kept_by(pid: i32) -> Option<Kept> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(&pid.to_string())?;
+    let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let others = pids.filter(|name| name.parse::<i32>().is_ok_and(|other| other != pid));
+    others.filter(|name| namespace(name).as_ref() == Some(&own)).find_map(|name| {
+        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
+        // 0: whose child it is cannot be seen from here.
+        if state != "Z" || parent == pid || parent == 0 {
+            return None;
+        }
+        let comm = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+        Some(Kept { zombie: name.parse().ok()?, parent, name: comm.trim_end().to_owned() })
+    })
+}
+
 /// A killed process that is not dead yet.
 struct Dying {
     pid: i32,
@@ -184,10 +231,7 @@ impl Pending for Dying {
         if Instant::now() < self.deadline {
             return Ok(None);
         }
-        Err(EffectError::new(format!("process {} does not die of SIGKILL", self.pid)).help(format!(
-            "it hangs in the kernel, see /proc/{}/stack (a dead network file system, a broken disk?); undo again once that is repaired",
-            self.pid
-        )))
+        Err(undying(self.pid))
     }
 
     fn cancel(&mut self, _: &mut Cx) {}

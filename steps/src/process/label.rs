@@ -1,5 +1,7 @@
 //! `process.label`: what a security module confines the container's program to.
 
+use std::path::Path;
+
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::Facts;
 use lifecycle_engine::step::{After, Example, Place, Planning, Step};
@@ -58,6 +60,7 @@ main: wait
         if let Some(profile) = given(input.apparmor_profile) {
             legal("apparmor_profile", &profile)?;
             if is_active("apparmor", cx.facts) {
+                loaded(&profile, cx.facts)?;
                 cx.effect(LabelApparmor { profile });
             } else if profile != UNCONFINED {
                 return Err(inactive("apparmor_profile", "process.apparmorProfile", "AppArmor", "apparmor", cx.facts));
@@ -70,6 +73,21 @@ main: wait
         }
         Ok(Output {})
     }
+}
+
+/// The profiles that the kernel has, one in a line: `NAME (MODE)`. securityfs need not be mounted.
+const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
+
+/// Refuses a profile that the kernel does not have, where it can be known. One in another policy namespace (`:NS:NAME`), or stacked (`A//&B`), is
+/// not in the list, and is the kernel's to refuse.
+fn loaded(profile: &str, facts: &mut Facts) -> Result<(), PlanError> {
+    let Ok(listed) = facts.file(Path::new(PROFILES)) else { return Ok(()) };
+    let mut names = listed.lines().filter_map(|line| Some(line.rsplit_once(" (")?.0));
+    if profile == UNCONFINED || profile.starts_with(':') || profile.contains('&') || names.any(|name| name == profile) {
+        return Ok(());
+    }
+    Err(PlanError::new("apparmor_profile", format!("AppArmor profile {profile:?} is not loaded"))
+        .help(format!("load it with apparmor_parser; {PROFILES} lists those that are")))
 }
 
 /// An empty string asks for nothing, as in config.json.
@@ -119,6 +137,8 @@ pub(crate) fn active_for_tests() -> Vec<String> {
 mod tests {
     use super::*;
     use crate::testing::{plan_with, refused_with};
+    use lifecycle_engine::facts::{FileFact, Recorded};
+    use rustix::io::Errno;
     use serde_json::json;
 
     #[test]
@@ -132,6 +152,25 @@ mod tests {
         let label = "system_u:system_r:container_t:s0:c1,c2";
         let planned = plan_with::<Label>(json!({ "lsm": ["selinux"] }), json!({ "selinux_label": label }));
         assert_eq!(planned.effects, [format!("SELinux label {label} from exec on")]);
+    }
+
+    #[test]
+    fn a_profile_that_the_kernel_does_not_have_is_refused_by_name() {
+        let with = |profile: &str, list: FileFact| {
+            let mut given = Recorded::default();
+            given.files.insert(PROFILES.into(), list);
+            loaded(profile, &mut Facts::fixed(given))
+        };
+        let listed = |profile: &str| with(profile, FileFact::Text("web (enforce)\n/usr/bin/man (complain)\n".into()));
+        for known in ["web", "/usr/bin/man", "unconfined", ":other:web", "web//&lab"] {
+            assert!(listed(known).is_ok(), "{known}");
+        }
+        for unknown in ["docker-default", "we", "web (enforce)"] {
+            let error = listed(unknown).unwrap_err();
+            assert!(error.message.contains(&format!("{unknown:?} is not loaded")), "{error}");
+        }
+        // Where the list cannot be read the kernel is asked.
+        assert!(with("docker-default", FileFact::Errno(Errno::NOENT.raw_os_error())).is_ok());
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) use handover::{
     AGENT, CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, connect_to, console_of, drop_engines, handed,
 };
 pub use handover::{Console, Handover, Stdio};
-pub(crate) use identity::Fate;
 pub use identity::Watched;
+pub(crate) use identity::{Fate, undying};
 pub(crate) use privileges::denies_setgroups;
 pub use signal::SignalName;

@@ -1,17 +1,17 @@
 //! `rdt.group`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::FileKind;
 use lifecycle_engine::step::{Example, Planning, Step};
 use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::effects::rdt::{JoinGroup, MakeGroup, WriteSchemata};
 use crate::facts::Resctrl;
-use crate::outcomes::Process;
+use crate::outcomes::{Process, RdtGroups};
 use crate::spec::IntelRdt;
 
 /// Puts a container into a class of service of resctrl, and into a monitoring group of its own (config-linux.md, "IntelRdt"; the kernel's
@@ -24,16 +24,6 @@ pub struct Input {
     pub rdt: Option<IntelRdt>,
     /// The container's first process.
     pub process: Later<Process>,
-}
-
-/// Where it is.
-#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub struct Output {
-    /// The directory of the class of service; null where none was asked for.
-    pub group: Option<PathBuf>,
-    /// The directory of the monitoring group.
-    pub monitor: Option<PathBuf>,
 }
 
 /// See [`Input`].
@@ -63,10 +53,10 @@ steps:
     }];
 
     type Input = Input;
-    type Output = Output;
+    type Output = RdtGroups;
 
-    fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Some(rdt) = input.rdt else { return Ok(Output::default()) };
+    fn plan(input: Input, cx: &mut Planning) -> Result<RdtGroups, PlanError> {
+        let Some(rdt) = input.rdt else { return Ok(RdtGroups::default()) };
         let resctrl = offered(&rdt, cx)?;
         let (group, shared) = match rdt.clos_id.as_deref() {
             // The class that every process is in at first.
@@ -91,7 +81,7 @@ steps:
             cx.effect(MakeGroup { at: at.clone(), keep: false });
             cx.effect(JoinGroup { at: at.clone(), process: input.process });
         }
-        Ok(Output { group: Some(group), monitor })
+        Ok(RdtGroups { group: Some(group), monitor })
     }
 }
 
@@ -143,7 +133,7 @@ pub(super) fn offered(rdt: &IntelRdt, cx: &mut Planning) -> Result<Resctrl, Plan
     }
 }
 
-fn is_there(group: &Path, cx: &mut Planning) -> Result<bool, PlanError> {
+pub(super) fn is_there(group: &Path, cx: &mut Planning) -> Result<bool, PlanError> {
     match cx.facts.kind(group) {
         Ok(FileKind::Directory) => Ok(true),
         Ok(_) => Err(PlanError::new("rdt.closID", format!("{} is no class of service", group.display()))),

@@ -6,7 +6,7 @@ use lifecycle_engine::facts::{Facts, FileFact, FileKind, Recorded};
 use lifecycle_engine::step::{Planning, Step};
 use serde_json::{Value, json};
 
-use super::{Group, Update};
+use super::{Group, Join, Update};
 
 const ENOENT: i32 = 2;
 
@@ -33,15 +33,15 @@ fn host() -> Recorded {
 }
 
 fn planned(given: Recorded, rdt: Value) -> Result<Vec<String>, PlanError> {
-    let process = json!({ "pid": 7, "start": 1, "boot": "x" });
-    planned_by::<Group>(given, json!({ "rdt": rdt, "process": process }))
+    planned_by::<Group>(given, json!({ "rdt": rdt, "process": { "pid": 7, "start": 1, "boot": "x" } }))
 }
 
 fn planned_by<S: Step>(given: Recorded, input: Value) -> Result<Vec<String>, PlanError> {
     let mut facts = Facts::fixed(given);
     let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
     let mut cx = Planning::new(&mut facts, &run, "rdt".into(), None);
-    S::plan(serde_json::from_value(input).unwrap(), &mut cx)?;
+    let input: S::Input = serde_json::from_value(input).unwrap_or_else(|e| panic!("{e}"));
+    S::plan(input, &mut cx)?;
     Ok(cx.effects.iter().map(|planned| planned.effect.describe()).collect())
 }
 
@@ -124,22 +124,47 @@ fn without_resctrl_it_is_said_which_fact_is_missing_and_how_to_get_it() {
 }
 
 #[test]
-fn an_update_writes_the_shares_that_are_named_and_no_others() {
-    let update = |input: Value| planned_by::<Update>(host(), input);
-    let group = "/sys/fs/resctrl/web";
-    assert!(update(json!({ "group": group })).unwrap().is_empty());
-    assert!(update(json!({})).unwrap().is_empty());
-    let lines = update(json!({ "group": group, "mem_bw_schema": "MB:0=20" })).unwrap();
-    assert_eq!(lines, ["write MB:0=20 to /sys/fs/resctrl/web/schemata"]);
-    let lines = update(json!({ "group": group, "l3_cache_schema": "L3:0=3", "mem_bw_schema": "MB:0=20" })).unwrap();
-    assert_eq!(lines, ["write L3:0=3, MB:0=20 to /sys/fs/resctrl/web/schemata"]);
-    for (input, words) in [
-        (json!({ "l3_cache_schema": "L3:0=3" }), "no linux.intelRdt"),
-        (json!({ "group": group, "mem_bw_schema": "L3:0=3" }), "begins with `MB:`"),
-    ] {
-        let error = update(input).unwrap_err();
-        assert!(error.message.contains(words), "{error}");
-    }
-    let error = planned_by::<Update>(Recorded::default(), json!({ "group": group, "l3_cache_schema": "L3:0=3" }));
-    assert!(error.unwrap_err().message.contains("resctrl"));
+fn what_is_executed_in_a_container_joins_its_groups() {
+    let process = json!({ "pid": 7, "start": 1, "boot": "x" });
+    let join = |rdt: Value| planned_by::<Join>(host(), json!({ "rdt": rdt, "process": process })).unwrap();
+    assert!(join(Value::Null).is_empty());
+    assert!(join(json!({ "group": null, "monitor": null })).is_empty());
+    let gold = "/sys/fs/resctrl/gold";
+    assert_eq!(join(json!({ "group": gold })), ["write process 7 to /sys/fs/resctrl/gold/tasks"]);
+    let mut watched = host();
+    let monitor = "/sys/fs/resctrl/gold/mon_groups/c1";
+    watched.kinds.insert(monitor.into(), FileFact::Kind(FileKind::Directory));
+    let input = json!({ "rdt": { "group": gold, "monitor": monitor }, "process": process });
+    let both = planned_by::<Join>(watched, input).unwrap();
+    assert_eq!(both, ["write process 7 to /sys/fs/resctrl/gold/tasks", &format!("write process 7 to {monitor}/tasks")]);
+    // Whoever removed it has put the container's processes elsewhere, too.
+    let gone = join(json!({ "group": "/sys/fs/resctrl/new" }));
+    assert_eq!(gone, ["warn: the container's resctrl group /sys/fs/resctrl/new is gone: the process is not in it"]);
+}
+
+#[test]
+fn an_update_writes_new_shares_into_the_containers_class() {
+    let update = |given: Recorded, l3: Value, mb: Value, group: Value| {
+        let input = json!({ "rdt": { "group": group }, "l3_cache_schema": l3, "mem_bw_schema": mb });
+        planned_by::<Update>(given, input)
+    };
+    let web = json!("/sys/fs/resctrl/web");
+    let file = "/sys/fs/resctrl/web/schemata";
+    let lines = update(host(), json!("L3:0=3;1=f"), json!("MB:0=20"), web.clone()).unwrap();
+    assert_eq!(lines, [format!("write L3:0=3;1=f, MB:0=20 to {file}")]);
+    let lines = update(host(), Value::Null, json!("MB:0=20"), web.clone()).unwrap();
+    assert_eq!(lines, [format!("write MB:0=20 to {file}")]);
+    assert!(update(host(), Value::Null, Value::Null, Value::Null).unwrap().is_empty());
+    // A container without a class, a processor without it, a machine without resctrl, a line that is none.
+    let error = update(host(), json!("L3:0=3"), Value::Null, Value::Null).unwrap_err();
+    assert!(error.to_string().contains("linux.intelRdt"), "{error}");
+    let mut cache_alone = host();
+    let resctrl = json!({ "mount": "/sys/fs/resctrl", "resources": ["L3"], "monitors": [] });
+    cache_alone.host.insert("resctrl".into(), resctrl);
+    let error = update(cache_alone, Value::Null, json!("MB:0=20"), web.clone()).unwrap_err();
+    assert!(error.to_string().contains("memBwSchema asks for what this processor"), "{error}");
+    let error = update(Recorded::default(), json!("L3:0=3"), Value::Null, web.clone()).unwrap_err();
+    assert!(error.to_string().contains("needs a mounted resctrl file system"), "{error}");
+    let error = update(host(), Value::Null, json!("L3:0=3"), web).unwrap_err();
+    assert_eq!(error.field, "mem_bw_schema");
 }

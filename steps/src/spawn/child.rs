@@ -91,13 +91,16 @@ impl Child {
 
     /// How it ended, if it has.
     pub fn exit(&mut self) -> Result<Option<Exit>, EffectError> {
-        let status = waitid(WaitId::PidFd(self.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-            .map_err(|e| EffectError::call(format!("waitid(process {})", self.pid), e))?;
-        self.ended = status.is_some();
-        Ok(status.map(|s| match (s.exit_status(), s.terminating_signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, signal) => Exit::Signal(signal.unwrap_or_default()),
-        }))
+        let exit = exit_of(self.pidfd())?;
+        self.ended = exit.is_some();
+        Ok(exit)
+    }
+
+    /// Its pidfd, for whoever waits for its end from now on: it is no longer killed when this goes.
+    pub fn leave(&mut self) -> io::Result<OwnedFd> {
+        let pidfd = self.pidfd.try_clone()?;
+        self.ended = true;
+        Ok(pidfd)
     }
 
     /// Kills it and its group. Does not wait.
@@ -122,6 +125,16 @@ impl Drop for Child {
             let _ = self.exit();
         }
     }
+}
+
+/// How a child ended, if it has.
+pub(crate) fn exit_of(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>, EffectError> {
+    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+        .map_err(|e| EffectError::call("waitid(a child)", e))?;
+    Ok(status.map(|s| match (s.exit_status(), s.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or_default()),
+    }))
 }
 
 /// Takes the copy out of the engine's session and away from its descriptors.

@@ -188,7 +188,22 @@ fn sealed(bytes: &[u8]) -> std::io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// What is left to another effect of the same engine.
+pub(crate) struct Left {
+    /// Readable once the program has ended.
+    pub pidfd: OwnedFd,
+    /// What it prints, if it still can.
+    pub stdout: Option<OwnedFd>,
+    /// As `stdout`.
+    pub stderr: Option<OwnedFd>,
+}
+
 impl Running {
+    /// Leaves the program to another effect, which sees to its end.
+    pub(crate) fn leave(mut self) -> std::io::Result<Left> {
+        Ok(Left { pidfd: self.child.leave()?, stdout: self.stdout.leave(), stderr: self.stderr.leave() })
+    }
+
     fn read(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
         let Self { stdout, stderr, tail, secrets, .. } = self;
         let mut line = |text: String| keep(tail, secrets, cx.output, &text);

@@ -67,6 +67,11 @@ impl Stream {
         self.pipe.as_ref().map(AsRawFd::as_raw_fd)
     }
 
+    /// The pipe, for another to read what comes from now on.
+    pub fn leave(self) -> Option<OwnedFd> {
+        self.pipe
+    }
+
     /// What was printed, trimmed; bytes that are no UTF-8 are replaced.
     pub fn captured(&self) -> String {
         String::from_utf8_lossy(self.captured.as_deref().unwrap_or_default()).trim().to_owned()

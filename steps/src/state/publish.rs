@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::effects::{State, Status};
-use crate::outcomes::Process;
+use crate::outcomes::{Process, RdtGroups};
 
 /// Writes the container's state (runtime.md, "State") to `state.json` in the run's directory: it appears whole or not at all.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -35,6 +35,9 @@ pub struct Input {
     /// The cgroup's directories by controller (`cgroup.create`'s `paths`).
     #[serde(default)]
     pub cgroups: BTreeMap<String, PathBuf>,
+    /// Its groups of the resctrl file system: the output of its `rdt.group`.
+    #[serde(default)]
+    pub rdt: Option<RdtGroups>,
 }
 
 fn oci_version() -> String {
@@ -76,10 +79,14 @@ steps:
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Input { status, process, bundle, rootfs, annotations, oci_version, cgroups } = input;
+        let Input { status, process, bundle, rootfs, annotations, oci_version, cgroups, rdt } = input;
         let path = cx.run.dir().join("state.json");
         let (bundle, rootfs) = (bundle.0, rootfs.map(|rootfs| rootfs.0));
-        cx.effect(State { path: path.clone(), status, process, bundle, rootfs, annotations, oci_version, cgroups });
+        // Most containers have none, and their state says nothing of it.
+        let rdt = rdt.filter(|rdt| rdt.group.is_some());
+        let state =
+            State { path: path.clone(), status, process, bundle, rootfs, annotations, oci_version, cgroups, rdt };
+        cx.effect(state);
         Ok(Output { path: HostPath(path) })
     }
 }

@@ -20,9 +20,11 @@ pub fn checkpoint(call: &Call, args: &Checkpoint) -> Result<ExitCode, Fault> {
             args.id
         )));
     }
+    let mut options = options(call, &args.criu)?;
+    options["parent"] = json!(args.parent_path);
     let params = json!({
         "id": args.id,
-        "options": options(call, &args.criu)?,
+        "options": options,
         "leave_running": args.leave_running,
         "pre_dump": args.pre_dump,
         "page_server": args.page_server,
@@ -39,31 +41,23 @@ pub fn checkpoint(call: &Call, args: &Checkpoint) -> Result<ExitCode, Fault> {
 pub fn restore(call: &Call, args: &Restore) -> Result<ExitCode, Fault> {
     seal()?;
     call.container(&args.id)?;
-    let making = &args.making;
-    if making.console_socket.is_some() {
+    if args.console_socket.is_some() {
         return Err(Fault::new(
             "criu brings a terminal back by --shell-job alone: there is nothing for --console-socket",
         ));
     }
-    let of_no_effect = [
-        (making.no_pivot, "--no-pivot: criu makes the root"),
-        (making.no_new_keyring, "--no-new-keyring: criu makes the session"),
-        (making.preserve_fds > 0, "--preserve-fds: the program has the descriptors of the image"),
-    ];
-    for (_, option) in of_no_effect.iter().filter(|(given, _)| *given) {
-        call.log.warn(&format!("restore does nothing about {option}"));
-    }
     let mut params = given(json!({
         "id": args.id,
-        "bundle": path(&making.bundle)?,
+        "bundle": path(&args.bundle)?,
         "options": options(call, &args.criu)?,
         "lsm_profile": args.lsm_profile,
         "lsm_mount_context": args.lsm_mount_context,
         "systemd_cgroup": call.global.systemd_cgroup,
+        "rootless": call.global.rootless.word(),
         "detach": args.detach,
         "forward_signals": !args.detach,
     }));
-    for (name, file) in [("pid_file", &making.pid_file), ("pidfd_socket", &making.pidfd_socket)] {
+    for (name, file) in [("pid_file", &args.pid_file), ("pidfd_socket", &args.pidfd_socket)] {
         if let Some(file) = file {
             params.insert(name.into(), path(file)?);
         }
@@ -78,7 +72,6 @@ fn options(call: &Call, criu: &Criu) -> Result<Value, Fault> {
         "criu": program,
         "images": path(&criu.image_path)?,
         "work": criu.work_path.as_deref().map(path).transpose()?,
-        "parent": criu.parent_path,
         "tcp_established": criu.tcp_established,
         "tcp_skip_in_flight": criu.tcp_skip_in_flight,
         "ext_unix_sk": criu.ext_unix_sk,

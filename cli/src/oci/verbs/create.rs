@@ -31,6 +31,7 @@ pub fn params(call: &Call, id: &str, making: &Making) -> Result<Params, Fault> {
     params.insert("no_pivot".into(), making.no_pivot.into());
     params.insert("no_new_keyring".into(), making.no_new_keyring.into());
     params.insert("systemd_cgroup".into(), call.global.systemd_cgroup.into());
+    params.insert("rootless".into(), call.global.rootless.word().into());
     params.insert("notify".into(), notify_socket().is_some().into());
     descriptors(making.preserve_fds, &mut params)?;
     let files = [

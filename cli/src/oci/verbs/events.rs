@@ -1,10 +1,12 @@
 //! `lifecycle-oci events`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lifecycle_steps::cgroup::{OomWatch, stats};
 use lifecycle_steps::effects::Status;
+use lifecycle_steps::outcomes::RdtGroups;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -80,6 +82,13 @@ fn told(container: &Container) -> Result<Value, Fault> {
         .map_err(|e| Fault::failed(format!("cannot read what container {id} has used"), &e))?;
     used.network_interfaces = interfaces(container.state.lifecycle.process.pid)
         .map_err(|e| Fault::failed(format!("cannot read the network interfaces of container {id}"), &e))?;
+    let RdtGroups { group, monitor } = &container.state.lifecycle.rdt;
+    if let Some(class) = group {
+        // A class of the container's own counts nobody else, either.
+        let counted = monitor.as_ref().or(group.as_ref().filter(|group| group.ends_with(id)));
+        used.intel_rdt = stats::rdt(class, counted.map(PathBuf::as_path))
+            .map_err(|e| Fault::failed(format!("cannot read the resctrl group of container {id}"), &e))?;
+    }
     Ok(json!({ "type": "stats", "id": id, "data": used }))
 }
 

@@ -27,10 +27,13 @@ pub fn run(call: &Call, args: &Update) -> Result<ExitCode, Fault> {
     if Container::load(call, &args.id)?.status == Status::Stopped {
         return Err(Fault::new("container not running"));
     }
-    let mut params =
-        Params::from_iter([("id".to_owned(), json!(args.id)), ("resources".to_owned(), json!(wanted(resources)))]);
+    let given = [("id".to_owned(), json!(args.id)), ("resources".to_owned(), json!(wanted(resources)))];
+    let mut params = Params::from_iter(given);
+    // Whatever a file says of cgroups, it says nothing of these.
     for (name, schema) in [("l3_cache_schema", &args.l3_cache_schema), ("mem_bw_schema", &args.mem_bw_schema)] {
-        params.extend(schema.iter().map(|schema| (name.to_owned(), json!(schema))));
+        if let Some(schema) = schema {
+            params.insert(name.into(), json!(schema));
+        }
     }
     call.perform("oci/update", params)?;
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 //! `types/events.go`).
 
 mod files;
+mod rdt;
 mod v1;
 mod v2;
 
@@ -10,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+
+pub use rdt::rdt;
 
 use crate::effects::cgroup::processes_below;
 
@@ -248,9 +251,21 @@ pub struct Hugetlb {
 /// Cache and memory bandwidth.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IntelRdt {
+    /// What the processor has of shared cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l3_cache_info: Option<L3CacheInfo>,
+    /// The line of cache ways of whoever is in no group.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub l3_cache_schema_root: String,
     /// The group's line of cache ways.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub l3_cache_schema: String,
+    /// What the processor has of memory bandwidth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_bw_info: Option<MemBwInfo>,
+    /// The line of memory bandwidth of whoever is in no group.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mem_bw_schema_root: String,
     /// The group's line of memory bandwidth.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mem_bw_schema: String,
@@ -260,6 +275,37 @@ pub struct IntelRdt {
     /// Cache in use, one entry for each memory node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmt_stats: Option<Vec<CmtStats>>,
+}
+
+/// What a processor has of shared cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct L3CacheInfo {
+    /// All of its ways, a bit each, in hexadecimal.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cbm_mask: String,
+    /// How many bits a group's share has at least.
+    #[serde(skip_serializing_if = "zero")]
+    pub min_cbm_bits: u64,
+    /// How many classes of service there can be.
+    #[serde(skip_serializing_if = "zero")]
+    pub num_closids: u64,
+}
+
+/// What a processor has of memory bandwidth, in percent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemBwInfo {
+    /// In steps of this.
+    #[serde(skip_serializing_if = "zero")]
+    pub bandwidth_gran: u64,
+    /// Whether a share is what it says: 1, or 0.
+    #[serde(skip_serializing_if = "zero")]
+    pub delay_linear: u64,
+    /// The least share.
+    #[serde(skip_serializing_if = "zero")]
+    pub min_bandwidth: u64,
+    /// How many classes of service there can be.
+    #[serde(skip_serializing_if = "zero")]
+    pub num_closids: u64,
 }
 
 /// Memory bandwidth of one node, in bytes since the group was made.

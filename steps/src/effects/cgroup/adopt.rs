@@ -110,6 +110,6 @@ impl EffectDef for AdoptCgroup {
         if remove(&parent, &name.to_string_lossy()).map_err(|e| self.failed("rmdir", e))? {
             return Ok(Undone::Done);
         }
-        Ok(Undone::Pending(Box::new(Emptying::new(parent, leaf, self.at.clone(), Box::new(|| Ok(())))?)))
+        Ok(Undone::Pending(Box::new(Emptying::new(parent, leaf, self.at.clone(), false, Box::new(|| Ok(())))?)))
     }
 }

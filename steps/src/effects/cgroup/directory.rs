@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::members::{Emptying, processes};
+use super::realtime::{self, Realtime};
 use super::{Cgroup, TOP, Version, mark, open_directory, read, remove, write};
 
 /// The mark's key. On a container's cgroup its value is the run's tag, on a parent that runs may share it is [`SHARED`].
@@ -19,6 +20,10 @@ const SHARED: &str = "shared";
 
 /// How often the way down is taken again when another run removes a parent meanwhile.
 const TRIES: usize = 64;
+
+/// Why a parent cannot have more real time.
+const NO_REALTIME: &str =
+    "the cgroups above have less left to give than realtimeRuntime asks for; see their cpu.rt_runtime_us";
 
 /// The files that a new cgroup of version 1's cpuset has empty, and without which no process may join it.
 const PLACES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
@@ -36,6 +41,19 @@ pub struct MakeCgroup {
     /// The hierarchy's controllers (version 1).
     #[serde(default)]
     pub controllers: Vec<String>,
+    /// The real time that it will ask for (version 1's cpu): parents that runs made have none unless they are given some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realtime: Option<Realtime>,
+}
+
+/// Whether runs of ours made the directory, and share it.
+pub(super) fn is_shared(at: &Path) -> bool {
+    open_directory(CWD, at).is_ok_and(|fd| mark::get(&fd, MARK).as_deref() == Some(SHARED))
+}
+
+/// Whether the run with that tag made the directory for its processes.
+pub(super) fn is_marked(at: &Path, tag: &str) -> bool {
+    open_directory(CWD, at).is_ok_and(|fd| mark::get(&fd, MARK).as_deref() == Some(tag))
 }
 
 /// What was there before.
@@ -147,6 +165,14 @@ impl MakeCgroup {
                     marked => marked.map_err(|e| self.failed("mark", depth, e))?,
                 };
             }
+            if let Some(realtime) =
+                self.realtime.filter(|_| !leaf && self.is_parent_of_ours(&directory, depth, existing))
+            {
+                match realtime::give(&directory, &self.path, realtime, &cx.run.tag()) {
+                    Err(errno) if is_gone(errno) => return Ok(None),
+                    given => given.map_err(|e| self.failed("give real time to", depth, e).help(NO_REALTIME))?,
+                }
+            }
             if self.has("cpuset") {
                 match self.place(&parent, &directory, depth) {
                     Err(error) if error.errno.map(Errno::from_raw_os_error).is_some_and(is_gone) => return Ok(None),
@@ -170,15 +196,32 @@ impl MakeCgroup {
         Ok(())
     }
 
+    /// Whether runs of ours made that parent, whichever did.
+    fn is_parent_of_ours(&self, directory: &OwnedFd, depth: usize, existing: usize) -> bool {
+        depth > existing || self.names()[0] == TOP || mark::get(directory, MARK).as_deref() == Some(SHARED)
+    }
+
+    /// Takes back what the parents have for this cgroup, which is gone, and removes those that nobody else needs.
+    fn leave_parents(&self, before: &Before, tag: &str) -> Result<(), EffectError> {
+        if self.realtime.is_some() {
+            let (chain, parents) = (self.chain()?, self.names().len());
+            for (depth, parent) in chain.iter().enumerate().take(parents).skip(1).rev() {
+                match realtime::take_back(parent, &self.path, tag) {
+                    Err(errno) if is_gone(errno) => {}
+                    taken => taken.map_err(|e| self.failed("take the real time of", depth, e))?,
+                }
+            }
+        }
+        self.remove_parents(before)
+    }
+
     /// Removes the parents that are provably ours, from the bottom up, until one is in use.
     fn remove_parents(&self, before: &Before) -> Result<(), EffectError> {
         let names = self.names();
         let chain = self.chain()?;
         for depth in (1..names.len()).rev() {
             let Some(directory) = chain.get(depth) else { continue };
-            let ours =
-                depth > before.existing || names[0] == TOP || mark::get(directory, MARK).as_deref() == Some(SHARED);
-            if !ours {
+            if !self.is_parent_of_ours(directory, depth, before.existing) {
                 break;
             }
             if !remove(&chain[depth - 1], names[depth - 1]).map_err(|e| self.failed("rmdir", depth, e))? {
@@ -231,14 +274,12 @@ impl EffectDef for MakeCgroup {
         let layout = super::machine();
         let v1 = layout.v1.into_iter().map(|h| (h.mount, Version::V1, h.controllers));
         let v2 = layout.v2.into_iter().map(|unified| (unified.mount, Version::V2, Vec::new()));
-        v1.chain(v2)
-            .map(|(mount, version, controllers)| Self {
-                mount,
-                path: super::example_path(scratch),
-                version,
-                controllers,
-            })
-            .collect()
+        let make = |(mount, version, controllers): (PathBuf, Version, Vec<String>)| {
+            let realtime = controllers.iter().any(|name| name == "cpu") && mount.join("cpu.rt_runtime_us").exists();
+            let realtime = Some(Realtime { runtime: 1000, period: None }).filter(|_| realtime);
+            Self { mount, path: super::example_path(scratch), version, controllers, realtime }
+        };
+        v1.chain(v2).map(make).collect()
     }
 
     fn class(&self) -> Class {
@@ -247,7 +288,9 @@ impl EffectDef for MakeCgroup {
 
     fn describe(&self) -> String {
         let inherits = if self.has("cpuset") { ", with its parent's CPUs and memory nodes" } else { "" };
-        format!("make the cgroup {}{inherits}", self.at().display())
+        let realtime = self.realtime.filter(|_| self.path.contains('/'));
+        let realtime = realtime.map(|r| format!(", its parents with {} µs of real time for it", r.runtime));
+        format!("make the cgroup {}{inherits}{}", self.at().display(), realtime.unwrap_or_default())
     }
 
     fn before(&self, _cx: &mut Cx) -> Result<Value, EffectError> {
@@ -288,15 +331,19 @@ impl EffectDef for MakeCgroup {
             && self.is_ours(&leaf, record, &before, &cx.run.tag())?
         {
             let name = names[names.len() - 1];
+            let realtime = self.realtime.is_some();
+            if realtime {
+                realtime::let_go(&leaf);
+            }
             let gone = remove(&parent, name).map_err(|e| self.failed("rmdir", usize::MAX, e))?;
             // Without an outcome no process of ours can be in it yet: whoever is came by himself.
             if !gone && record.outcome.is_some() {
-                let rest = self.clone();
-                let then = Box::new(move || rest.remove_parents(&before));
-                return Ok(Undone::Pending(Box::new(Emptying::new(parent, leaf, self.at(), then)?)));
+                let (rest, tag) = (self.clone(), cx.run.tag());
+                let then = Box::new(move || rest.leave_parents(&before, &tag));
+                return Ok(Undone::Pending(Box::new(Emptying::new(parent, leaf, self.at(), realtime, then)?)));
             }
         }
-        self.remove_parents(&before)?;
+        self.leave_parents(&before, &cx.run.tag())?;
         Ok(Undone::Done)
     }
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
-use super::{open_directory, read, remove, write};
+use super::{open_directory, read, realtime, remove, write};
 
 /// The longest that killed processes may take to be gone. One that hangs in the kernel (a dead network file system) never is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,6 +111,8 @@ pub(super) struct Emptying {
     until: Instant,
     next: Instant,
     pause: Duration,
+    /// It has real time of version 1, see [`realtime::let_go`].
+    realtime: bool,
     /// What is left to do once it is gone.
     then: Option<Box<dyn FnOnce() -> Result<(), EffectError>>>,
 }
@@ -121,6 +123,7 @@ impl Emptying {
         parent: OwnedFd,
         directory: OwnedFd,
         at: PathBuf,
+        realtime: bool,
         then: Box<dyn FnOnce() -> Result<(), EffectError>>,
     ) -> Result<Self, EffectError> {
         let now = Instant::now();
@@ -129,8 +132,8 @@ impl Emptying {
         let events = watch(&at);
         let dying = Vec::new();
         let then = Some(then);
-        let mut emptying =
-            Self { parent, directory, name, at, events, dying, until: now + PATIENCE, next: now + pause, pause, then };
+        let (until, next) = (now + PATIENCE, now + pause);
+        let mut emptying = Self { parent, directory, name, at, events, dying, until, next, pause, realtime, then };
         emptying.kill()?;
         Ok(emptying)
     }
@@ -205,6 +208,9 @@ impl Pending for Emptying {
 
     fn advance(&mut self, _cx: &mut Cx) -> Result<Option<Value>, EffectError> {
         drain(self.events.as_ref());
+        if self.realtime {
+            realtime::let_go(&self.directory);
+        }
         let gone = remove_all(&self.parent, &self.name)
             .map_err(|errno| EffectError::call(format!("remove the cgroup {}", self.at.display()), errno))?;
         if gone {

@@ -9,9 +9,11 @@ mod freeze;
 mod mark;
 mod members;
 mod properties;
+mod realtime;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod thaw;
 mod update;
 mod write;
 
@@ -22,7 +24,10 @@ pub use directory::MakeCgroup;
 pub use freeze::FreezeCgroup;
 pub(crate) use members::processes_below;
 pub use properties::SetProperties;
+pub use realtime::Realtime;
+pub(crate) use realtime::limiting;
 pub use scope::StartScope;
+pub(crate) use thaw::thaw_killed;
 pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
 
@@ -140,6 +145,9 @@ impl OfField for EffectError {
 fn refused(at: &Path, file: &str, value: &str, errno: Errno) -> EffectError {
     let error = EffectError::call(format!("write {:?} to {}", value.trim_end(), at.join(file).display()), errno);
     match errno {
+        Errno::INVAL if file.starts_with("cpu.rt_") => error.help(
+            "the cgroups above have less real time left to give, or have given some of it away; see their cpu.rt_runtime_us",
+        ),
         Errno::NOENT => error.help("this kernel has no such file, or the controller is not enabled here"),
         Errno::INVAL | Errno::RANGE => error.help("the kernel does not accept the value; see the limit in config.json"),
         Errno::ACCESS | Errno::PERM => {

@@ -1,0 +1,418 @@
+//! Bringing an image back: in two effects, since the hooks of a container run between them.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
+use lifecycle_engine::error::EffectError;
+use lifecycle_engine::value::Handle;
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{command, explained, key, make_work};
+use crate::effects::cgroup::{Version, members_of};
+use crate::effects::example_process;
+use crate::outcomes::{CgroupJoin, Process};
+use crate::process::Watched;
+use crate::spawn::command::Left;
+use crate::spawn::output::Stream;
+use crate::spawn::{Command, Exit, Running, identity, leftover};
+use crate::spec::NamespaceType;
+
+/// Brings the first process of an image back: alone, in namespaces that are still empty. criu waits there until [`FinishRestore`] lets it go on.
+///
+/// Its outcome is criu, and the process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginRestore {
+    /// criu.
+    pub program: PathBuf,
+    /// What it is told.
+    pub words: Vec<String>,
+    /// A directory that is made for the log and temporary files, and stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<PathBuf>,
+    /// Its log.
+    pub log: PathBuf,
+    /// The cgroup that it is in, and its children with it.
+    #[serde(default)]
+    pub cgroup: CgroupJoin,
+    /// What the process's stdio was: a pipe's place takes the caller's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stdio: Vec<String>,
+    /// Another's namespaces that it joins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<(NamespaceType, PathBuf)>,
+}
+
+/// Lets criu fill the namespaces and the process, and waits until all processes of the image run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinishRestore {
+    /// The process that [`BeginRestore`] has made.
+    pub process: Handle<Process>,
+    /// criu's log.
+    pub log: PathBuf,
+}
+
+/// What [`BeginRestore`] leaves running.
+#[derive(Debug, Serialize, Deserialize)]
+struct Begun {
+    criu: Process,
+    init: Process,
+}
+
+/// The descriptors that one effect leaves to the other.
+const CRIU: &str = "criu";
+const STDOUT: &str = "criu/stdout";
+const STDERR: &str = "criu/stderr";
+/// The engine's end of what criu waits at.
+const GO: &str = "criu/go";
+/// The other end, and what runs there: for the script to open.
+const WAIT: &str = "criu/wait";
+const SCRIPT: &str = "criu/script";
+
+/// A file of the engine, as other processes find it.
+fn file(fd: &OwnedFd) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd())
+}
+
+/// What criu runs at each stage of its work: with the namespaces made it tells the first process's id, and waits. An engine that is gone is the
+/// end of both files, and criu then takes back what it has done. In memory, since the state root may be mounted noexec.
+fn script(told: &OwnedFd, go: &OwnedFd) -> std::io::Result<OwnedFd> {
+    let (told, go) = (file(told), file(go));
+    // Kernels before 6.3 do not know EXEC, and need none.
+    let memory = memfd_create("criu-script", MemfdFlags::CLOEXEC | MemfdFlags::EXEC);
+    let mut script = std::fs::File::from(memory.or_else(|_| memfd_create("criu-script", MemfdFlags::CLOEXEC))?);
+    let wait = format!("echo $CRTOOLS_INIT_PID >{told} && read -r go <{go} || exit 1");
+    write!(script, "#!/bin/sh\ncase $CRTOOLS_SCRIPT_ACTION in setup-namespaces) {wait} ;; esac\n")?;
+    Ok(script.into())
+}
+
+impl BeginRestore {
+    /// The log's name.
+    pub(crate) const LOG: &'static str = "restore.log";
+
+    /// Whoever is in the cgroup that was made for the container.
+    fn in_cgroup(&self) -> Result<Vec<Process>, EffectError> {
+        let mut pids = BTreeSet::new();
+        for dir in self.cgroup.v1.iter().chain(&self.cgroup.v2) {
+            let listed = members_of(dir);
+            pids.extend(listed.map_err(|e| EffectError::call(format!("list the processes of {}", dir.display()), e))?);
+        }
+        // One that has ended meanwhile needs no killing.
+        Ok(pids.into_iter().filter_map(|pid| Process::of(Pid::from_raw(pid)?).ok()).collect())
+    }
+
+    /// Another's namespaces, and the caller's stdio where a pipe was, under the numbers that criu is told.
+    fn descriptors(&self) -> Result<(Vec<OwnedFd>, Vec<String>), EffectError> {
+        let (mut fds, mut words) = (Vec::new(), Vec::new());
+        let mut add = |fd: OwnedFd, name: &str| {
+            words.extend(["--inherit-fd".to_owned(), format!("fd[{}]:{name}", fd.as_raw_fd())]);
+            fds.push(fd);
+        };
+        for (kind, path) in &self.joined {
+            let file =
+                std::fs::File::open(path).map_err(|e| EffectError::call(format!("open({})", path.display()), e))?;
+            add(file.into(), &key(*kind));
+        }
+        for (number, name) in (0..).zip(&self.stdio).filter(|(_, name)| name.starts_with("pipe:")) {
+            let own = crate::sys::fd::inherited(number)
+                .and_then(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?))
+                .map_err(|e| EffectError::call(format!("dup({number})"), e))?;
+            add(own, name);
+        }
+        Ok((fds, words))
+    }
+}
+
+impl EffectDef for BeginRestore {
+    const KIND: &'static str = "criu.begin";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        // It stands for criu: it makes a process, tells of it as criu does, and waits.
+        let script =
+            "sleep 60 >/dev/null 2>&1 & export CRTOOLS_INIT_PID=$! CRTOOLS_SCRIPT_ACTION=setup-namespaces; \"$1\"";
+        let words = vec!["-c".to_owned(), script.to_owned()];
+        let (dir, version) = crate::effects::cgroup::example(scratch);
+        let cgroup = match version {
+            Version::V1 => CgroupJoin { v1: vec![dir], ..CgroupJoin::default() },
+            Version::V2 => CgroupJoin { v2: Some(dir), ..CgroupJoin::default() },
+        };
+        let log = scratch.join("restore.log");
+        vec![Self { program: "sh".into(), words, work: None, log, cgroup, stdio: Vec::new(), joined: Vec::new() }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+
+    fn describe(&self) -> String {
+        format!("begin to bring an image back: {} {}", self.program.display(), self.words.join(" "))
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let pipe = |what| pipe_with(PipeFlags::CLOEXEC).map_err(|e| EffectError::call(format!("pipe2({what})"), e));
+        let ((told, tell), (wait, go)) = (pipe("of the process's id")?, pipe("for criu to wait at")?);
+        let mut words = self.words.clone();
+        let script = script(&tell, &wait).map_err(|e| EffectError::call("memfd_create(criu-script)", e))?;
+        words.extend(["--action-script".to_owned(), file(&script)]);
+        let (fds, more) = self.descriptors()?;
+        words.extend(more);
+        let pass = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let command = Command { cgroup: self.cgroup.clone(), pass, ..command(&self.program, words) };
+        make_work(self.work.as_deref())?;
+        let log = self.log.clone();
+        let running = command.start(move |ended| match ended.exit {
+            Exit::Code(0) => Err(EffectError::new("criu has ended without a word of the process")),
+            _ => Err(explained(ended.error(), &log, None)),
+        })?;
+        cx.fds.put(GO, go);
+        cx.fds.put(SCRIPT, script);
+        cx.fds.put(WAIT, wait);
+        Ok(Applied::Pending(Box::new(Beginning { running: Some(running), told, _tell: tell, line: Vec::new() })))
+    }
+
+    /// criu is given the time to take back what it has begun, such as mounts of its own.
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        forget(cx);
+        let begun = record.outcome.as_ref().and_then(|outcome| Begun::deserialize(outcome).ok());
+        let started = || Process::deserialize(record.started.as_ref().filter(|started| !started.is_null())?).ok();
+        let (criu, init) = begun.map_or_else(|| (started(), None), |begun| (Some(begun.criu), Some(begun.init)));
+        let found =
+            criu.as_ref().map(|criu| Ok::<_, EffectError>((identity::find(criu)?, criu.clone()))).transpose()?;
+        match found {
+            Some((Some(watched), criu)) => {
+                let until = Instant::now() + PATIENCE;
+                let effect = self.clone();
+                Ok(Undone::Pending(Box::new(Leaving { effect, init, criu, watched, until: Some(until), gone: None })))
+            }
+            _ => self.end(init),
+        }
+    }
+}
+
+/// How long criu may take to stop by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Closes what criu waits at, which tells it to stop.
+fn forget(cx: &mut Cx) {
+    for name in [CRIU, GO, WAIT, SCRIPT, STDOUT, STDERR] {
+        drop(cx.fds.take(name));
+    }
+}
+
+impl BeginRestore {
+    /// Kills what criu has made, and says what to wait for. Cut off before the first process's id was known, that is somewhere in the container's
+    /// cgroup, with whatever else criu had made by then.
+    fn end(&self, init: Option<Process>) -> Result<Undone, EffectError> {
+        let left = init.map_or_else(|| self.in_cgroup(), |init| Ok(vec![init]))?;
+        let mut gone = Vec::new();
+        for process in left {
+            let failed = |e| EffectError::call(format!("kill {process}"), e);
+            if let Some(watched) = process.watch().map_err(failed)? {
+                watched.signal(Signal::KILL).map_err(failed)?;
+                gone.push(watched);
+            }
+        }
+        Ok(leftover::gone(gone))
+    }
+}
+
+/// Until criu has ended, by itself or not, and then its processes.
+struct Leaving {
+    effect: BeginRestore,
+    init: Option<Process>,
+    criu: Process,
+    watched: Watched,
+    /// When it is killed; none if it has been.
+    until: Option<Instant>,
+    gone: Option<Box<dyn Pending>>,
+}
+
+impl Pending for Leaving {
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        match &self.gone {
+            Some(gone) => gone.interest(wants),
+            None => wants.push(self.watched.interest()),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.until.filter(|_| self.gone.is_none())
+    }
+
+    fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        if let Some(gone) = &mut self.gone {
+            return gone.advance(cx);
+        }
+        if self.watched.is_dead()? {
+            self.watched.reap()?;
+            return match self.effect.end(self.init.take())? {
+                Undone::Done => Ok(Some(Value::Null)),
+                Undone::Pending(gone) => self.gone.insert(gone).advance(cx),
+            };
+        }
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            self.until = None;
+            identity::kill(&self.criu)?;
+        }
+        Ok(None)
+    }
+
+    // It is tried again, from the beginning.
+    fn cancel(&mut self, _: &mut Cx) {}
+}
+
+/// Until criu tells of the process.
+struct Beginning {
+    running: Option<Running>,
+    told: OwnedFd,
+    /// What the script opens for itself.
+    _tell: OwnedFd,
+    line: Vec<u8>,
+}
+
+impl Beginning {
+    /// The process's id, once the whole line is there.
+    fn told(&mut self) -> Result<Option<Pid>, EffectError> {
+        let mut buffer = [0u8; 32];
+        let mut wanted = [rustix::event::PollFd::new(&self.told, rustix::event::PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut wanted, Some(&now)));
+        if ready.map_err(|e| EffectError::call("poll(the process's id)", e))? > 0 {
+            let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.told, &mut buffer));
+            let read = read.map_err(|e| EffectError::call("read(the process's id)", e))?;
+            self.line.extend(&buffer[..read]);
+        }
+        if !self.line.ends_with(b"\n") {
+            return Ok(None);
+        }
+        let text = String::from_utf8_lossy(&self.line);
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        pid.map(Some).ok_or_else(|| EffectError::new(format!("criu told no process's id but {text:?}")))
+    }
+
+    fn running(&mut self) -> Result<&mut Running, EffectError> {
+        self.running.as_mut().ok_or_else(|| EffectError::new("criu has been left to another effect"))
+    }
+}
+
+impl Pending for Beginning {
+    fn started(&self) -> Value {
+        self.running.as_ref().map_or(Value::Null, Pending::started)
+    }
+
+    fn release(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
+        self.running()?.release(cx)
+    }
+
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        wants.push(Interest::read(self.told.as_raw_fd()));
+        if let Some(running) = &self.running {
+            running.interest(wants);
+        }
+    }
+
+    fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        let Some(pid) = self.told()? else { return self.running()?.advance(cx) };
+        let init = identity::identify(pid)?;
+        let criu = self.started();
+        let Some(running) = self.running.take() else { return Ok(None) };
+        let left = running.leave().map_err(|e| EffectError::call("dup(pidfd of criu)", e))?;
+        keep(left, cx);
+        Ok(Some(json!({ "criu": criu, "init": init })))
+    }
+
+    /// It is not killed: undo lets it take back what it has begun.
+    fn cancel(&mut self, cx: &mut Cx) {
+        if let Some(Ok(left)) = self.running.take().map(Running::leave) {
+            keep(left, cx);
+        }
+    }
+}
+
+fn keep(left: Left, cx: &mut Cx) {
+    cx.fds.put(CRIU, left.pidfd);
+    for (name, pipe) in [(STDOUT, left.stdout), (STDERR, left.stderr)] {
+        if let Some(pipe) = pipe {
+            cx.fds.put(name, pipe);
+        }
+    }
+}
+
+impl EffectDef for FinishRestore {
+    const KIND: &'static str = "criu.finish";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        vec![Self { process: example_process(), log: scratch.join("restore.log") }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Scoped
+    }
+
+    fn describe(&self) -> String {
+        format!("let criu bring back all of {}", self.process)
+    }
+
+    fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let mut taken = |name: &str| {
+            cx.fds
+                .take(name)
+                .ok_or_else(|| EffectError::new(format!("nobody has begun to bring {} back", self.process)))
+        };
+        let (pidfd, mut go) = (taken(CRIU)?, std::fs::File::from(taken(GO)?));
+        match go.write_all(b"go\n") {
+            // It has ended meanwhile, which its exit code tells.
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => return Err(EffectError::call("write(go)", e)),
+            _ => {}
+        }
+        let streams = [STDOUT, STDERR].into_iter().filter_map(|name| cx.fds.take(name));
+        let streams = streams.map(|pipe| Stream::new(pipe, false)).collect();
+        Ok(Applied::Pending(Box::new(Finishing { pidfd, streams, log: self.log.clone() })))
+    }
+
+    /// The processes go with the first of them.
+    fn undo(&self, _: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        forget(cx);
+        Ok(Undone::Done)
+    }
+}
+
+/// Until criu has ended.
+struct Finishing {
+    pidfd: OwnedFd,
+    streams: Vec<Stream>,
+    log: PathBuf,
+}
+
+impl Pending for Finishing {
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        wants.push(Interest::read(self.pidfd.as_raw_fd()));
+        wants.extend(self.streams.iter().filter_map(Stream::fd).map(Interest::read));
+    }
+
+    fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        for stream in &mut self.streams {
+            stream.read(&mut |line| (cx.output)(&line)).map_err(|e| EffectError::call("read(output of criu)", e))?;
+        }
+        match crate::spawn::child::exit_of(self.pidfd.as_fd())? {
+            None => Ok(None),
+            Some(Exit::Code(0)) => {
+                [WAIT, SCRIPT].into_iter().for_each(|name| drop(cx.fds.take(name)));
+                Ok(Some(Value::Null))
+            }
+            Some(exit) => Err(explained(EffectError::new(format!("criu {exit}")), &self.log, None)),
+        }
+    }
+
+    // What is left of it ends with the effect that began it.
+    fn cancel(&mut self, _: &mut Cx) {}
+}

@@ -1,0 +1,227 @@
+//! `lifecycle-oci checkpoint` and `restore` with a criu that works: the one of a guest, or of a machine whose kernel it knows.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+
+use lifecycle_tests::harness::{Need, Test, TestResult};
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::{Result, While, program};
+use serde_json::{Value, json};
+
+use crate::oci_scene::{Oci, eventually, reap_later};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    let works = program::find("criu").is_some() && program::output("criu", &["check"]).is_ok();
+    let criu = Need::Other(works, "a criu that works on this kernel");
+    let tests = lifecycle_tests::tests![
+        oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks,
+        oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path,
+        oci_checkpoint_file_locks_and_tcp_established,
+    ];
+    let needs = [Need::Root, Need::Program("busybox"), criu];
+    tests.into_iter().map(|test| test.within("oci_criu_real").needs(&needs)).collect()
+}
+
+/// It counts in memory, and writes every number once.
+const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i >> /tmp/counts; sleep 0.05; done";
+
+/// A container that counts, and may write to its root.
+fn counting(lab: &Lab) -> Result<Oci<'_>> {
+    let mut oci = Oci::new(lab, &["sh", "-c", COUNT])?;
+    oci.edit(|config| {
+        config["root"]["readonly"] = json!(false);
+        config["linux"]["resources"]["pids"] = json!({ "limit": 55 });
+    })?;
+    Ok(oci)
+}
+
+/// `create` and `start`. What the tests' own output is would be a file outside of the container, which criu does not save.
+fn running(oci: &Oci, stdout: Stdio) -> TestResult {
+    let create = ["create", "--bundle", "bundle", &oci.id];
+    assert!(oci.command(&create).stdout(stdout).stderr(Stdio::null()).status()?.success());
+    oci.verb("start").ended(0);
+    Ok(())
+}
+
+/// How far it has counted.
+fn counted(oci: &Oci) -> usize {
+    counts(oci).lines().count()
+}
+
+fn counts(oci: &Oci) -> String {
+    std::fs::read_to_string(oci.bundle.rootfs().join("tmp/counts")).unwrap_or_default()
+}
+
+fn counts_on(oci: &Oci) -> Result<()> {
+    let before = counted(oci);
+    eventually("the next number", || Ok(counted(oci) > before + 1))
+}
+
+/// Takes away what the program and criu have written.
+fn without(oci: &Oci, dirs: &[&str]) -> TestResult {
+    // There criu keeps what it has found out of the kernel.
+    std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
+    std::fs::remove_file(oci.bundle.rootfs().join("tmp/counts")).when(|| "removing the counts".into())?;
+    for dir in dirs {
+        std::fs::remove_dir_all(oci.lab.dir().join(dir)).when(|| format!("removing {dir}"))?;
+    }
+    Ok(())
+}
+
+/// A hook that notes its kind, the status and the id that it is told, and whether it sees the container's process.
+fn noting(lab: &Lab, kind: &str) -> Value {
+    let script = format!(
+        "state=$(cat); pid=$(echo \"$state\" | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); \
+         status=$(echo \"$state\" | sed 's/.*\"status\":\"\\([a-z]*\\).*/\\1/'); \
+         [ -d /proc/$pid/ns ] && own=$(readlink /proc/$pid/ns/net) || own=none; \
+         [ \"$own\" = \"$(readlink /proc/self/ns/net)\" ] && own=host; echo {kind} $status ${{own%%:*}} >> {}",
+        lab.dir().join("hooks").display()
+    );
+    json!([{ "path": program::find("busybox"), "args": ["sh", "-c", script] }])
+}
+
+pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab) -> TestResult {
+    let mut oci = counting(lab)?;
+    let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+    oci.edit(|config| kinds.iter().for_each(|kind| config["hooks"][*kind] = noting(lab, kind)))?;
+    running(&oci, Stdio::null())?;
+    eventually("the first numbers", || Ok(counted(&oci) > 3))?;
+    let hooks = || Ok::<_, std::io::Error>(std::fs::read_to_string(lab.dir().join("hooks"))?);
+    let made = "prestart creating net\ncreateRuntime creating net\npoststart running net\n";
+    assert_eq!(hooks()?, made);
+    let told = oci.told(&["checkpoint", "--image-path", "image", &oci.id]).ended(0);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
+    // It is gone, and with it all but the image.
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    let saved = counted(&oci);
+    let stopped = format!("{made}poststop stopped none\n");
+    assert_eq!(hooks()?, stopped);
+    oci.without(&["hooks"])?;
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(counted(&oci), saved, "it counts after its end");
+    // And it comes back where it was: --no-pivot is for runc's callers, criu makes the root anyway.
+    let restore =
+        ["restore", "--bundle", "bundle", "--image-path", "image", "--detach", "--pid-file", "pid", "--no-pivot"];
+    let told = oci.told(&[&restore[..], &[&oci.id]].concat()).ended(0);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
+    assert_eq!(hooks()?, made);
+    counts_on(&oci)?;
+    let all: Vec<String> = counts(&oci).lines().map(str::to_owned).collect();
+    let wanted: Vec<String> = (1..=all.len()).map(|n| n.to_string()).collect();
+    assert_eq!(all, wanted, "it has not gone on where it was");
+    let pid = oci.pid()?;
+    assert_eq!(std::fs::read_to_string(lab.dir().join("pid"))?, pid.to_string());
+    assert_eq!(oci.state()?["status"], "running");
+    assert_eq!(oci.limit("pids", "pids.max")?, "55");
+    assert_eq!(oci.inside(&["hostname"]), "runc\n");
+    assert!(oci.inside(&["ls", "/"]).contains("bin\n"));
+    oci.verb("pause").ended(0);
+    let before = counted(&oci);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(counted(&oci), before, "a paused container goes on");
+    oci.verb("resume").ended(0);
+    counts_on(&oci)?;
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    reap_later(pid);
+    oci.wait_for_status("stopped")?;
+    oci.verb("delete").ended(0);
+    assert_eq!(hooks()?, stopped);
+    oci.without(&["hooks"])?;
+    without(&oci, &["image"])?;
+    Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path(lab: &Lab) -> TestResult {
+    let mut oci = counting(lab)?;
+    oci.bundle.runs(&["sh", "-c", &COUNT.replace("echo $i >>", "echo printed; echo $i >>")])?;
+    oci.scene.begins_here()?;
+    let (unread, write) = std::io::pipe()?;
+    running(&oci, write.into())?;
+    counts_on(&oci)?;
+    oci.told(&["checkpoint", "--image-path", "pre", "--pre-dump", &oci.id]).ended(0);
+    counts_on(&oci)?;
+    let checkpoint = ["checkpoint", "--image-path", "image", "--parent-path", "../pre", "--work-path", "work"];
+    oci.told(&[&checkpoint[..], &["--leave-running", &oci.id]].concat()).ended(0);
+    let saved = counted(&oci);
+    counts_on(&oci)?;
+    assert_eq!(oci.state()?["status"], "running");
+    assert!(lab.dir().join("work/dump.log").is_file() && !lab.dir().join("image/dump.log").exists());
+    assert_eq!(
+        std::fs::read_link(lab.dir().join("image/parent")).when(|| "reading image/parent".into())?,
+        Path::new("../pre")
+    );
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    // Under another name, in a cgroup of that name, from both images together.
+    oci.id = format!("{}-c2", lab.token());
+    std::fs::write(oci.bundle.rootfs().join("tmp/counts"), "")?;
+    let restore = ["restore", "-b", "bundle", "--image-path", "image", "--work-path", "work", "-d", &oci.id];
+    // A hook that fails lets nothing come back.
+    oci.bundle.edit(|config| config["hooks"]["createRuntime"] = json!([{ "path": "/bin/false" }]))?;
+    oci.told(&restore).ended(1).says(&["createRuntime hook /bin/false", "exited with status 1"]);
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    assert_eq!(counts(&oci), "", "it was let go");
+    oci.bundle.edit(|config| config["hooks"] = json!({}))?;
+    // What it prints goes where the caller wants it now.
+    let (mut read, write) = std::io::pipe()?;
+    assert!(oci.command(&restore).stdout(write).status().when(|| "restoring".into())?.success());
+    let mut printed = [0; 8];
+    read.read_exact(&mut printed).when(|| "reading what it prints".into())?;
+    assert_eq!(&printed, b"printed\n");
+    eventually("a number", || Ok(counted(&oci) > 0))?;
+    let first: usize = counts(&oci).lines().next().unwrap_or_default().parse()?;
+    assert!((2..=saved + 1).contains(&first), "{first} does not follow {saved}");
+    let cgroup = oci.cgroup("pids")?.display().to_string();
+    assert!(cgroup.contains(&oci.id), "{cgroup}");
+    assert_eq!(oci.limit("pids", "pids.max")?, "55");
+    assert!(lab.dir().join("work/restore.log").is_file());
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    oci.bundle.edit(|config| config.as_object_mut().map_or((), |config| drop(config.remove("hooks"))))?;
+    without(&oci, &["pre", "image", "work"])?;
+    drop((read, unread));
+    Ok(oci.scene.nothing_left()?)
+}
+
+/// It has a connection to itself over which it counts.
+const CONNECTED: &str = "sleep 3600 | nc -l -p 4000 > /tmp/counts & \
+    until busybox netstat -tln | grep -q :4000; do sleep 0.1; done; \
+    { i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done; } | nc 127.0.0.1 4000";
+
+pub fn oci_checkpoint_file_locks_and_tcp_established(lab: &Lab) -> TestResult {
+    let mut oci = counting(lab)?;
+    // busybox has no flock: the host's, with the libraries that it needs.
+    oci.bundle.runs(&["/usr/bin/flock", "/tmp/lock", "/bin/sh", "-c", CONNECTED])?;
+    for name in ["lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), oci.bundle.rootfs().join(name))?;
+    }
+    oci.bundle.edit(|config| {
+        let usr = json!({ "destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"] });
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.push(usr);
+        }
+    })?;
+    std::fs::create_dir(oci.bundle.rootfs().join("usr"))?;
+    oci.scene.begins_here()?;
+    running(&oci, Stdio::null())?;
+    eventually("the first numbers", || Ok(counted(&oci) > 3))?;
+    let checkpoint =
+        |options: &[&str]| oci.told(&[&["checkpoint", "--image-path", "image"], options, &[&oci.id]].concat());
+    // Without the options criu refuses, and the container goes on.
+    checkpoint(&["--file-locks"]).ended(1).says(&["--tcp-established", "--work-path"]);
+    checkpoint(&["--tcp-established"]).ended(1).says(&["lock", "--work-path"]);
+    counts_on(&oci)?;
+    checkpoint(&["--file-locks", "--tcp-established"]).ended(0);
+    let saved = counted(&oci);
+    let restore = ["restore", "-b", "bundle", "--image-path", "image", "--detach", "--file-locks", "--tcp-established"];
+    oci.told(&[&restore[..], &[&oci.id]].concat()).ended(0);
+    counts_on(&oci)?;
+    assert!(counted(&oci) > saved);
+    let locks = std::fs::read_to_string("/proc/locks")?;
+    let lock = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(oci.bundle.rootfs().join("tmp/lock"))?);
+    assert!(locks.contains(&format!(":{lock} ")), "{lock} is not locked:\n{locks}");
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    std::fs::remove_file(oci.bundle.rootfs().join("tmp/lock"))?;
+    without(&oci, &["image"])?;
+    Ok(oci.scene.nothing_left()?)
+}
