@@ -609,6 +609,8 @@ fn main() -> ExitCode {
         oci_criu::oci_restore_gives_criu_every_option,
         #[needs(Root, Program("busybox"), Program("unshare"))]
         fields_namespaces::linux_namespaces_type_and_path,
+        #[needs(Root, Program("busybox"), Program("unshare"))]
+        fields_namespaces::linux_namespaces_path_of_a_mount_namespace,
         #[needs(Root, Program("busybox"))]
         fields_namespaces::linux_time_offsets_secs_and_nanosecs,
         #[needs(Root, Program("busybox"))]

@@ -13,9 +13,6 @@ use crate::sys;
 /// The prefix of the fact's name; the path follows.
 pub(crate) const PREFIX: &str = "namespace:";
 
-/// linux/magic.h: nsfs, where the kernel keeps the files of namespaces.
-const NSFS_MAGIC: i64 = 0x6e73_6673;
-
 /// What is at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,7 +29,7 @@ pub enum NamespaceFile {
 pub(super) fn namespace(path: &str) -> Value {
     let find = || {
         let path = Path::new(path);
-        if statfs(path)?.f_type as i64 != NSFS_MAGIC {
+        if statfs(path)?.f_type != sys::namespace::NSFS_MAGIC {
             return Ok(NamespaceFile::Other);
         }
         let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;

@@ -11,9 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, open, openat};
 use rustix::io::Errno;
 
 use crate::outcomes::Process;
-
-/// linux/magic.h.
-const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
+use crate::sys;
 
 /// The caller's own network namespace.
 pub fn own() -> Result<OwnedFd, EffectError> {
@@ -27,7 +25,7 @@ pub fn pinned(path: &Path) -> Result<Option<OwnedFd>, EffectError> {
     match openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty()) {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(e) => Err(failed(e)),
-        Ok(fd) => Ok(Some(fd).filter(|fd| fstatfs(fd).is_ok_and(|found| found.f_type == NSFS_MAGIC))),
+        Ok(fd) => Ok(Some(fd).filter(|fd| fstatfs(fd).is_ok_and(|found| found.f_type == sys::namespace::NSFS_MAGIC))),
     }
 }
 

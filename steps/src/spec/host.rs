@@ -12,8 +12,12 @@ use crate::facts::{NAMESPACE, NamespaceFile};
 
 /// What this host has not, each with its field.
 pub(super) fn missing(spec: &Spec, bundle: &Path, facts: &mut Facts) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = root(spec, bundle, facts).into_iter().collect();
-    problems.extend(sources(spec, bundle, facts));
+    let mut problems = Vec::new();
+    // In a mount namespace that is joined, other files may be there.
+    if spec.namespace(NamespaceType::Mount).is_none_or(|namespace| namespace.path.is_none()) {
+        problems.extend(root(spec, bundle, facts));
+        problems.extend(sources(spec, bundle, facts));
+    }
     for (index, namespace) in spec.linux.namespaces.iter().enumerate() {
         let wrong = wrong_namespace(namespace, facts);
         problems.extend(wrong.map(|message| problem(format!("linux.namespaces[{index}].path"), message)));

@@ -5,6 +5,9 @@ use nix::libc;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// linux/magic.h: nsfs, where the kernel keeps the files of namespaces.
+pub const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
+
 /// linux/nsfs.h: `_IO(0xb7, 0x1)`.
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 

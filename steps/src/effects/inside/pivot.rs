@@ -99,6 +99,9 @@ fn is_null(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && device == NULL
 }
 
+/// Puts a descriptor in the place of one of stdin, stdout and stderr.
+type Put = fn(&OwnedFd) -> Result<(), Errno>;
+
 /// Puts the container's own `/dev/null` in the place of the host's on stdin, stdout and stderr: that one lies on a mount which the container
 /// does not have, and criu(8) saves no such file. A container without the device keeps the host's.
 fn own_null() -> Result<(), EffectError> {
@@ -112,8 +115,11 @@ fn own_null() -> Result<(), EffectError> {
     }
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
     let own = rustix::fs::open(c"/dev/null", flags, Mode::empty()).map_err(call("open(\"/dev/null\")"))?;
-    let put: [fn(&OwnedFd) -> Result<(), Errno>; 3] =
-        [|fd| stdio::dup2_stdin(fd), |fd| stdio::dup2_stdout(fd), |fd| stdio::dup2_stderr(fd)];
-    let wanted = theirs.into_iter().zip(put).filter(|(theirs, _)| *theirs);
-    wanted.map(|(_, put)| put(&own)).collect::<Result<(), Errno>>().map_err(call("dup2(/dev/null)"))
+    // Somebody who shares the root may have put another one there meanwhile (CVE-2026-88265).
+    if !fstat(&own).is_ok_and(|found| is_null(&found)) {
+        return Err(EffectError::new("/dev/null in the container became something else while it was opened"));
+    }
+    let put: [Put; 3] = [|fd| stdio::dup2_stdin(fd), |fd| stdio::dup2_stdout(fd), |fd| stdio::dup2_stderr(fd)];
+    let mut wanted = theirs.into_iter().zip(put).filter(|(theirs, _)| *theirs);
+    wanted.try_for_each(|(_, put)| put(&own)).map_err(call("dup2(/dev/null)"))
 }
