@@ -406,7 +406,7 @@ impl Pending for Finishing {
         match crate::spawn::child::exit_of(self.pidfd.as_fd())? {
             None => Ok(None),
             Some(Exit::Code(0)) => {
-                [WAIT, SCRIPT].into_iter().for_each(|name| drop(cx.fds.take(name)));
+                forget(cx);
                 Ok(Some(Value::Null))
             }
             Some(exit) => Err(explained(EffectError::new(format!("criu {exit}")), &self.log, None)),

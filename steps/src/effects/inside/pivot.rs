@@ -91,6 +91,8 @@ fn arrive(cx: &mut Cx) -> Result<Applied, EffectError> {
     Ok(Applied::done())
 }
 
+type Dup = fn(&OwnedFd) -> Result<(), Errno>;
+
 /// The device `/dev/null`.
 const NULL: (u32, u32) = (1, 3);
 
@@ -112,8 +114,7 @@ fn own_null() -> Result<(), EffectError> {
     }
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
     let own = rustix::fs::open(c"/dev/null", flags, Mode::empty()).map_err(call("open(\"/dev/null\")"))?;
-    let put: [fn(&OwnedFd) -> Result<(), Errno>; 3] =
-        [|fd| stdio::dup2_stdin(fd), |fd| stdio::dup2_stdout(fd), |fd| stdio::dup2_stderr(fd)];
-    let wanted = theirs.into_iter().zip(put).filter(|(theirs, _)| *theirs);
-    wanted.map(|(_, put)| put(&own)).collect::<Result<(), Errno>>().map_err(call("dup2(/dev/null)"))
+    let put: [Dup; 3] = [|fd| stdio::dup2_stdin(fd), |fd| stdio::dup2_stdout(fd), |fd| stdio::dup2_stderr(fd)];
+    let mut wanted = theirs.into_iter().zip(put).filter(|(theirs, _)| *theirs);
+    wanted.try_for_each(|(_, put)| put(&own)).map_err(call("dup2(/dev/null)"))
 }
