@@ -110,6 +110,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["--systemd-cgroup", "linux.cgroupsPath", "{create,start,state,exec,update,pause,resume,kill,delete}"],
     ),
     ("systemd::oci_systemd_cgroup_delete_force_stops_the_scope", &["--systemd-cgroup", "delete --force"]),
+    ("systemd::oci_systemd_cgroup_restore_makes_the_scope_again", &["--systemd-cgroup", "checkpoint", "restore"]),
     ("systemd::podman_with_systemd_as_its_cgroup_manager_as_with_runc", &["--systemd-cgroup"]),
     ("law oci::create", &["create"]),
     ("law oci::create::shared_parent", &["create"]),

@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Test> {
     lifecycle_tests::tests![
         oci_systemd_cgroup_carries_a_container_through_its_life,
         oci_systemd_cgroup_delete_force_stops_the_scope,
+        oci_systemd_cgroup_restore_makes_the_scope_again,
         podman_with_systemd_as_its_cgroup_manager_as_with_runc,
     ]
 }
@@ -117,6 +118,35 @@ fn oci_systemd_cgroup_delete_force_stops_the_scope(lab: &Lab) -> TestResult {
     driven.silent("run", &["--bundle", "bundle", "--detach"]);
     assert_eq!(driven.scope.shows("ActiveState")?, "active");
     driven.silent("delete", &["--force"]);
+    driven.scope.nothing_left()
+}
+
+fn oci_systemd_cgroup_restore_makes_the_scope_again(lab: &Lab) -> TestResult {
+    if program::find("criu").is_none() || program::output("criu", &["check"]).is_err() {
+        note("no criu that works on this kernel");
+        return Ok(());
+    }
+    let mut driven = Driven::new(lab)?;
+    driven.scope.edit(|config| config["root"]["readonly"] = json!(false))?;
+    // The tests' own output would be a file outside of the container, which criu does not save.
+    let quiet = |words: &[&str]| {
+        let mut command = command(lab);
+        command.arg("--systemd-cgroup").args(words).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().map(|status| status.success())
+    };
+    let id = driven.scope.id.clone();
+    assert!(quiet(&["run", "--bundle", "bundle", "--detach", &id])?);
+    let image = ["--image-path", "image", "--work-path", "work"];
+    driven.silent("checkpoint", &image);
+    assert_eq!(driven.scope.shows("ActiveState")?, "inactive");
+    driven.silent("restore", &[&image[..], &["--bundle", "bundle", "--detach"]].concat());
+    driven.is("running")?;
+    assert_eq!((driven.scope.shows("ActiveState")?, driven.scope.shows("TasksMax")?), ("active".into(), "17".into()));
+    assert_eq!(driven.scope.file("pids", "pids.max")?, "17");
+    let pid = driven.state()?["pid"].clone();
+    assert_eq!(Driven::group_of(&pid)?, driven.scope.shows("ControlGroup")?);
+    driven.silent("delete", &["--force"]);
+    ["image", "work"].iter().try_for_each(|name| fs::remove_dir_all(lab.dir().join(name)))?;
     driven.scope.nothing_left()
 }
 

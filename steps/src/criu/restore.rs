@@ -7,7 +7,7 @@ use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CriuOptions, DESCRIPTORS, Outside, yard};
+use super::{CriuOptions, DESCRIPTORS, Outside, soft, yard};
 use crate::effects::criu::BeginRestore;
 use crate::effects::{Directory, Existing, Mount};
 use crate::mounts::Api;
@@ -70,9 +70,14 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Input { options, rootfs, outside, cgroup, lsm_profile, lsm_mount_context } = input;
+        let Input { options, rootfs, outside, mut cgroup, lsm_profile, lsm_mount_context } = input;
         options.check(cx.facts)?;
-        let options = options.absolute(cx)?;
+        let mut options = options.absolute(cx)?;
+        // systemd moves the first process into the scope that it makes; criu would have made the directory, behind its back.
+        let scope = cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
+        if scope.is_some() && options.manage_cgroups_mode == soft() {
+            "ignore".clone_into(&mut options.manage_cgroups_mode);
+        }
         // What its stdio was is in the image; without that it gets what criu finds for it.
         let stdio: Vec<String> = match cx.facts.file(&options.images.join(DESCRIPTORS)) {
             Ok(text) => serde_json::from_str(&text)
@@ -111,6 +116,9 @@ main: wait
             stdio,
             joined,
         });
+        if let Some(scope) = scope {
+            crate::cgroup::scope::start(*scope, &made.handle("init"), cx);
+        }
         Ok(Output { process: made.handle("init"), log: HostPath(log) })
     }
 }

@@ -406,9 +406,7 @@ impl Pending for Finishing {
         match crate::spawn::child::exit_of(self.pidfd.as_fd())? {
             None => Ok(None),
             Some(Exit::Code(0)) => {
-                for name in [WAIT, SCRIPT] {
-                    cx.fds.take(name);
-                }
+                forget(cx);
                 Ok(Some(Value::Null))
             }
             Some(exit) => Err(explained(EffectError::new(format!("criu {exit}")), &self.log, None)),
