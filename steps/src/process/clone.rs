@@ -29,7 +29,7 @@ use crate::spec::{IdMapping, Namespace, NamespaceType, Rlimit, TimeOffset, numbe
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// The namespaces to make, or with a path to join, as in config.json. A type that is listed neither here nor under `new` is shared with the
-    /// engine. Of a mount namespace with a path the process gets a copy: what is mounted for it is for nobody else.
+    /// engine.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
     /// Those of `namespaces` are all this process's, and are joined: what an exec does. Paths in the list do not count then.
@@ -262,13 +262,8 @@ fn by_stage(
         handover: handover.clone(),
     });
     children(&stage.handle(""), (maps, limits), input.oom_score_adj, cx);
-    let new: Vec<Namespace> = all.iter().filter(|n| is_new(n.kind)).cloned().collect();
-    let mut made = made_by_clone(&new, false);
-    // A copy of the one at the path: the container's root must not become everybody's who is in that, and stay so when the container is gone.
-    if input.join.is_none() && all.iter().any(|n| n.kind == NamespaceType::Mount && n.path.is_some()) {
-        made.push(NamespaceType::Mount);
-    }
-    cx.effect(CloneInit { namespaces: made, handover, stage: Some(stage.handle("")) })
+    let made: Vec<Namespace> = all.iter().filter(|n| is_new(n.kind)).cloned().collect();
+    cx.effect(CloneInit { namespaces: made_by_clone(&made, false), handover, stage: Some(stage.handle("")) })
 }
 
 /// The namespaces that the clone makes. The cgroup namespace comes later, when init is in its cgroup; a stage makes those of users and time.
