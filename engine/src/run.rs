@@ -14,7 +14,7 @@ mod work;
 
 pub use execute::{Finished, RunOptions, run};
 pub use log::Log;
-pub use recover::{Recovered, is_alive, recover, undo_run};
+pub use recover::{Recovered, is_alive, recover, recover_one, undo_run};
 
 use crate::journal::JournalError;
 

@@ -570,6 +570,8 @@ fn main() -> ExitCode {
         #[needs(Root, Program("busybox"))]
         oci_signals::oci_run_sends_signals_on_that_come_while_poststart_hooks_run,
         #[needs(Root, Program("busybox"))]
+        oci_signals::oci_run_that_is_killed_leaves_nothing_once_the_container_is_deleted,
+        #[needs(Root, Program("busybox"))]
         oci_signals::oci_start_that_is_cancelled_in_a_start_container_hook_has_started_the_container,
         #[needs(Root, Program("busybox"))]
         oci_signals::oci_start_that_is_killed_in_a_start_container_hook_has_started_the_container,

@@ -73,6 +73,18 @@ pub fn oci_run_sends_signals_on_that_come_while_poststart_hooks_run(lab: &Lab) -
     Ok(())
 }
 
+/// Nobody is left to end the run around the container: whoever deletes that ends both.
+pub fn oci_run_that_is_killed_leaves_nothing_once_the_container_is_deleted(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sh", "-c", "echo ready; sleep 60"])?;
+    let mut run = oci.start(&["run", "--bundle", "bundle", &oci.id])?;
+    run.wait_for("ready")?;
+    run.signal(Signal::KILL)?;
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    run.end()?;
+    assert_eq!(fs::read_dir(lab.state_root()).map_or(0, Iterator::count), 0, "runs are left");
+    Ok(oci.scene.nothing_left()?)
+}
+
 /// A container whose start takes until `go-on` is there, in a hook of this stage.
 fn held<'a>(lab: &'a Lab, stage: &str) -> Result<Oci<'a>, Box<dyn std::error::Error>> {
     let mut oci = Oci::new(lab, &["sh", "-c", TRAPS])?;

@@ -44,18 +44,24 @@ pub fn recover(root: &Path, registry: &Registry, watch: &mut dyn Watch) -> Resul
         for (beside, recovered) in recover(&names.besides(), registry, watch)? {
             all.push((format!("{id}/{beside}"), recovered));
         }
-        let recovered = match recover_run(&names, registry, watch) {
-            Ok(recovered) => recovered,
-            Err(RunError::Journal(JournalError::Absent { .. })) if adopt_empty(&names) => Recovered::Undone,
-            Err(RunError::Journal(JournalError::Absent { .. })) => continue,
-            Err(RunError::Journal(JournalError::Busy { .. })) => Recovered::Left,
-            Err(e) => {
-                Recovered::Failed(std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| format!("{e}: {s}")))
-            }
-        };
-        all.push((id, recovered));
+        if let Some(recovered) = recover_one(&names, registry, watch) {
+            all.push((id, recovered));
+        }
     }
     Ok(all)
+}
+
+/// The same for one run, nested or not; `None` if there is none.
+pub fn recover_one(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> Option<Recovered> {
+    match recover_run(names, registry, watch) {
+        Ok(recovered) => Some(recovered),
+        Err(RunError::Journal(JournalError::Absent { .. })) => adopt_empty(names).then_some(Recovered::Undone),
+        Err(RunError::Journal(JournalError::Busy { .. })) => Some(Recovered::Left),
+        Err(e) => {
+            let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| format!("{e}: {s}"));
+            Some(Recovered::Failed(why))
+        }
+    }
 }
 
 /// A directory without a journal is a run that did nothing.

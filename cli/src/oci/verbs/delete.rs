@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::journal::{self, JournalError, RunDir};
-use lifecycle_engine::run::{RunError, undo_run};
+use lifecycle_engine::run::{Recovered, RunError, recover_one, undo_run};
 use lifecycle_steps::effects::Status;
 
 use crate::args::Delete;
@@ -15,6 +15,22 @@ use crate::perform::{Call, Keep, Params};
 /// Takes back all that was made for the container.
 pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
     let names = call.container(&args.id)?;
+    let around = journal::read(&names).ok().and_then(|state| state.parent);
+    let code = delete(call, args, &names)?;
+    around.map_or(Ok(()), |id| end_of(call, &RunNames { root: call.root.clone(), id }))?;
+    Ok(code)
+}
+
+/// The run that a container was made in has nothing else to take back. Whoever called `run` ends it, unless he was killed.
+fn end_of(call: &Call, around: &RunNames) -> Result<(), Fault> {
+    match recover_one(around, &lifecycle_steps::registry(), &mut call.watch()) {
+        Some(Recovered::Stuck(left)) => Err(Fault::new(stuck(&left).join("; "))),
+        Some(Recovered::Failed(why)) => Err(Fault::new(format!("the run {} cannot be taken back: {why}", around.id))),
+        _ => Ok(()),
+    }
+}
+
+fn delete(call: &Call, args: &Delete, names: &RunNames) -> Result<ExitCode, Fault> {
     let container = Container::find(names.clone())?;
     match (&container, args.force) {
         (Some(found), false) if !matches!(found.status, Status::Created | Status::Stopped) => {
@@ -23,12 +39,12 @@ pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
         }
         (Some(_), _) => {}
         // Without a state it was cut off while it was made, or is being made.
-        (None, true) => return forced(call, &names),
+        (None, true) => return forced(call, names),
         (None, false) => return Err(Fault::absent(&args.id)),
     }
-    let unsettled = journal::read(&names).is_ok_and(|state| !state.is_settled());
+    let unsettled = journal::read(names).is_ok_and(|state| !state.is_settled());
     if args.force && unsettled {
-        return forced(call, &names);
+        return forced(call, names);
     }
     let thaw = container.is_some_and(|found| found.status == Status::Paused);
     let params = [
@@ -38,7 +54,7 @@ pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
     ];
     match call.run("oci/delete", Params::from_iter(params), Keep::Nothing) {
         Ok(_) => Ok(ExitCode::SUCCESS),
-        Err(fault) if args.force => forced(call, &names).map_err(|_| fault),
+        Err(fault) if args.force => forced(call, names).map_err(|_| fault),
         Err(fault) => Err(fault),
     }
 }
