@@ -2,6 +2,12 @@
 //!
 //! Callers put options before the container's id and after it; clap takes both.
 
+mod criu;
+mod update;
+
+pub use criu::{Checkpoint, Criu, Restore};
+pub use update::Update;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -383,71 +389,6 @@ pub struct Events {
     pub stats: bool,
 }
 
-/// `update`
-#[derive(Clone, Debug, Args)]
-pub struct Update {
-    /// The container's id
-    #[arg(value_name = "CONTAINER")]
-    pub id: String,
-    /// A file with `linux.resources` as in config.json, or `-` for stdin; other options do not count then
-    #[arg(long, short, value_name = "FILE")]
-    pub resources: Option<PathBuf>,
-    /// Relative weight of block I/O, 10 to 1000
-    #[arg(long, value_name = "WEIGHT")]
-    pub blkio_weight: Option<u16>,
-    /// Period of the CPU quota in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_period: Option<u64>,
-    /// CPU time in each period in microseconds; -1: no limit
-    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
-    pub cpu_quota: Option<i64>,
-    /// CPU time that may be saved up for later in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_burst: Option<u64>,
-    /// Relative weight of CPU time
-    #[arg(long, value_name = "SHARES")]
-    pub cpu_share: Option<u64>,
-    /// Period of the realtime quota in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_rt_period: Option<u64>,
-    /// Realtime CPU time in each period in microseconds
-    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
-    pub cpu_rt_runtime: Option<i64>,
-    /// CPUs, such as 0-2,7
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes, such as 0-1
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_mems: Option<String>,
-    /// Only run when nothing else wants to: 1, or 0
-    #[arg(long, value_name = "0|1")]
-    pub cpu_idle: Option<i64>,
-    /// Kernel memory in bytes (no kernel of today limits it)
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    pub kernel_memory: Option<String>,
-    /// TCP buffer memory in bytes
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    pub kernel_memory_tcp: Option<String>,
-    /// Memory in bytes, or with a unit such as 64M; -1: no limit
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    pub memory: Option<String>,
-    /// Memory that the kernel tries to leave it, in bytes
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    pub memory_reservation: Option<String>,
-    /// Memory and swap together in bytes; -1: no limit
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    pub memory_swap: Option<String>,
-    /// How many processes; -1: no limit
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub pids_limit: Option<i64>,
-    /// Schema of the L3 cache, Intel RDT
-    #[arg(long, value_name = "SCHEMA")]
-    pub l3_cache_schema: Option<String>,
-    /// Schema of the memory bandwidth, Intel RDT
-    #[arg(long, value_name = "SCHEMA")]
-    pub mem_bw_schema: Option<String>,
-}
-
 /// `spec`
 #[derive(Clone, Debug, Args)]
 pub struct SpecArgs {
@@ -457,106 +398,4 @@ pub struct SpecArgs {
     /// For a container of an ordinary user
     #[arg(long)]
     pub rootless: bool,
-}
-
-/// What `checkpoint` and `restore` share, and give to criu.
-#[derive(Clone, Debug, Args)]
-pub struct Criu {
-    /// Where the image is
-    #[arg(long, value_name = "DIR", default_value = "checkpoint")]
-    pub image_path: PathBuf,
-    /// Where criu keeps its log and temporary files [default: the image]
-    #[arg(long, value_name = "DIR")]
-    pub work_path: Option<PathBuf>,
-    /// Open TCP connections are saved
-    #[arg(long)]
-    pub tcp_established: bool,
-    /// TCP connections that are being made are left out
-    #[arg(long)]
-    pub tcp_skip_in_flight: bool,
-    /// Unix sockets may lead out of the container
-    #[arg(long)]
-    pub ext_unix_sk: bool,
-    /// Its terminal is the caller's
-    #[arg(long)]
-    pub shell_job: bool,
-    /// Memory is fetched when it is needed
-    #[arg(long)]
-    pub lazy_pages: bool,
-    /// File locks are saved
-    #[arg(long)]
-    pub file_locks: bool,
-    /// How cgroups are saved: soft, full, strict or ignore
-    #[arg(long, value_name = "MODE", default_value = "soft")]
-    pub manage_cgroups_mode: String,
-    /// Namespaces that are made but not filled, such as network
-    #[arg(long, value_name = "NAMESPACE")]
-    pub empty_ns: Vec<String>,
-    /// Memory that an earlier image holds too is left out of that
-    #[arg(long)]
-    pub auto_dedup: bool,
-}
-
-/// `checkpoint`
-#[derive(Clone, Debug, Args)]
-pub struct Checkpoint {
-    /// The container's id
-    #[arg(value_name = "CONTAINER")]
-    pub id: String,
-    /// How
-    #[command(flatten)]
-    pub criu: Criu,
-    /// An earlier image that this one is on top of, relative to it
-    #[arg(long, value_name = "DIR")]
-    pub parent_path: Option<PathBuf>,
-    /// Let the container run on
-    #[arg(long)]
-    pub leave_running: bool,
-    /// A descriptor on which criu tells that it is ready for lazy pages
-    #[arg(long, value_name = "FD")]
-    pub status_fd: Option<i32>,
-    /// ADDRESS:PORT of a page server
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub page_server: Option<String>,
-    /// Only save memory, and let it run on
-    #[arg(long)]
-    pub pre_dump: bool,
-}
-
-/// `restore`
-#[derive(Clone, Debug, Args)]
-pub struct Restore {
-    /// The container's id
-    #[arg(value_name = "CONTAINER")]
-    pub id: String,
-    /// The bundle: a directory with a config.json
-    #[arg(long, short, value_name = "DIR", default_value = ".")]
-    pub bundle: PathBuf,
-    /// A unix socket that takes the terminal
-    #[arg(long, value_name = "SOCKET")]
-    pub console_socket: Option<PathBuf>,
-    /// A unix socket that takes a pidfd of the container's first process
-    #[arg(long, value_name = "SOCKET")]
-    pub pidfd_socket: Option<PathBuf>,
-    /// A file that gets the process's id
-    #[arg(long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
-    /// Do without pivot_root(2) (ignored, as runc does: criu makes the root)
-    #[arg(long)]
-    pub no_pivot: bool,
-    /// How
-    #[command(flatten)]
-    pub criu: Criu,
-    /// Do not wait for its end
-    #[arg(long, short)]
-    pub detach: bool,
-    /// Do not become the reaper of the program's orphans (ignored: its engine never does)
-    #[arg(long)]
-    pub no_subreaper: bool,
-    /// The LSM profile that it gets: selinux:LABEL or apparmor:NAME
-    #[arg(long, value_name = "TYPE:NAME")]
-    pub lsm_profile: Option<String>,
-    /// The SELinux context of its mounts
-    #[arg(long, value_name = "CONTEXT")]
-    pub lsm_mount_context: Option<String>,
 }
