@@ -22,6 +22,20 @@ mod tests {
         }
     }
 
+    /// Both make the runs that `oci/exec`, `oci/delete` and others open.
+    #[test]
+    fn a_restored_container_gives_what_a_created_one_does() {
+        let registry = crate::registry();
+        let library = Library { plans: BUILT_IN };
+        let outputs = |name: &str| {
+            let graph = text(name, library.text(name).unwrap(), &registry, library).unwrap();
+            let mut names: Vec<String> = graph.root().outputs.iter().map(|output| output.name.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(outputs("oci/restore"), outputs("oci/create"));
+    }
+
     #[test]
     fn a_stored_plan_is_read_as_it_was_written() {
         let registry = crate::registry();

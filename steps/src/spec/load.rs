@@ -199,7 +199,7 @@ pub(super) fn read(bundle: &Path, cx: &mut Planning) -> Result<(Read, File), Pla
 
 fn unreadable(file: &Path, e: &std::io::Error) -> PlanError {
     PlanError::new("bundle", format!("{} cannot be read: {}", file.display(), in_words(e)))
-        .help("a bundle is a directory with a config.json; `runc spec` writes one")
+        .help("a bundle is a directory with a config.json; `lifecycle-oci spec` writes one")
 }
 
 fn problem(path: &str, message: &str) -> Problem {
