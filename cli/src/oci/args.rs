@@ -193,9 +193,9 @@ pub struct Id {
     pub id: String,
 }
 
-/// What `create` and `run` share.
+/// The files that `create`, `run` and `restore` share.
 #[derive(Clone, Debug, Args)]
-pub struct Making {
+pub struct Files {
     /// The bundle: a directory with a config.json
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
@@ -208,6 +208,14 @@ pub struct Making {
     /// A file that gets the process's id
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+}
+
+/// What `create` and `run` share.
+#[derive(Clone, Debug, Args)]
+pub struct Making {
+    /// From what, and who is told
+    #[command(flatten)]
+    pub files: Files,
     /// Do without pivot_root(2) on a host that runs from an initramfs
     #[arg(long)]
     pub no_pivot: bool,

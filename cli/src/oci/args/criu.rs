@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Files;
+
 /// What `checkpoint` and `restore` share, and give to criu.
 #[derive(Clone, Debug, Args)]
 pub struct Criu {
@@ -74,18 +76,9 @@ pub struct Restore {
     /// The container's id
     #[arg(value_name = "CONTAINER")]
     pub id: String,
-    /// The bundle: a directory with a config.json
-    #[arg(long, short, value_name = "DIR", default_value = ".")]
-    pub bundle: PathBuf,
-    /// A unix socket that takes the terminal
-    #[arg(long, value_name = "SOCKET")]
-    pub console_socket: Option<PathBuf>,
-    /// A unix socket that takes a pidfd of the container's first process
-    #[arg(long, value_name = "SOCKET")]
-    pub pidfd_socket: Option<PathBuf>,
-    /// A file that gets the process's id
-    #[arg(long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
+    /// From what, and who is told
+    #[command(flatten)]
+    pub files: Files,
     /// Do without pivot_root(2) (ignored, as runc does: criu makes the root)
     #[arg(long)]
     pub no_pivot: bool,

@@ -41,14 +41,14 @@ pub fn checkpoint(call: &Call, args: &Checkpoint) -> Result<ExitCode, Fault> {
 pub fn restore(call: &Call, args: &Restore) -> Result<ExitCode, Fault> {
     seal()?;
     call.container(&args.id)?;
-    if args.console_socket.is_some() {
+    if args.files.console_socket.is_some() {
         return Err(Fault::new(
             "criu brings a terminal back by --shell-job alone: there is nothing for --console-socket",
         ));
     }
     let mut params = given(json!({
         "id": args.id,
-        "bundle": path(&args.bundle)?,
+        "bundle": path(&args.files.bundle)?,
         "options": options(call, &args.criu)?,
         "lsm_profile": args.lsm_profile,
         "lsm_mount_context": args.lsm_mount_context,
@@ -57,7 +57,7 @@ pub fn restore(call: &Call, args: &Restore) -> Result<ExitCode, Fault> {
         "detach": args.detach,
         "forward_signals": !args.detach,
     }));
-    for (name, file) in [("pid_file", &args.pid_file), ("pidfd_socket", &args.pidfd_socket)] {
+    for (name, file) in [("pid_file", &args.files.pid_file), ("pidfd_socket", &args.files.pidfd_socket)] {
         if let Some(file) = file {
             params.insert(name.into(), path(file)?);
         }

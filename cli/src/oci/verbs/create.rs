@@ -27,7 +27,7 @@ pub fn params(call: &Call, id: &str, making: &Making) -> Result<Params, Fault> {
     call.container(id)?;
     let mut params = Params::new();
     params.insert("id".into(), id.into());
-    params.insert("bundle".into(), path(&making.bundle)?);
+    params.insert("bundle".into(), path(&making.files.bundle)?);
     params.insert("no_pivot".into(), making.no_pivot.into());
     params.insert("no_new_keyring".into(), making.no_new_keyring.into());
     params.insert("systemd_cgroup".into(), call.global.systemd_cgroup.into());
@@ -35,9 +35,9 @@ pub fn params(call: &Call, id: &str, making: &Making) -> Result<Params, Fault> {
     params.insert("notify".into(), notify_socket().is_some().into());
     descriptors(making.preserve_fds, &mut params)?;
     let files = [
-        ("console_socket", &making.console_socket),
-        ("pid_file", &making.pid_file),
-        ("pidfd_socket", &making.pidfd_socket),
+        ("console_socket", &making.files.console_socket),
+        ("pid_file", &making.files.pid_file),
+        ("pidfd_socket", &making.files.pidfd_socket),
     ];
     for (name, file) in files {
         if let Some(file) = file {

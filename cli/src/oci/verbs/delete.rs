@@ -15,8 +15,11 @@ use crate::perform::{Call, Keep, Params};
 /// Takes back all that was made for the container.
 pub fn run(call: &Call, args: &Delete) -> Result<ExitCode, Fault> {
     let names = call.container(&args.id)?;
-    let around = journal::read(&names).ok().and_then(|state| state.parent);
-    let code = delete(call, args, &names)?;
+    // What cannot be read is told of by whoever works with it.
+    let state = journal::read(&names).ok();
+    let unsettled = state.as_ref().is_some_and(|state| !state.is_settled());
+    let around = state.and_then(|state| state.parent);
+    let code = delete(call, args, &names, unsettled)?;
     around.map_or(Ok(()), |id| end_of(call, &RunNames { root: call.root.clone(), id }))?;
     Ok(code)
 }
@@ -30,7 +33,7 @@ fn end_of(call: &Call, around: &RunNames) -> Result<(), Fault> {
     }
 }
 
-fn delete(call: &Call, args: &Delete, names: &RunNames) -> Result<ExitCode, Fault> {
+fn delete(call: &Call, args: &Delete, names: &RunNames, unsettled: bool) -> Result<ExitCode, Fault> {
     let container = Container::find(names.clone())?;
     match (&container, args.force) {
         (Some(found), false) if !matches!(found.status, Status::Created | Status::Stopped) => {
@@ -42,7 +45,6 @@ fn delete(call: &Call, args: &Delete, names: &RunNames) -> Result<ExitCode, Faul
         (None, true) => return forced(call, names),
         (None, false) => return Err(Fault::absent(&args.id)),
     }
-    let unsettled = journal::read(names).is_ok_and(|state| !state.is_settled());
     if args.force && unsettled {
         return forced(call, names);
     }
