@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use lifecycle_tests::harness::{TestResult, note};
+use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -12,6 +12,17 @@ use serde_json::json;
 
 use crate::oci_scene::{Oci, eventually};
 use crate::scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        a_descriptor_that_leaks_is_no_way_out,
+        the_runtimes_own_file_cannot_be_overwritten,
+        what_enters_a_container_is_closed_to_it,
+    ];
+    tests.into_iter().map(|test| test.within("attacks").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// The numbers that a descriptor of ours or of the caller's may have.
 const DESCRIPTORS: std::ops::Range<i32> = 3..16;

@@ -2,12 +2,25 @@
 
 use std::process::{Command, Stdio};
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use serde_json::Value;
 
 use crate::scene::{self, Scene};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::Root;
+    let tests = lifecycle_tests::tests![
+        every_kind_is_documented_and_its_examples_are_plans,
+        the_built_in_plans_fit_the_schema_and_wrong_ones_do_not,
+        facts_are_found_whole_and_masked,
+        completions_are_scripts_that_their_shells_take,
+        the_manual_has_a_page_for_every_command_that_renders,
+    ];
+    tests.into_iter().map(|test| test.within("catalogue").needs(&[Root])).collect()
+}
 
 fn kinds(scene: &Scene) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let all: Value = serde_json::from_str(&scene.told(&["steps", "--format", "json"]).ended(0).out)?;

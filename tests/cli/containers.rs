@@ -5,12 +5,28 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use lifecycle_tests::bundle::{Bundle, rootless_spec, spec};
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use serde_json::{Value, json};
 
 use crate::scene::{self, NOBODY, Scene, Started};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        a_bundle_runs_with_its_own_exit_code_and_stdio,
+        death_by_signal_is_128_and_its_number,
+        created_started_and_deleted_like_with_any_runtime,
+        every_step_of_a_container_can_fail_and_leaves_nothing,
+        #[needs(Program("script"))]
+        a_terminal_is_the_containers_own,
+        a_rootless_bundle_runs_for_root_and_for_a_user,
+        a_config_that_cannot_be_is_refused_with_its_field,
+    ];
+    tests.into_iter().map(|test| test.within("containers").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// A bundle and a container's id, which is part of the cgroup's name.
 fn bundle<'a>(lab: &'a Lab, arguments: &[&str]) -> lifecycle_tests::Result<(Scene<'a>, Bundle, String)> {

@@ -16,6 +16,12 @@ use serde_json::Value;
 
 use crate::covers::COVERS;
 
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    let tests = lifecycle_tests::tests![a_tests_name_says_what_it_covers,];
+    tests.into_iter().map(|test| test.within("coverage")).collect()
+}
+
 /// Where the table is, below the top of the source tree.
 const FILE: &str = "docs/coverage.md";
 

@@ -6,13 +6,30 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use lifecycle_tests::bundle::{Bundle, rootless_spec};
-use lifecycle_tests::harness::{Need, TestResult};
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::hierarchies;
 use lifecycle_tests::program;
 use serde_json::{Value, json};
 
 use crate::scene::{self, NOBODY, Scene, Told};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        an_ordinary_users_limits_are_kept_below_his_own_cgroup,
+        an_ordinary_user_names_a_cgroup_of_his_own,
+        an_ordinary_user_is_refused_a_cgroup_of_somebody_elses,
+        an_ordinary_users_container_is_deleted_with_its_cgroup,
+        #[needs(Program("newuidmap"))]
+        an_ordinary_user_with_subordinate_ids_has_limits_too,
+    ];
+    tests
+        .into_iter()
+        .map(|test| test.within("delegated").needs(&[Root, v2_alone(), Program("busybox"), Program("setpriv")]))
+        .collect()
+}
 
 /// What these tests cannot do without.
 pub fn v2_alone() -> Need {

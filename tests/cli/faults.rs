@@ -3,11 +3,32 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use rustix::process::Signal;
 
 use crate::scene::{Scene, Started};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::Root;
+    let tests = lifecycle_tests::tests![
+        a_fault_before_or_after_each_step_is_taken_back,
+        a_crash_at_each_step_is_made_good_by_recover,
+        every_step_of_hello_can_fail_and_leaves_nothing,
+        a_signal_cancels_and_rolls_back_and_another_does_no_harm,
+        a_killed_engine_is_made_good_by_recover,
+        a_killed_engine_is_made_good_by_undo_too,
+        recover_leaves_a_run_alone_that_is_going_on,
+        undo_cancels_a_run_that_is_going_on,
+        the_second_run_of_an_id_is_refused_at_once_and_names_the_first,
+        a_step_that_fails_says_what_where_why_and_what_was_undone,
+        an_undo_that_fails_is_stuck_and_can_be_tried_again,
+        a_pause_tells_how_to_look_inside_and_goes_on_at_enter,
+        an_interrupt_while_paused_takes_everything_back,
+    ];
+    tests.into_iter().map(|test| test.within("faults").needs(&[Root])).collect()
+}
 
 /// Two changes and something to wait for.
 const WORK: &str = r#"

@@ -7,13 +7,59 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lifecycle_tests::bundle::Bundle;
-use lifecycle_tests::harness::{TestResult, note};
+use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::{hierarchies, remove_cgroup};
 use lifecycle_tests::{Result, While};
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        linux_resources_memory_limit,
+        linux_resources_memory_reservation,
+        linux_resources_memory_swap,
+        linux_resources_memory_kernel_is_refused,
+        linux_resources_memory_kernel_tcp,
+        linux_resources_memory_swappiness,
+        linux_resources_memory_disable_oom_killer,
+        linux_resources_memory_use_hierarchy,
+        linux_resources_memory_use_hierarchy_false_is_refused,
+        linux_resources_cpu_shares,
+        linux_resources_cpu_quota,
+        linux_resources_cpu_period,
+        linux_resources_cpu_burst,
+        linux_resources_cpu_realtime_runtime,
+        linux_resources_cpu_realtime_runtime_below_parents_that_are_made,
+        linux_resources_cpu_realtime_period,
+        linux_resources_cpu_idle,
+        linux_resources_cpu_cpus,
+        linux_resources_cpu_mems,
+        linux_resources_pids_limit,
+        linux_resources_hugepage_limits,
+        linux_resources_hugepage_limits_of_no_size_are_refused,
+        linux_resources_network_class_id,
+        linux_resources_network_priorities,
+        linux_resources_block_io_leaf_weight,
+        linux_resources_block_io_weight_device_leaf_weight,
+        linux_resources_unified,
+        linux_resources_block_io_throttle_read_bps_device,
+        linux_resources_block_io_throttle_write_bps_device,
+        linux_resources_block_io_throttle_read_iops_device,
+        linux_resources_block_io_throttle_write_iops_device,
+        linux_resources_block_io_weight,
+        linux_resources_block_io_weight_device,
+        linux_resources_rdma,
+        linux_resources_memory_check_before_update,
+        linux_resources_devices,
+        #[needs(Need::Other(!Path::new("/sys/fs/resctrl/info").exists(), "a machine without resctrl"))]
+        linux_intel_rdt_is_refused_without_resctrl,
+    ];
+    tests.into_iter().map(|test| test.within("fields_cgroup").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// What a version of cgroups does with the field.
 enum Expect {

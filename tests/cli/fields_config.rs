@@ -2,11 +2,22 @@
 
 use std::fs;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use serde_json::json;
 
 use crate::boxed::Boxed;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        config_json_with_a_wrong_type_or_value_is_refused_with_file_line_and_column,
+        config_json_unknown_members_are_ignored_with_a_warning,
+        annotations_are_kept_those_that_nobody_knows_too,
+    ];
+    tests.into_iter().map(|test| test.within("fields_config").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// The line and column, counted from 1, at which the text has these words.
 fn place(text: &str, words: &str) -> Result<String, Box<dyn std::error::Error>> {

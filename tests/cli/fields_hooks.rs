@@ -3,12 +3,33 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use serde_json::{Value, json};
 
 use crate::boxed::Boxed;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        hooks_prestart_runs_on_the_host_while_creating,
+        hooks_create_runtime_runs_on_the_host_while_creating,
+        hooks_poststart_runs_on_the_host_once_running,
+        hooks_poststop_runs_on_the_host_once_stopped,
+        hooks_create_container_runs_in_the_containers_namespaces_with_the_hosts_files,
+        hooks_start_container_runs_in_the_container_before_its_program,
+        hooks_run_in_the_order_of_the_spec,
+        hooks_that_fail_before_the_program_fail_the_container,
+        hooks_poststart_that_fails_stops_the_container,
+        hooks_poststop_that_fails_is_a_warning,
+        hooks_timeout_ends_a_hook_that_takes_too_long,
+        hooks_that_the_spec_forbids_are_refused,
+        hooks_path_is_executed_as_it_is,
+    ];
+    tests.into_iter().map(|test| test.within("fields_hooks").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// A hook that is a script of busybox on the host.
 fn on_host(script: &str) -> Value {

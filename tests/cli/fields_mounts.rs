@@ -8,12 +8,35 @@ use std::process::Command;
 use std::time::Duration;
 
 use lifecycle_tests::While;
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use nix::mount::{MsFlags, mount};
 use serde_json::json;
 
 use crate::fields::{Field, mounted, proc, tmpfs};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        mounts_options_attributes,
+        mounts_options_attributes_cleared,
+        mounts_options_recursive_attributes,
+        mounts_options_recursive_attributes_cleared,
+        mounts_options_of_the_file_system,
+        mounts_options_propagation,
+        mounts_bind_and_rbind,
+        mounts_destination_of_a_file_and_missing,
+        mounts_options_tmpcopyup,
+        mounts_uid_mappings_and_gid_mappings,
+        mounts_options_idmap_in_a_user_namespace,
+        #[needs(Program("unshare"))]
+        mounts_options_idmap_in_a_joined_user_namespace,
+        mounts_source_closed_to_a_user_namespace,
+        mounts_options_remount,
+    ];
+    tests.into_iter().map(|test| test.within("fields_mounts").needs(&[Root, Program("busybox")])).collect()
+}
 
 const SELF: [&str; 2] = ["cat", "/proc/self/mountinfo"];
 

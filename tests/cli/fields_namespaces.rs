@@ -4,12 +4,29 @@ use std::fs;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Error, Result, While};
 use serde_json::{Value, json};
 
 use crate::fields::{Field, proc};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        #[needs(Program("unshare"))]
+        linux_namespaces_type_and_path,
+        #[needs(Program("unshare"))]
+        linux_namespaces_path_of_a_mount_namespace,
+        linux_time_offsets_secs_and_nanosecs,
+        linux_uid_mappings_and_gid_mappings,
+        linux_cgroups_path,
+        vm_windows_solaris_zos_and_freebsd_are_refused,
+        process_command_line_is_not_interpreted,
+    ];
+    tests.into_iter().map(|test| test.within("fields_namespaces").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// Each type but those that a container cannot do without here, and its file below /proc/PID/ns.
 const TYPES: [(&str, &str); 6] =

@@ -1,11 +1,29 @@
 //! `linux.netDevices`: devices of the host that a container has until it is deleted.
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program::{output, quiet};
 use serde_json::{Value, json};
 
 use crate::boxed::Boxed;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        linux_net_devices_are_moved_with_their_addresses_and_come_back,
+        linux_net_devices_name_is_the_name_inside,
+        linux_net_devices_come_back_whatever_the_container_did_to_them,
+        linux_net_devices_come_back_when_the_container_has_died,
+        linux_net_devices_come_back_after_every_failure_and_crash,
+        linux_net_devices_that_cannot_be_moved_are_refused,
+        linux_net_devices_in_a_namespace_that_was_there_before,
+    ];
+    tests
+        .into_iter()
+        .map(|test| test.within("fields_net").needs(&[Root, Program("busybox"), Program("ip"), Program("nsenter")]))
+        .collect()
+}
 
 /// Runs `ip` in the lab's network namespace.
 fn ip(words: &str) -> lifecycle_tests::Result<()> {

@@ -4,12 +4,24 @@
 use std::fs;
 
 use lifecycle_tests::bundle::Bundle;
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    let tests = lifecycle_tests::tests![
+        linux_intel_rdt_clos_id_and_schemata,
+        linux_intel_rdt_enable_monitoring_enable_cmt_and_enable_mbm,
+        linux_resources_rdma_hca_handles_and_hca_objects,
+        linux_resources_cpu_mems_of_a_machine_with_two,
+        linux_resources_network_priorities_name_and_priority,
+    ];
+    tests.into_iter().map(|test| test.within("fields_planned")).collect()
+}
 
 /// What creating a container with this `linux.intelRdt` or `linux.resources` would do, on one line, on a host that differs so from one of the
 /// fixed ones.

@@ -6,13 +6,47 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Error, Result, While, program};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
 use crate::fields::{Field, line, proc};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Kernel, Program, Root};
+    let tests = lifecycle_tests::tests![
+        process_scheduler_policy_and_nice,
+        process_scheduler_priority_and_flags,
+        #[needs(Program("chrt"))]
+        process_scheduler_runtime_deadline_and_period,
+        #[needs(Program("ionice"))]
+        process_io_priority,
+        #[needs(Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
+        process_exec_cpu_affinity_initial_and_final,
+        #[needs(Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
+        process_scheduler_io_priority_and_exec_cpu_affinity_of_an_exec,
+        linux_personality,
+        #[needs(Kernel("/proc/self/numa_maps", "a kernel with NUMA"))]
+        linux_memory_policy_mode_nodes_and_flags,
+        process_apparmor_profile,
+        process_selinux_label,
+        linux_mount_label,
+        process_args_env_and_cwd,
+        process_rlimits,
+        process_rlimits_above_the_callers_own,
+        process_user_uid_gid_umask_and_additional_gids,
+        process_capabilities,
+        process_no_new_privileges,
+        process_oom_score_adj,
+        process_terminal_and_console_size,
+        hostname_and_domainname,
+        linux_sysctl,
+    ];
+    tests.into_iter().map(|test| test.within("fields_process").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// A field of /proc/PID/stat, numbered as in proc_pid_stat(5).
 fn stat(text: &str, field: usize) -> i64 {

@@ -3,12 +3,27 @@
 
 use std::fs;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
 use crate::fields::{Field, mounted, tmpfs};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        mounts_type_cgroup,
+        mounts_type_cgroup_in_a_user_namespace_is_read_only,
+        linux_default_devices,
+        linux_devices,
+        linux_rootfs_propagation,
+        root_path_and_readonly,
+        linux_masked_paths_and_readonly_paths,
+    ];
+    tests.into_iter().map(|test| test.within("fields_root").needs(&[Root, Program("busybox")])).collect()
+}
 
 const SELF: [&str; 2] = ["cat", "/proc/self/mountinfo"];
 

@@ -8,13 +8,31 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::seccomp;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
 use crate::boxed::Boxed;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        linux_seccomp_default_action_and_default_errno_ret,
+        linux_seccomp_architectures,
+        linux_seccomp_syscalls_action,
+        linux_seccomp_syscalls_args_op,
+        linux_seccomp_flags,
+        linux_seccomp_is_loaded_with_and_without_no_new_privileges,
+        linux_seccomp_listener_path_gets_the_descriptor_and_the_state,
+        linux_seccomp_listener_path_where_nobody_listens_fails_before_the_container,
+        linux_seccomp_flags_wait_killable_recv_keeps_signals_from_a_notified_call,
+        linux_seccomp_is_compiled_once_and_kept_by_content,
+    ];
+    tests.into_iter().map(|test| test.within("fields_seccomp").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// SIGSYS, as a shell says it.
 const KILLED: i32 = 128 + 31;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use nix::sys::stat::Mode;
@@ -14,6 +14,20 @@ use serde_json::{Value, json};
 
 use crate::fields::Field;
 use crate::oci_scene::Oci;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        an_image_whose_dev_is_a_symlink_gets_no_node_on_the_host,
+        an_image_with_symlinks_for_devices_reaches_no_file_of_the_host,
+        files_that_stdio_leads_to_keep_their_owner,
+        an_image_whose_passwd_is_endless_or_a_fifo_holds_nobody_up,
+        #[needs(Program("setpriv"))]
+        the_callers_groups_are_not_the_containers,
+    ];
+    tests.into_iter().map(|test| test.within("images").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// A directory of the host with one file, which a container is not to get at.
 struct Outside(PathBuf);

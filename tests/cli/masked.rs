@@ -6,12 +6,29 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use lifecycle_tests::bundle::Bundle;
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{older, program};
 use serde_json::{Value, json};
 
 use crate::scene::{self, Scene, Told};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        the_masked_facts_are_what_such_a_kernel_has,
+        hello_is_the_same_without_the_newer_calls,
+        a_read_only_hello_is_read_only_below_too,
+        #[needs(Program("busybox"))]
+        a_bundle_is_the_same_without_the_newer_calls,
+        #[needs(Program("busybox"))]
+        a_container_is_created_started_and_deleted_without_the_newer_calls,
+        #[needs(Program("busybox"))]
+        what_has_no_older_way_is_refused_with_the_fact,
+    ];
+    tests.into_iter().map(|test| test.within("masked").needs(&[Root])).collect()
+}
 
 /// How the newer calls are kept away.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Result, While, program};
 use serde_json::json;
@@ -11,6 +11,19 @@ use serde_json::json;
 use crate::oci_making::{pid_of, receive};
 use crate::oci_scene::{Oci, eventually, passing, reap_later};
 use crate::scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        oci_checkpoint_and_restore_say_what_criu_lacks_and_change_nothing,
+        oci_checkpoint_gives_criu_every_option_and_deletes_the_container,
+        oci_restore_makes_a_container_that_every_verb_knows,
+        oci_checkpoint_status_fd_is_passed_on_to_criu,
+        oci_restore_gives_criu_every_option,
+    ];
+    tests.into_iter().map(|test| test.within("oci_criu").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// In criu's place: it tells its arguments, kills what it is to save, and starts a process for what it is to bring back. That one's parent is
 /// not who called it, as after a real --restore-sibling.

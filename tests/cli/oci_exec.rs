@@ -2,12 +2,35 @@
 
 use std::path::Path;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use serde_json::json;
 
 use crate::oci_scene::{Oci, eventually, passing, reap_later};
 use crate::scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        oci_exec_ends_with_the_programs_exit_code,
+        oci_exec_cwd_is_where_it_starts,
+        oci_exec_env_adds_variables,
+        oci_exec_user_and_additional_gids_are_whom_it_runs_as,
+        oci_exec_cap_adds_a_capability,
+        oci_exec_no_new_privs_is_as_asked_and_otherwise_the_containers,
+        oci_exec_process_is_the_whole_process,
+        oci_exec_detach_leaves_it_running_and_pid_file_tells_which,
+        oci_exec_tty_is_a_terminal_of_the_containers,
+        oci_exec_cgroup_is_one_below_the_containers,
+        oci_exec_ignore_paused_waits_until_the_container_goes_on,
+        oci_exec_preserve_fds_are_the_programs,
+        oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup,
+        oci_exec_apparmor_and_process_label_are_refused_where_no_module_is,
+        oci_exec_in_a_stopped_or_absent_container_is_255,
+    ];
+    tests.into_iter().map(|test| test.within("oci_exec").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// A container that does nothing.
 fn idle(lab: &Lab) -> lifecycle_tests::Result<Oci<'_>> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::Signal;
@@ -14,6 +14,23 @@ use serde_json::json;
 
 use crate::oci_scene::{Oci, eventually, passing, reap_later};
 use crate::scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        oci_create_and_exec_pidfd_socket_gets_the_process,
+        oci_create_console_socket_takes_the_terminal,
+        #[needs(Program("setsid"))]
+        oci_run_terminal_has_the_callers_size_whenever_that_changes,
+        oci_run_preserve_fds_and_listen_fds_are_the_programs,
+        oci_run_ends_with_the_programs_code_and_keep_leaves_the_container,
+        oci_kill_takes_signals_by_name_and_number_realtime_ones_too,
+        oci_kill_all_reaches_every_process_of_a_stopped_container_too,
+        oci_create_and_run_that_are_cancelled_leave_nothing,
+    ];
+    tests.into_iter().map(|test| test.within("oci_making").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// What comes on the next connection.
 pub fn receive(listener: &UnixListener) -> Result<OwnedFd, Box<dyn std::error::Error>> {

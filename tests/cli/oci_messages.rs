@@ -1,10 +1,24 @@
 //! The words that podman, containerd, CRI-O and Docker look for in what a runtime says, and where they look.
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use serde_json::{Value, json};
 
 use crate::oci_scene::Oci;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        oci_create_messages_tell_a_missing_program_from_one_that_may_not_run,
+        oci_messages_of_state_kill_delete_and_start_are_what_callers_match,
+        oci_log_has_the_reason_as_its_last_error_in_either_format,
+        oci_log_has_what_is_wrong_with_the_command_line,
+        oci_messages_of_wrong_ids_and_signals_are_runcs,
+        oci_options_are_taken_before_and_behind_the_id,
+    ];
+    tests.into_iter().map(|test| test.within("oci_messages").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// podman's getOCIRuntimeError, Docker's translateContainerdStartErr: without regard to case.
 fn reads(told: &crate::scene::Told, words: &str) -> bool {

@@ -4,11 +4,22 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 
 use crate::oci_scene::{Oci, eventually};
 use crate::scene::{self, Started};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        oci_start_notify_socket_waits_until_the_container_is_ready,
+        oci_start_notify_socket_ends_with_the_container_and_fails_without_a_manager,
+        oci_run_notify_socket_passes_on_what_the_container_says,
+    ];
+    tests.into_iter().map(|test| test.within("oci_notify").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// A service manager, and a container whose program does nothing.
 struct Service<'a> {

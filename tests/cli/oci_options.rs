@@ -3,13 +3,32 @@
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use serde_json::{Value, json};
 
 use crate::oci_making::receive;
 use crate::oci_scene::{Oci, passing};
 use crate::scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Kernel, Program, Root};
+    let tests = lifecycle_tests::tests![
+        oci_list_format_and_quiet,
+        oci_create_pid_file_and_preserve_fds,
+        #[needs(Program("nsenter"))]
+        oci_create_and_run_no_pivot,
+        #[needs(Kernel("/proc/keys", "/proc/keys"))]
+        oci_create_and_run_no_new_keyring,
+        oci_run_and_exec_console_socket,
+        oci_run_and_exec_no_subreaper,
+        oci_update_cpu_rt_period_and_cpu_rt_runtime,
+        #[needs(Need::Other(!std::path::Path::new("/run/systemd/system").exists(), "a machine without systemd"))]
+        oci_systemd_cgroup_is_refused_where_systemd_is_not,
+    ];
+    tests.into_iter().map(|test| test.within("oci_options").needs(&[Root, Program("busybox")])).collect()
+}
 
 pub fn oci_list_format_and_quiet(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "600"])?;

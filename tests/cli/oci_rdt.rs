@@ -4,11 +4,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use serde_json::{Value, json};
 
 use crate::oci_scene::{Oci, reap_later};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![oci_exec_joins_the_containers_resctrl_groups_and_events_stats_reads_them,];
+    tests.into_iter().map(|test| test.within("oci_rdt").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// A tree like that of /sys/fs/resctrl, with the container's class and monitoring group.
 fn resctrl(lab: &Lab, id: &str) -> std::io::Result<(PathBuf, PathBuf)> {

@@ -3,13 +3,30 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::oci_scene::{Oci, eventually, reap_later};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        oci_exec_that_is_cancelled_sends_the_signal_to_its_program,
+        oci_run_and_exec_send_a_signal_on_that_comes_right_after_the_start,
+        oci_run_sends_signals_on_that_come_while_poststart_hooks_run,
+        oci_run_that_is_killed_leaves_nothing_once_the_container_is_deleted,
+        oci_start_that_is_cancelled_in_a_start_container_hook_has_started_the_container,
+        oci_start_that_is_killed_in_a_start_container_hook_has_started_the_container,
+        oci_start_that_is_cancelled_in_a_poststart_hook_stops_the_container,
+        oci_delete_force_ends_a_paused_container_whose_engine_was_killed,
+        oci_delete_says_who_does_not_reap_what_keeps_the_container,
+    ];
+    tests.into_iter().map(|test| test.within("oci_signals").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// What a program does that takes a signal in its own time.
 const TRAPS: &str = "trap 'echo caught; exit 3' TERM USR1; echo ready; while :; do sleep 0.05; done";

@@ -2,12 +2,45 @@
 
 use std::process::Command;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use serde_json::{Value, json};
 
 use crate::oci_scene::{self, Oci, eventually};
 use crate::scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        #[needs(Program("busybox"), Program("ps"))]
+        oci_ps_prints_the_containers_processes_and_no_others,
+        #[needs(Program("busybox"))]
+        oci_events_stats_prints_one_document_of_what_was_used,
+        #[needs(Program("busybox"))]
+        oci_events_interval_goes_on_until_the_container_ends,
+        #[needs(Program("busybox"))]
+        oci_events_tells_when_memory_runs_out,
+        #[needs(Program("busybox"))]
+        oci_pause_stops_every_process_until_resume,
+        #[needs(Program("busybox"))]
+        oci_kill_ends_a_paused_container_and_delete_force_too,
+        #[needs(Program("busybox"))]
+        oci_pause_and_resume_a_created_container,
+        #[needs(Program("busybox"))]
+        oci_update_changes_each_limit_by_its_flag,
+        #[needs(Program("busybox"))]
+        oci_update_blkio_weight_is_written_or_refused_with_its_controller,
+        #[needs(Program("busybox"))]
+        oci_update_resources_come_from_a_file_or_stdin,
+        #[needs(Program("busybox"))]
+        oci_spec_writes_a_config_that_runs_and_overwrites_nothing,
+        oci_features_and_version_are_as_callers_read_them,
+        oci_completions_and_man_cover_every_verb,
+        oci_completions_complete_a_verbs_options,
+    ];
+    tests.into_iter().map(|test| test.within("oci_verbs").needs(&[Root])).collect()
+}
 
 pub fn oci_ps_prints_the_containers_processes_and_no_others(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sh", "-c", "sleep 1234 & exec sleep 4321"])?;

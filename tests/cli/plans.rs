@@ -9,12 +9,32 @@ use std::path::Path;
 use std::process::Command;
 
 use lifecycle_tests::bundle::{rootless_spec, spec};
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use serde_json::{Value, json};
 
 use crate::scene::{self, Told};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::Root;
+    let tests = lifecycle_tests::tests![
+        text_folded,
+        json,
+        dot,
+        mermaid,
+        svg,
+        text_by_the_programs_own_snapshots,
+        no_plan_is_without_a_snapshot,
+        a_part_of_a_plan_says_what_it_needs,
+        the_facts_hold_the_bundles_of_runc,
+        the_facts_name_every_fact,
+        #[needs(Root)]
+        the_same_for_another_user_in_another_directory,
+    ];
+    tests.into_iter().map(|test| test.within("plans")).collect()
+}
 
 /// The hosts.
 const HOSTS: &[&str] = &["root-hybrid", "root-v2", "user"];

@@ -6,13 +6,28 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use lifecycle_tests::harness::{TestResult, note};
+use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use nix::mount::MsFlags;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 
 use crate::fields::{Field, tmpfs};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        a_file_systems_destination_that_is_swapped_stays_in_the_root,
+        a_bound_files_destination_that_is_swapped_stays_in_the_root,
+        a_copied_up_destination_that_is_swapped_stays_in_the_root,
+        an_image_that_fakes_proc_or_sys_is_refused,
+        a_copied_up_destination_that_is_swapped_fills_nothing_else_by_the_older_calls,
+        a_parameter_is_written_where_it_belongs_by_the_older_calls_too,
+        a_parameter_is_written_where_it_belongs_whatever_others_mount,
+    ];
+    tests.into_iter().map(|test| test.within("races").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// How many containers are made while the paths change under them.
 const ROUNDS: u32 = 40;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lifecycle_tests::bundle::{Bundle, rootless_spec};
-use lifecycle_tests::harness::{Need, TestResult};
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::hierarchies;
 use lifecycle_tests::program;
@@ -15,6 +15,23 @@ use serde_json::{Value, json};
 
 use crate::oci_scene::eventually;
 use crate::scene::{self, NOBODY, Scene, Told};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        oci_rootless_a_user_without_a_cgroup_is_warned_and_his_container_is_where_he_is,
+        #[needs(Program("unshare"))]
+        oci_rootless_without_a_log_the_warning_is_on_stderr,
+        #[needs(Program("unshare"))]
+        oci_rootless_what_needs_a_cgroup_is_refused_while_planning_by_its_field,
+        #[needs(v1(), Program("unshare"))]
+        oci_rootless_a_cgroup_below_one_that_was_handed_over_is_made_and_limited,
+        oci_rootless_root_where_cgroups_are_read_only_has_to_ask_for_it,
+        a_user_without_a_cgroup_is_warned_by_a_plan_too,
+    ];
+    tests.into_iter().map(|test| test.within("rootless").needs(&[Root, Program("busybox")])).collect()
+}
 
 /// An ordinary user may be given a part of version 2, and has a cgroup then: `delegated` looks at that.
 pub fn v1() -> Need {

@@ -1,12 +1,31 @@
 //! `run`: what goes into the container, what comes out, and the exit code.
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::scene::{self, Scene};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::Root;
+    let tests = lifecycle_tests::tests![
+        hello_shows_the_container_from_inside_and_leaves_nothing,
+        the_exit_code_is_the_containers,
+        a_container_that_is_killed_is_137,
+        stdin_and_stdout_are_the_containers_own,
+        what_follows_two_dashes_is_the_command_word_by_word,
+        parameters_come_from_a_file_and_the_command_line,
+        wrong_input_is_125_and_changes_nothing,
+        every_event_is_a_line_of_json,
+        a_trace_has_a_lane_for_the_host_and_one_for_init,
+        hello_runs_without_each_of_the_newer_calls,
+        a_stopped_engine_does_not_wait_for_its_container,
+    ];
+    tests.into_iter().map(|test| test.within("running").needs(&[Root])).collect()
+}
 
 pub fn hello_shows_the_container_from_inside_and_leaves_nothing(lab: &Lab) -> TestResult {
     let scene = Scene::new(lab)?;

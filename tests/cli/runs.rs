@@ -4,12 +4,36 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::cgroup_directories;
 use serde_json::Value;
 
 use crate::scene::{self, Scene, Started};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        a_kept_run_stays_until_it_is_undone,
+        undo_and_show_and_logs_of_no_run_say_so,
+        a_run_shows_its_steps_with_times_and_outcomes,
+        logs_are_told_by_step,
+        a_secret_is_nowhere,
+        a_detached_run_goes_on_and_is_reached_by_its_id,
+        a_detached_run_that_cannot_begin_says_why_at_once,
+        a_detached_containers_output_is_in_its_logs,
+        a_detached_runs_failure_is_in_its_logs_apart,
+        #[needs(Program("busybox"))]
+        audit_knows_whose_everything_is,
+        a_damaged_journal_is_named_and_left_alone,
+        #[needs(Program("script"))]
+        at_a_terminal_the_container_has_it_and_an_error_stays,
+        #[needs(Program("script"))]
+        a_shell_at_a_terminal_has_job_control,
+    ];
+    tests.into_iter().map(|test| test.within("runs").needs(&[Root])).collect()
+}
 
 /// Makes something, prints something, and waits.
 const JOB: &str = r#"

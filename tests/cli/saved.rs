@@ -1,11 +1,30 @@
 //! Plans that are saved, compared, checked and held against snapshots.
 
 use lifecycle_tests::bundle::Bundle;
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 
 use crate::scene::{self, Scene};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        a_saved_plan_runs_exactly_as_shown,
+        #[needs(Program("busybox"))]
+        a_saved_plan_is_refused_once_the_config_has_changed,
+        a_saved_plan_is_refused_where_the_facts_are_others,
+        #[needs(Program("busybox"))]
+        two_bundles_and_two_hosts_are_compared_effect_by_effect,
+        ten_mistakes_get_ten_good_messages,
+        check_has_nothing_to_say_of_the_built_in_plans,
+        #[needs(Program("busybox"))]
+        a_dry_run_needs_no_root_and_touches_nothing,
+        a_snapshot_in_ci_fails_readably_and_is_accepted_on_purpose,
+    ];
+    tests.into_iter().map(|test| test.within("saved").needs(&[Root])).collect()
+}
 
 pub fn a_saved_plan_runs_exactly_as_shown(lab: &Lab) -> TestResult {
     let mut scene = Scene::new(lab)?;

@@ -1,11 +1,25 @@
 //! `plans/ci/service.yaml`: what a CI job needs.
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::Scope;
 use lifecycle_tests::program;
 
 use crate::scene::Scene;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        a_ci_job_prints_both_logs_by_step_and_leaves_nothing,
+        a_ci_job_ends_with_its_clients_exit_code,
+        #[needs(Program("ip"))]
+        the_host_has_no_address_in_a_jobs_network,
+        a_server_that_ends_is_found_out_by_the_probe,
+        every_step_of_a_ci_job_can_fail_and_leaves_nothing,
+    ];
+    tests.into_iter().map(|test| test.within("service").needs(&[Root, Program("perl")])).collect()
+}
 
 /// The built-in plan under the lab's name, so that the names of its cgroups tell whose they are.
 fn service(lab: &Lab) -> lifecycle_tests::Result<(Scene<'_>, Scope)> {

@@ -4,12 +4,25 @@ use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::Command;
 
-use lifecycle_tests::harness::TestResult;
+use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 use rustix::process::Signal;
 
 use crate::scene::{self, NOBODY, Scene, Started, Told};
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::Root;
+    let tests = lifecycle_tests::tests![
+        hello_runs_for_an_ordinary_user_and_leaves_nothing,
+        an_ordinary_users_container_can_change_its_own_files_only,
+        where_no_overlay_is_to_be_had_the_files_are_read_only,
+        an_ordinary_users_faults_and_crashes_leave_nothing,
+        a_plan_that_needs_root_says_so,
+    ];
+    tests.into_iter().map(|test| test.within("users").needs(&[Root])).collect()
+}
 
 /// A directory that takes the place of /run/user/UID.
 fn runtime(lab: &Lab) -> lifecycle_tests::Result<(Scene<'_>, PathBuf)> {
