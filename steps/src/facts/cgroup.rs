@@ -175,6 +175,16 @@ pub(super) fn own() -> Value {
     json!(own_of(&mounts, &own))
 }
 
+/// A process's cgroup in the hierarchy of certain controllers (none: version 2), from its /proc/PID/cgroup: `HIERARCHY:CONTROLLERS:PATH`,
+/// cgroups(7).
+pub(crate) fn cgroup_of(text: &str, is_of: impl Fn(&str) -> bool) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let controllers = fields.next()?;
+        fields.next().filter(|_| is_of(controllers))
+    })
+}
+
 fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
     let mut paths = BTreeMap::new();
     for mounted in mounts.lines().filter_map(mounted) {
@@ -182,11 +192,7 @@ fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
         let is_of = |controllers: &str| {
             if mounted.v2 { controllers.is_empty() } else { !controllers.is_empty() && controllers.split(',').all(has) }
         };
-        let path = own.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let controllers = fields.next()?;
-            fields.next().filter(|_| is_of(controllers))
-        });
+        let path = cgroup_of(own, is_of);
         // In a container that shares the host's cgroup namespace only a part of the hierarchy is mounted.
         let below = path.and_then(|path| Path::new(path).strip_prefix(&mounted.root).ok());
         if let Some(below) = below {

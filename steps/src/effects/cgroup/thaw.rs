@@ -8,6 +8,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::{directory, machine, open_directory, write};
+use crate::facts::cgroup_of;
 
 /// Thaws the cgroup of a process that is to die, and what is between it and the cgroup that the run made. One that is nobody's of ours is left as
 /// it is: others may stand still in it on purpose.
@@ -18,7 +19,7 @@ pub(crate) fn thaw_killed(pid: i32, cx: &Cx) -> Result<(), EffectError> {
     let Some(path) = path_of(&text) else { return Ok(()) };
     // A process that was executed in a container is in the cgroup of the run around its own.
     let tags: Vec<String> = std::iter::once(cx.run.tag()).chain(cx.run.around().map(|run| run.tag())).collect();
-    for at in ours(&freezer, &path, &|at| tags.iter().any(|tag| directory::is_marked(at, tag))) {
+    for at in ours(&freezer, path, &|at| tags.iter().any(|tag| directory::is_marked(at, tag))) {
         let thawed = open_directory(CWD, &at).and_then(|cgroup| write(&cgroup, "freezer.state", "THAWED"));
         match thawed {
             Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
@@ -28,13 +29,10 @@ pub(crate) fn thaw_killed(pid: i32, cx: &Cx) -> Result<(), EffectError> {
     Ok(())
 }
 
-/// The path of its cgroup below the freezer's top: `HIERARCHY:CONTROLLERS:PATH`, cgroups(7).
-fn path_of(text: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let is_freezer = fields.next()?.split(',').any(|name| name == "freezer");
-        fields.next().filter(|_| is_freezer).map(|path| path.trim_start_matches('/').to_owned())
-    })
+/// The path of its cgroup below the freezer's top.
+fn path_of(text: &str) -> Option<&str> {
+    let freezer = |controllers: &str| controllers.split(',').any(|name| name == "freezer");
+    cgroup_of(text, freezer).map(|path| path.trim_start_matches('/'))
 }
 
 /// From the topmost cgroup that is the run's down to the process's own; none if none is.
@@ -58,7 +56,7 @@ mod tests {
     #[test]
     fn only_what_is_below_the_runs_own_cgroup_is_thawed() {
         let text = "5:pids:/a\n4:cpu,freezer:/lifecycle/web/inner\n0::/\n";
-        assert_eq!(path_of(text).as_deref(), Some("lifecycle/web/inner"));
+        assert_eq!(path_of(text), Some("lifecycle/web/inner"));
         assert_eq!(path_of("0::/x\n"), None);
         let of = |own: &str| ours(Path::new("/cg"), "lifecycle/web/inner", &|at| at.ends_with(own));
         let all = ["/cg/lifecycle/web", "/cg/lifecycle/web/inner"].map(PathBuf::from);

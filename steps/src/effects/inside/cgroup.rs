@@ -2,6 +2,7 @@
 
 use super::mount::bind_on;
 use super::root::{Root, clean, open_host};
+use crate::facts::cgroup_of;
 use crate::mounts::api::{self, Api};
 use crate::mounts::{Bind, Options};
 use crate::sys::mount::RDONLY;
@@ -252,18 +253,13 @@ fn view_of_v2<'a>(mount: &'a Path, own: &'a str) -> View<'a> {
     View { kind: "cgroup2", select: Vec::new(), mount, own: own_cgroup(own, &[]) }
 }
 
-/// The cgroup in the hierarchy of these controllers (none: version 2), from the text of /proc/self/cgroup, cgroups(7).
+/// The cgroup in the hierarchy of these controllers (none: version 2), from the text of /proc/self/cgroup.
 fn own_cgroup<'a>(text: &'a str, controllers: &[String]) -> &'a str {
-    let line = |line: &'a str| {
-        let mut fields = line.splitn(3, ':');
-        let (_, listed, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let same = match controllers.first() {
-            Some(controller) => listed.split(',').any(|name| name == controller),
-            None => listed.is_empty(),
-        };
-        same.then_some(path)
+    let same = |listed: &str| match controllers.first() {
+        Some(controller) => listed.split(',').any(|name| name == controller),
+        None => listed.is_empty(),
     };
-    text.lines().find_map(line).unwrap_or("/")
+    cgroup_of(text, same).unwrap_or("/")
 }
 
 #[cfg(test)]
