@@ -26,9 +26,10 @@ pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
         ));
     }
     let mut logs = Sources::open(&names.dir());
+    // Watched before it is read: what comes in between is seen by one of the two.
+    let follow = args.follow.then(|| Follow::new(&names)).transpose()?;
     logs.print(args)?;
-    if args.follow {
-        let mut follow = Follow::new(&names)?;
+    if let Some(mut follow) = follow {
         while follow.wait()? {
             logs.print(args)?;
         }

@@ -19,6 +19,10 @@ pub fn run(global: &Global, args: &Show) -> Result<ExitCode, Failure> {
     let mut text = view(global, args, &names)?;
     if args.follow {
         let mut follow = Follow::new(&names)?;
+        // What changed before it was watched is not told again; a run that has gone meanwhile is found out below.
+        if let Ok(now) = view(global, args, &names) {
+            text = now;
+        }
         let redraw = std::io::stdout().is_terminal();
         loop {
             draw(&text, redraw)?;
