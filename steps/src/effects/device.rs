@@ -62,6 +62,13 @@ struct Inside {
     name: String,
 }
 
+/// Where a device is, with a socket there.
+enum Place {
+    Inside(Rtnl, u32),
+    Host(Rtnl, Found),
+    Nowhere,
+}
+
 impl MoveDevice {
     fn wanted(&self) -> &LinkName {
         self.name.as_ref().unwrap_or(&self.device)
@@ -95,18 +102,25 @@ impl MoveDevice {
         }
     }
 
-    fn give_back(&self, before: &Before, record: &Record, cx: &mut Cx) -> Result<(), EffectError> {
-        let mut host = Rtnl::open()?;
+    /// Where it is now: in the container, on the host, or nowhere, as when somebody deletes it, or as the other end of a cable goes.
+    fn find(&self, before: &Before, record: &Record, cx: &Cx) -> Result<Place, EffectError> {
         if let Some(net) = self.netns(cx)?
-            && let Some((mut there, index)) = before.find_inside(&net, record)?
+            && let Some((there, index)) = before.find_inside(&net, record)?
         {
-            self.bring_back(&mut there, index)?;
+            return Ok(Place::Inside(there, index));
         }
+        let mut host = Rtnl::open()?;
         let listed = host.links().map_err(|r| r.error("list the links"))?;
-        let Some(found) = before.find_on_host(&self.device, listed) else {
-            (cx.output)(&format!("network device {} is gone: there is nothing to give back", self.device));
-            return Ok(());
-        };
+        Ok(before.find_on_host(&self.device, listed).map_or(Place::Nowhere, |found| Place::Host(host, found)))
+    }
+
+    fn give_back(&self, before: &Before, record: &Record, cx: &Cx) -> Result<(), EffectError> {
+        let mut place = self.find(before, record, cx)?;
+        if let Place::Inside(there, index) = &mut place {
+            self.bring_back(there, *index)?;
+            place = self.find(before, record, cx)?;
+        }
+        let Place::Host(mut host, found) = place else { return Ok(()) };
         let failed = |r: Refused| r.error(format!("give back network device {}", self.device));
         if found.name != self.device.as_str() {
             set(&mut host, found.index, |m| m.attributes.push(LinkAttribute::IfName(self.device.to_string())))
@@ -254,9 +268,15 @@ impl EffectDef for MoveDevice {
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
         let Ok(before) = Before::deserialize(&record.before) else { return Ok(Undone::Done) };
         // After a reboot every device is where the kernel finds it, and no namespace of ours is there.
-        if before.boot == boot_id() {
-            self.give_back(&before, record, cx)?;
+        if before.boot != boot_id() {
+            return Ok(Undone::Done);
         }
-        Ok(Undone::Done)
+        let answer = self.give_back(&before, record, cx);
+        // It may go at any time, between two of our calls, too: a refusal is one only while the device is there.
+        if matches!(self.find(&before, record, cx)?, Place::Nowhere) {
+            (cx.output)(&format!("network device {} is gone: there is nothing to give back", self.device));
+            return Ok(Undone::Done);
+        }
+        answer.map(|()| Undone::Done)
     }
 }

@@ -453,6 +453,42 @@ fn a_device_comes_back_with_its_name_addresses_and_routes() {
     });
 }
 
+/// Its other end is deleted while it comes back, a little later in each round: what has gone is not missed, and no error.
+#[test]
+fn a_device_may_go_while_it_is_given_back() {
+    in_a_network(|| {
+        let other = Other::new();
+        let process = Later::Now(other.process.clone());
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new();
+        let pin = PinNetns { process: process.clone(), path: dir.path().join("netns") };
+        let (pinned, answer) = bench.apply(&pin);
+        answer.unwrap();
+        for round in 0..60 {
+            let peer = Peer { name: name("dev1"), process: None, mac: None };
+            let kind = Kind::Veth(peer);
+            let cable = LinkAdd { name: name("dev0"), alias: "lifecycle:test:dev0".into(), kind, mtu: None };
+            bench.apply(&cable).1.unwrap();
+            let index = find("dev1").unwrap().index;
+            let effect =
+                MoveDevice { device: name("dev0"), name: None, process: process.clone(), pin: pin.path.clone() };
+            let (record, answer) = bench.apply(&effect);
+            answer.unwrap();
+            let deleting = fork(|| {
+                std::thread::sleep(std::time::Duration::from_micros(15 * round));
+                let mut message = LinkMessage::default();
+                message.header.index = index;
+                Rtnl::open().unwrap().change(RouteNetlinkMessage::DelLink(message), 0).unwrap();
+                0
+            });
+            bench.undo(&effect, &record).unwrap();
+            wait_for(deleting.unwrap());
+            assert!(find("dev0").is_none());
+        }
+        bench.undo(&pin, &pinned).unwrap();
+    });
+}
+
 /// Waits for what the kernel does in its own time.
 fn eventually(is_so: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
