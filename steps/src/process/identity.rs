@@ -146,8 +146,11 @@ impl Watched {
     }
 
     /// Takes the dead process's exit code, if it is a child of ours.
+    ///
+    /// Whoever traces it is told first, ptrace(2): until then it is dead and yet not to be had, so this waits for it.
     pub(crate) fn reap(&self) -> Result<Fate, EffectError> {
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        let wait = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        match rustix::io::retry_on_intr(wait) {
             Ok(Some(status)) => Ok(Fate::Code(code(&status))),
             Ok(None) | Err(Errno::CHILD) => Ok(Fate::Unknown),
             Err(e) => Err(EffectError::call("waitid(P_PIDFD, WEXITED)", e)),
@@ -288,5 +291,47 @@ mod tests {
             }
             assert_eq!(watched.reap().expect("reap"), Fate::Code(want));
         }
+    }
+
+    /// Killed under a tracer, it is dead for poll(2) before its parent may have its exit code.
+    #[test]
+    fn what_is_traced_is_reaped_once_its_tracer_lets_it_go() {
+        use crate::sys::clone::fork;
+        use nix::sys::ptrace;
+        let traced = fork(|| {
+            // Where Yama keeps siblings from tracing each other; elsewhere there is nothing to allow.
+            let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
+            std::thread::sleep(Duration::from_secs(60));
+            0
+        })
+        .expect("fork");
+        let watched = Process::of(traced).expect("identity").watch().expect("watch").expect("there");
+        let (mut seized, told) = io::pipe().expect("pipe");
+        let tracer = fork(|| {
+            let seize = || ptrace::seize(nix::unistd::Pid::from_raw(traced.as_raw_pid()), ptrace::Options::empty());
+            // The one that is traced may not have allowed it yet.
+            let allowed = (0..1000).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                seize().is_ok()
+            });
+            if !allowed {
+                return 1;
+            }
+            drop(told);
+            while !watched.is_dead().is_ok_and(|dead| dead) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            0
+        })
+        .expect("fork");
+        assert_eq!(io::Read::read(&mut seized, &mut [0]).expect("read"), 0);
+        watched.signal(Signal::KILL).expect("kill");
+        while !watched.is_dead().expect("poll") {
+            std::thread::yield_now();
+        }
+        assert_eq!(watched.reap().expect("reap"), Fate::Code(137));
+        let waited = rustix::process::waitpid(Some(tracer), rustix::process::WaitOptions::empty()).expect("wait");
+        assert!(waited.is_some_and(|(_, status)| status.exit_status() == Some(0)), "it was not traced");
     }
 }
