@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lifecycle_tests::PATIENCE;
 use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::cgroup_directories;
@@ -254,7 +255,7 @@ pub fn audit_knows_whose_everything_is(lab: &Lab) -> TestResult {
     assert!(found.iter().any(|f| f["kind"] == "cgroup" && f["owner"] == "elsewhere"), "{found:#?}");
     lifecycle_tests::program::quiet("kill", &["-KILL", &container["pid"].to_string()])?;
     let begun = Instant::now();
-    while audit(&scene, None)?.iter().any(|f| f["owner"] != "nobody") && begun.elapsed() < Duration::from_secs(5) {}
+    while audit(&scene, None)?.iter().any(|f| f["owner"] != "nobody") && begun.elapsed() < PATIENCE {}
     let found = audit(&scene, Some(1))?;
     assert!(found.iter().any(|f| f["kind"] == "cgroup" && f["owner"] == "nobody"), "{found:#?}");
     std::fs::rename(&away, &state)?;

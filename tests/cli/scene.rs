@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::{Scope, Snapshot};
-use lifecycle_tests::{Error, Result, While, program};
+use lifecycle_tests::{Error, PATIENCE, Result, While, program};
 use serde_json::Value;
 
 /// The user that owns nothing.
@@ -123,8 +123,7 @@ impl<'a> Scene<'a> {
     /// The same in another scope.
     pub fn nothing_left_in(&self, scope: &Scope) -> Result<()> {
         let empty_root = self.lab.state_root().display().to_string();
-        let difference =
-            self.before.returns_within(scope, Duration::from_secs(5), |change| change.name == empty_root)?;
+        let difference = self.before.returns_within(scope, PATIENCE, |change| change.name == empty_root)?;
         if difference.is_empty() {
             Ok(())
         } else {

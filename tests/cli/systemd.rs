@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lifecycle_tests::PATIENCE;
 use lifecycle_tests::bundle::{Bundle, rootless_spec};
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::killer::{Ending, run_killed_at, run_within};
@@ -124,7 +125,7 @@ impl<'a> Scope<'a> {
 
     /// Fails unless systemd has no scope of this test's any more, and the machine is as it was but for the slice.
     pub(crate) fn nothing_left(&self) -> TestResult {
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + PATIENCE;
         loop {
             let units = units_of(&self.unit)?;
             if units.is_empty() {
@@ -305,7 +306,7 @@ fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult {
     let slice = format!("--slice={}", container.slice);
     let unit = format!("--unit={}", container.unit);
     let mut other = Command::new("systemd-run").args(["--scope", "--quiet", &slice, &unit, "sleep", "60"]).spawn()?;
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + PATIENCE;
     while container.shows("ActiveState")? != "active" {
         assert!(Instant::now() < until, "systemd-run does not start");
         std::thread::sleep(Duration::from_millis(20));

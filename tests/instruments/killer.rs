@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lifecycle_tests::harness::{TestResult, note};
+use lifecycle_tests::PATIENCE;
+use lifecycle_tests::harness::TestResult;
 use lifecycle_tests::killer::{Ending, SyscallPoint, Victim, When, count, run_killed_at, run_within};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
@@ -86,7 +87,7 @@ pub fn the_engine_can_be_killed_at_its_childs_call(lab: &Lab) -> TestResult {
     assert_eq!(outcome.ending, Ending::Signaled(9));
     assert_eq!(outcome.stdout, "");
     // The child was let go and runs on.
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     while !dir.join("child").exists() {
         assert!(Instant::now() < deadline, "the child did not run on");
         std::thread::sleep(Duration::from_millis(1));
@@ -128,13 +129,9 @@ pub fn every_point_can_be_reached_again(lab: &Lab) -> TestResult {
     Ok(())
 }
 
-pub fn a_thousand_calls_take_less_than_a_second(lab: &Lab) -> TestResult {
+pub fn every_one_of_many_calls_is_counted(lab: &Lab) -> TestResult {
     let script = "i=0; while [ $i -lt 1500 ]; do echo $i; i=$((i+1)); done";
-    let start = Instant::now();
     let outcome = count(&mut busybox(&["sh", "-c", script], lab.dir()))?;
-    let took = start.elapsed();
     assert_eq!(outcome.points.len(), 1500);
-    note(format!("1500 calls under trace took {took:.1?}"));
-    assert!(took < Duration::from_secs(1), "{took:?}");
     Ok(())
 }

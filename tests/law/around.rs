@@ -19,7 +19,7 @@ use lifecycle_steps::outcomes::Process;
 use lifecycle_tests::harness::Need;
 use lifecycle_tests::machine::{hierarchies, remove_cgroup};
 use lifecycle_tests::program::{output, quiet};
-use lifecycle_tests::{Result, While};
+use lifecycle_tests::{PATIENCE, Result, While};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
@@ -438,7 +438,7 @@ pub fn leave(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
 fn child(words: &[&str], last: Option<&str>) -> std::result::Result<Child, Failure> {
     let (program, arguments) = words.split_first().ok_or("no program")?;
     let mut child = Command::new(program).args(arguments).stdin(Stdio::piped()).spawn()?;
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     // It is in its namespaces when it has become its last program.
     while last.is_some() && comm(&child)?.as_deref() != last {
         // Killed on the way there: the effect has to cope with that.

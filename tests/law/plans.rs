@@ -8,11 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lifecycle_steps::plans::BUILT_IN;
+use lifecycle_tests::PATIENCE;
 use lifecycle_tests::bundle::Bundle;
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::Scope;
-use lifecycle_tests::rounds::{PATIENCE, Sample};
+use lifecycle_tests::rounds::Sample;
 use lifecycle_tests::{Error, Result, While, program};
 use serde_json::{Value, json};
 

@@ -8,8 +8,8 @@ use std::process::Command;
 use lifecycle_tests::killer::{Ending, Outcome, Victim, count, run_killed_at};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::{Change, Scope, Snapshot};
-use lifecycle_tests::rounds::{Kill, PATIENCE, Sample, places};
-use lifecycle_tests::{Error, Result, While, older, program};
+use lifecycle_tests::rounds::{Kill, Sample, places};
+use lifecycle_tests::{Error, PATIENCE, Result, While, older, program};
 use serde_json::Value;
 
 /// The exit code that says that the run failed, not its main process.

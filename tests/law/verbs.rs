@@ -10,8 +10,8 @@ use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::killer::{Ending, Outcome, Victim, count, run_killed_at};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::{Scope, Snapshot};
-use lifecycle_tests::rounds::{Kill, PATIENCE, Sample, Tried, places};
-use lifecycle_tests::{Error, Result, While, program};
+use lifecycle_tests::rounds::{Kill, Sample, Tried, places};
+use lifecycle_tests::{Error, PATIENCE, Result, While, program};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use serde_json::{Value, json};
 

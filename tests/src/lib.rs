@@ -22,5 +22,11 @@ pub mod program;
 pub mod rounds;
 mod sys;
 
+use std::time::Duration;
+
 pub use error::{Error, Result, While};
 pub use sys::seccomp;
+
+/// How long what comes about by itself may take, such as the end of a network namespace, which the kernel frees from a work queue. Only a test
+/// that fails waits for so long, so it is made for a machine that has much else to do.
+pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,15 +5,11 @@
 
 use std::fmt;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::killer::{Ending, Outcome, SyscallPoint, Victim, When, count, run_killed_at};
 use crate::lab::Lab;
 use crate::machine::{Change, Snapshot};
-use crate::{Error, Result};
-
-/// How long what dies with a namespace may take to be gone: the kernel frees a network namespace from a work queue.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+use crate::{Error, PATIENCE, Result};
 
 /// What the law is held against.
 pub struct Case<'a> {
