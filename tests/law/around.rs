@@ -78,15 +78,14 @@ pub fn needs(kind: &str) -> &'static [Need] {
     }
 }
 
-/// Gives every cgroup on the way to `cgroup` what the machine gives its topmost ones.
-fn enable_above(cgroup: &Path) -> Result<()> {
-    let mut above: Vec<&Path> = cgroup.ancestors().skip(1).take(2).collect();
-    above.reverse();
-    // Version 1 has nothing to enable.
-    for file in above.iter().map(|dir| dir.join(CONTROLLERS)).filter(|file| file.exists()) {
-        fs::write(&file, "+pids").when(|| format!("writing {}", file.display()))?;
+/// Gives the children of a cgroup the controller that the examples use, where the cgroup has it itself. Version 1 has nothing to enable.
+fn enable(dir: &Path) -> Result<()> {
+    let has = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    if !has.split_whitespace().any(|name| name == "pids") {
+        return Ok(());
     }
-    Ok(())
+    let file = dir.join(CONTROLLERS);
+    fs::write(&file, "+pids").when(|| format!("writing {}", file.display()))
 }
 
 /// What stands for the whole of a test, and was there before: a cgroup that somebody else made, a server, files to cover.
@@ -103,6 +102,8 @@ impl Standing {
             // Another test's may remove a parent on the way.
             let made = (0..64).find_map(|_| fs::create_dir_all(cgroup).ok());
             made.ok_or("it goes away again").when(|| format!("making {}", cgroup.display()))?;
+            // The topmost is the other tests', too: whoever needs it there must not change what this one sees.
+            cgroup.ancestors().nth(2).map_or(Ok(()), enable)?;
         }
         let dirs: &[&str] = match kind {
             "root.mask" => &["masked"],
@@ -115,7 +116,7 @@ impl Standing {
         }
         match kind {
             "cgroup.controllers" | "cgroup.update" | "cgroup.write" => {
-                cgroup.iter().try_for_each(|cgroup| enable_above(cgroup))?;
+                cgroup.as_deref().and_then(Path::parent).map_or(Ok(()), enable)?;
             }
             "probe.http" => serve_nothing()?,
             "device.move" => lay_a_cable()?,
