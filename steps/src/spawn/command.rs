@@ -13,6 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
 use crate::outcomes::CgroupJoin;
+use crate::sys::child::ignore_pipe;
 
 use super::Exit;
 use super::child::{Child, Session};
@@ -43,6 +44,8 @@ pub struct Command {
     pub cgroup: CgroupJoin,
     /// Descriptors of the engine that it has under their own numbers.
     pub pass: Vec<RawFd>,
+    /// A write that nobody can read any more is an error to it, instead of its end by SIGPIPE.
+    pub outlives_pipes: bool,
     /// Must not appear in what is shown of its output.
     pub secrets: Secrets,
 }
@@ -103,9 +106,10 @@ impl Command {
         }
         let mut keep = [&stdin, &out, &err, &tell].map(AsRawFd::as_raw_fd).to_vec();
         keep.extend(&self.pass);
-        let (cgroup, pass) = (self.cgroup, self.pass);
+        let (cgroup, pass, outlives_pipes) = (self.cgroup, self.pass, self.outlives_pipes);
         let child = Child::fork(self.session, &keep, |ready| {
             let ready = ready.and_then(|_gate| join(&cgroup)).and_then(|()| hand_on(&pass));
+            let ready = ready.and_then(|()| if outlives_pipes { ignore_pipe() } else { Ok(()) });
             let failed = ready.and_then(|()| exec.run([&stdin, &out, &err]));
             // Only a failure comes back, and the engine may have gone meanwhile.
             let _ = failed.map_err(|e| rustix::io::write(&tell, &e.raw_os_error().unwrap_or(0).to_ne_bytes()));
