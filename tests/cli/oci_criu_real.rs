@@ -1,14 +1,18 @@
 //! `lifecycle-oci checkpoint` and `restore` with a criu that works: the one of a guest, or of a machine whose kernel it knows.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
 
 use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Result, While, program};
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use serde_json::{Value, json};
 
+use crate::oci_making::receive;
 use crate::oci_scene::{Oci, eventually, reap_later};
 
 /// All of them.
@@ -19,6 +23,7 @@ pub fn tests() -> Vec<Test> {
         oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks,
         oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path,
         oci_checkpoint_file_locks_and_tcp_established,
+        oci_restore_console_socket_takes_a_live_terminal,
     ];
     let needs = [Need::Root, Need::Program("busybox"), criu];
     tests.into_iter().map(|test| test.within("oci_criu_real").needs(&needs)).collect()
@@ -223,5 +228,72 @@ pub fn oci_checkpoint_file_locks_and_tcp_established(lab: &Lab) -> TestResult {
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     std::fs::remove_file(oci.bundle.rootfs().join("tmp/lock"))?;
     without(&oci, &["image"])?;
+    Ok(oci.scene.nothing_left()?)
+}
+
+/// It answers each line with what it knows of its terminal, and ends with its input.
+const ANSWERS: &str = "trap 'echo interrupted' INT; i=0; \
+    while :; do read line || [ $? -gt 128 ] || exit 7; i=$((i+1)); echo \"$i: $line at $(tty) of $(stty size).\"; done";
+
+/// Writes a line, and reads until the answer has come.
+fn answered(terminal: &mut File, line: &str, answer: &str) -> TestResult {
+    terminal.write_all(line.as_bytes())?;
+    let (mut text, mut buffer) = (String::new(), [0; 256]);
+    while !text.contains(answer) {
+        let n = terminal.read(&mut buffer).when(|| format!("waiting for {answer:?} after {text:?}"))?;
+        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    Ok(())
+}
+
+pub fn oci_restore_console_socket_takes_a_live_terminal(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", ANSWERS])?;
+    let listener = UnixListener::bind(lab.dir().join("console.sock"))?;
+    oci.edit(|config| config["process"]["terminal"] = json!(true))?;
+    oci.running(&["--console-socket", "console.sock"]);
+    let mut terminal = File::from(receive(&listener)?);
+    let size = |terminal: &File, rows, columns| {
+        tcsetwinsize(terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
+    };
+    size(&terminal, 33, 99)?;
+    answered(&mut terminal, "first\n", "1: first at /dev/pts/0 of 33 99.")?;
+    let told = oci.told(&["checkpoint", "--image-path", "image", &oci.id]).ended(0);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    drop(terminal);
+    let restore = |options: &[&str]| {
+        oci.told(&[&["restore", "-b", "bundle", "--image-path", "image"], options, &[&oci.id]].concat())
+    };
+    restore(&["--detach"]).ended(1).says(&["cannot allocate tty", "without setting console socket"]);
+    restore(&["--detach", "--console-socket", "nosuch.sock"]).ended(1).says(&["nosuch.sock"]);
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    let told = restore(&["--detach", "--console-socket", "console.sock"]).ended(0);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
+    let mut terminal = File::from(receive(&listener)?);
+    let restored = tcgetwinsize(&terminal)?;
+    assert_eq!((restored.ws_row, restored.ws_col), (33, 99));
+    answered(&mut terminal, "second\n", "2: second at /dev/pts/0 of 33 99.")?;
+    size(&terminal, 44, 111)?;
+    answered(&mut terminal, "third\n", "3: third at /dev/pts/0 of 44 111.")?;
+    // It is the controlling terminal, too, and the container's console.
+    answered(&mut terminal, "\x03", "interrupted")?;
+    let pid = oci.pid()?;
+    for fd in 0..3 {
+        assert_eq!(std::fs::read_link(format!("/proc/{pid}/fd/{fd}"))?, Path::new("/dev/pts/0"));
+    }
+    assert_eq!(oci.inside(&["stat", "-c", "%t:%T", "/dev/console"]), "88:0\n");
+    // Nobody else has the other end: it hangs up.
+    drop(terminal);
+    reap_later(pid);
+    oci.wait_for_status("stopped")?;
+    oci.verb("delete").ended(0);
+    // Nobody detaches: the caller's stdin and stdout are carried.
+    let mut started = oci.start(&["restore", "-b", "bundle", "--image-path", "image", &oci.id])?;
+    started.type_in("fourth\n", true)?;
+    let told = started.end()?.ended(7);
+    assert!(told.out.contains("2: fourth at /dev/pts/0 of "), "{}", told.out);
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
+    std::fs::remove_dir_all(lab.dir().join("image"))?;
     Ok(oci.scene.nothing_left()?)
 }
