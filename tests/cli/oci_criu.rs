@@ -27,7 +27,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn stand_in(oci: &mut Oci) -> Result<String> {
-    let path = criu::install(oci.lab.dir())?;
+    let path = criu::install(oci.lab.dir(), Some(&oci.lab.dir().join("told")))?;
     oci.scene.begins_here()?;
     Ok(path.display().to_string())
 }

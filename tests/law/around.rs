@@ -119,7 +119,7 @@ impl Standing {
             }
             "probe.http" => serve_nothing()?,
             "device.move" => lay_a_cable()?,
-            "criu.dump" | "criu.begin" | "criu.finish" => criu::install(scratch).map(drop)?,
+            "criu.dump" | "criu.begin" | "criu.finish" => criu::install(scratch, None).map(drop)?,
             "rdt.schemata" => fs::write(scratch.join("schemata"), "L3:0=fff\n").when(|| "writing schemata".into())?,
             "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
             "send_pidfd" => take_descriptors(scratch)?,

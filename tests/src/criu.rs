@@ -20,8 +20,10 @@ use rustix::pty::{OpenptFlags, openpt, unlockpt};
 use crate::harness::Need;
 use crate::{Error, Result, While, sys};
 
-/// Where it is, and what it notes goes to. Set by the script.
+/// Where it is. Set by the script.
 const PLACE: &str = "LIFECYCLE_TEST_CRIU";
+/// The file that has what it is asked for, if anybody wants that. Set by the script.
+const TOLD: &str = "LIFECYCLE_TEST_CRIU_TOLD";
 /// criu's own description of its protocol, of Debian's package.
 const PROTOCOL: &str = "/usr/include/criu/rpc.proto";
 
@@ -30,13 +32,14 @@ pub fn named() -> Need {
     Need::Other(Path::new(PROTOCOL).is_file(), "criu's rpc.proto, of Debian's package criu")
 }
 
-/// Puts it into a directory as `criu`. What it is asked for is noted in `told` there, a line for each request. A file `terminal` there makes
+/// Puts it into a directory as `criu`. What it is asked for is noted in `told`, a line for each request. A file `terminal` in the directory makes
 /// what it brings back have one.
-pub fn install(dir: &Path) -> Result<PathBuf> {
+pub fn install(dir: &Path, told: Option<&Path>) -> Result<PathBuf> {
     let this = std::env::current_exe().when(|| "finding this program".into())?;
     let script = format!(
         "#!/bin/sh\ncase $1 in\n--version) echo 'Version: 9.9'; exit ;;\ncheck) exit 0 ;;\nesac\n\
-         {PLACE}=${{0%/*}} exec {} \"$@\"\n",
+         export {PLACE}=${{0%/*}} {TOLD}={}\nexec {} \"$@\"\n",
+        told.unwrap_or(Path::new("")).display(),
         this.display()
     );
     let path = dir.join("criu");
@@ -123,6 +126,7 @@ impl Talk<'_> {
     }
 
     fn note(&self, kind: u64, options: &Fields) -> Result<()> {
+        let Some(told) = std::env::var_os(TOLD).filter(|told| !told.is_empty()) else { return Ok(()) };
         let verb = match kind {
             DUMP => "dump",
             RESTORE => "restore",
@@ -145,8 +149,7 @@ impl Talk<'_> {
             };
             line.push_str(&format!(" {name}={value}"));
         }
-        let path = self.place.join("told");
-        let mut file = fs::File::options().append(true).create(true).open(&path).when(|| "opening told".into())?;
+        let mut file = fs::File::options().append(true).create(true).open(&told).when(|| "opening told".into())?;
         writeln!(file, "{line}").when(|| "noting what it is told".into())
     }
 

@@ -381,3 +381,102 @@ impl Talk {
         Ok(Heard::Answer(Answer { descriptor, ..answer }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(words: &str) -> Result<Request, EffectError> {
+        Request::of(&words.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    /// Numbers, and the content of what has one.
+    fn shown(bytes: &[u8]) -> Vec<(u64, String)> {
+        let value = |value| match value {
+            Field::Number(number) => number.to_string(),
+            Field::Bytes(bytes) => bytes.escape_ascii().to_string(),
+        };
+        fields(bytes).unwrap().into_iter().map(|(field, content)| (field, value(content))).collect()
+    }
+
+    fn options(words: &str) -> Vec<(u64, String)> {
+        let request = request(words).unwrap();
+        let Some((2, Field::Bytes(options))) = fields(&request.bytes).unwrap().pop() else { panic!("no options") };
+        shown(options)
+    }
+
+    #[test]
+    fn words_are_fields() {
+        let told = options(
+            "restore --root /r -v4 --inherit-fd fd[300]:pipe:[17] --cgroup-root cpu:/x --cgroup-root /a:b --empty-ns=net",
+        );
+        let wanted = [
+            (13, "/r"),
+            (9, "4"),
+            (27, r"\n\tpipe:[17]\x10\xac\x02"),
+            (25, r"\n\x03cpu\x12\x02/x"),
+            (25, r"\x12\x04/a:b"),
+            (38, "1073741824"),
+            (ORPHAN_PTS_MASTER, "1"),
+            (NOTIFY_SCRIPTS, "1"),
+        ];
+        assert_eq!(told, wanted.map(|(field, value)| (field, value.to_owned())));
+        let told = options("dump --tree 7 --page-server --address ::1 --port 9876");
+        let wanted = [(2, "7"), (PAGE_SERVER, r"\n\x03::1\x10\x94M"), (ORPHAN_PTS_MASTER, "1")];
+        assert_eq!(told, wanted.map(|(field, value)| (field, value.to_owned())));
+    }
+
+    #[test]
+    fn directories_are_descriptors_that_stay_open() {
+        let request = request("pre-dump --images-dir /proc --work-dir /sys").unwrap();
+        let links = request.directories.iter().map(|fd| {
+            let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            link.unwrap().display().to_string()
+        });
+        assert_eq!(links.collect::<Vec<_>>(), ["/proc", "/sys"]);
+        let missing = Request::of(&["dump", "--images-dir", "/nosuch"].map(str::to_owned)).err().unwrap().to_string();
+        assert!(missing.contains("/nosuch"), "{missing}");
+    }
+
+    #[test]
+    fn a_word_without_a_field_is_refused() {
+        for words in ["check", "dump --nosuch", "dump --tree", "dump --tree x", "restore --inherit-fd 3:x"] {
+            let error = request(words).err().unwrap().to_string();
+            assert!(error.contains("no field"), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn answers_are_heard_with_what_comes_with_them() {
+        let (talk, criu) = Talk::begin(request("restore").unwrap()).unwrap();
+        assert!(matches!(talk.hear().unwrap(), Heard::Nothing));
+        let mut notify = Message::default();
+        notify.bytes(1, b"setup-namespaces").number(2, 4321);
+        let mut answer = Message::default();
+        answer.number(1, NOTIFY).number(2, 1).bytes(5, &notify.0);
+        send(&criu, &answer.0, SendFlags::empty()).unwrap();
+        let Heard::Answer(heard) = talk.hear().unwrap() else { panic!("nothing was heard") };
+        assert!(heard.waits() && heard.success);
+        assert_eq!((heard.stage.as_deref(), heard.pid), (Some("setup-namespaces"), Some(4321)));
+        let mut failed = Message::default();
+        failed.number(1, RESTORE).number(2, 0).bytes(9, b"no such image");
+        send(&criu, &failed.0, SendFlags::empty()).unwrap();
+        let Heard::Answer(heard) = talk.hear().unwrap() else { panic!("nothing was heard") };
+        assert!(!heard.waits() && !heard.success);
+        assert_eq!(heard.error.as_deref(), Some("no such image"));
+        drop(criu);
+        // What it has not read is lost with its end, and that is no error.
+        assert!(matches!(talk.hear().unwrap(), Heard::End));
+        talk.go_on().unwrap();
+    }
+
+    #[test]
+    fn a_damaged_answer_is_an_error() {
+        let (talk, criu) = Talk::begin(request("restore").unwrap()).unwrap();
+        for damaged in [&b"\x08"[..], b"\x12\x7fshort", b"\x0f\x01", &[0xff; 12], &[0; ANSWER + 1]] {
+            send(&criu, damaged, SendFlags::empty()).unwrap();
+            let error = talk.hear().err().unwrap().to_string();
+            assert!(error.contains("cannot be read"), "{damaged:?}: {error}");
+        }
+    }
+}
