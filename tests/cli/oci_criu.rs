@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Test> {
         oci_checkpoint_status_fd_is_passed_on_to_criu,
         oci_restore_gives_criu_every_option,
         oci_restore_console_socket_takes_the_terminal,
+        oci_restore_bundle_gets_the_mountpoints_that_it_lacks,
     ];
     tests.into_iter().map(|test| test.within("oci_criu").needs(&[Root, Program("busybox"), criu::named()])).collect()
 }
@@ -272,4 +273,46 @@ pub fn oci_restore_console_socket_takes_the_terminal(lab: &Lab) -> TestResult {
     end(oci.pid()?)?;
     oci.without(&["told", "terminal"])?;
     Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_restore_bundle_gets_the_mountpoints_that_it_lacks(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let criu = stand_in(&mut oci)?;
+    for dir in ["image", "volume"] {
+        std::fs::create_dir(lab.dir().join(dir))?;
+    }
+    oci.scene.write("hosts", "of the host\n")?;
+    oci.bundle.edit(|config| {
+        let bind = |at: &str, source| json!({ "destination": at, "type": "bind", "source": source, "options": ["ro"] });
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.extend([bind("/data", "../volume"), bind("/data/below/hosts", "../hosts"), bind("/link/x", "/run")]);
+        }
+    })?;
+    // In the container's root it leads to the container's own /srv.
+    let rootfs = oci.bundle.rootfs();
+    std::os::unix::fs::symlink("/srv", rootfs.join("link"))?;
+    std::fs::create_dir_all(rootfs.join("srv"))?;
+    for dir in ["proc", "dev", "sys"].map(|name| rootfs.join(name)).iter().filter(|dir| dir.exists()) {
+        std::fs::remove_dir_all(dir)?;
+    }
+    oci.scene.begins_here()?;
+    let restore = ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image", "--detach", &oci.id];
+    oci.told(&restore).ended(0);
+    asks(lab, &[&format!(" external=mnt[/data]:{}/bundle/../volume", lab.dir().display())])?;
+    for dir in ["proc", "dev", "sys", "data", "srv/x"] {
+        assert!(rootfs.join(dir).is_dir(), "{dir} was not made");
+    }
+    assert!(lab.dir().join("volume/below/hosts").is_file(), "it was not made in the volume");
+    assert!(!rootfs.join("dev/pts").exists(), "it is on a file system of its own");
+    let pid = oci.pid()?;
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    reap_later(pid);
+    oci.wait_for_status("stopped")?;
+    oci.verb("delete").ended(0);
+    assert!(rootfs.join("proc").is_dir(), "a mountpoint stays");
+    // What is bound has to be there.
+    std::fs::remove_file(lab.dir().join("hosts"))?;
+    oci.told(&restore).ended(1).says(&["bundle/../hosts", "has to be there again"]);
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    Ok(())
 }

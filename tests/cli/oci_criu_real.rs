@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path,
         oci_checkpoint_file_locks_and_tcp_established,
         oci_restore_console_socket_takes_a_live_terminal,
+        oci_restore_cut_off_anywhere_leaves_nothing,
     ];
     let needs = [Need::Root, Need::Program("busybox"), criu];
     tests.into_iter().map(|test| test.within("oci_criu_real").needs(&needs)).collect()
@@ -90,6 +91,16 @@ fn noting(lab: &Lab, kind: &str) -> Value {
 pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab) -> TestResult {
     let mut oci = counting(lab)?;
     let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+    for dir in [oci.bundle.rootfs().join("data"), lab.dir().join("volume")] {
+        std::fs::create_dir(&dir)?;
+    }
+    oci.scene.write("volume/word", "of the volume\n")?;
+    oci.bundle.edit(|config| {
+        let data = json!({ "destination": "/data/", "type": "bind", "source": "../volume", "options": ["rbind"] });
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.push(data);
+        }
+    })?;
     oci.edit(|config| kinds.iter().for_each(|kind| config["hooks"][*kind] = noting(lab, kind)))?;
     running(&oci, Stdio::null())?;
     eventually("the first numbers", || Ok(counted(&oci) > 3))?;
@@ -106,6 +117,10 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     oci.without(&["hooks"])?;
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert_eq!(counted(&oci), saved, "it counts after its end");
+    // On a fresh root, which lacks mountpoints.
+    for name in ["proc", "sys", "dev", "data"] {
+        std::fs::remove_dir(oci.bundle.rootfs().join(name)).when(|| format!("removing {name}"))?;
+    }
     // And it comes back where it was: --no-pivot is for runc's callers, criu makes the root anyway.
     let restore =
         ["restore", "--bundle", "bundle", "--image-path", "image", "--detach", "--pid-file", "pid", "--no-pivot"];
@@ -122,6 +137,7 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     assert_eq!(oci.limit("pids", "pids.max")?, "55");
     assert_eq!(oci.inside(&["hostname"]), "runc\n");
     assert!(oci.inside(&["ls", "/"]).contains("bin\n"));
+    assert_eq!(oci.inside(&["cat", "/data/word"]), "of the volume\n");
     oci.verb("pause").ended(0);
     let before = counted(&oci);
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -293,6 +309,57 @@ pub fn oci_restore_console_socket_takes_a_live_terminal(lab: &Lab) -> TestResult
     let told = started.end()?.ended(7);
     assert!(told.out.contains("2: fourth at /dev/pts/0 of "), "{}", told.out);
     oci.verb("state").ended(1).says(&["does not exist"]);
+    std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
+    std::fs::remove_dir_all(lab.dir().join("image"))?;
+    Ok(oci.scene.nothing_left()?)
+}
+
+/// Kills criu, and lets the caller think that all is well.
+const KILL_CRIU: &str =
+    "for p in /proc/[0-9]*; do read name < $p/comm && [ $name = criu ] && kill -9 ${p#/proc/}; done; exit 0";
+
+pub fn oci_restore_cut_off_anywhere_leaves_nothing(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", ANSWERS])?;
+    let listener = UnixListener::bind(lab.dir().join("console.sock"))?;
+    oci.edit(|config| config["process"]["terminal"] = json!(true))?;
+    oci.running(&["--console-socket", "console.sock"]);
+    let mut terminal = File::from(receive(&listener)?);
+    answered(&mut terminal, "first\n", "1: first at ")?;
+    oci.told(&["checkpoint", "--image-path", "image", &oci.id]).ended(0);
+    drop(terminal);
+    let restore =
+        ["restore", "-b", "bundle", "--image-path", "image", "-d", "--console-socket", "console.sock", &oci.id];
+    let hook = |script: &str| json!([{ "path": program::find("busybox"), "args": ["sh", "-c", script] }]);
+    let nothing_left = || -> TestResult {
+        oci.told(&["delete", "--force", &oci.id]).ended(0);
+        oci.verb("state").ended(1).says(&["does not exist"]);
+        let names = std::fs::read_dir("/proc")?
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("comm")).ok());
+        assert!(!names.into_iter().any(|name| name == "criu\n"), "criu is still there");
+        let made = std::fs::read_dir("/tmp")?.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?));
+        assert_eq!(made.filter(|name| name.contains("criu")).collect::<Vec<_>>(), [""; 0]);
+        Ok(())
+    };
+    // The engine in the middle, and criu.
+    let config = std::fs::read_to_string(lab.dir().join("bundle/config.json"))?;
+    for (script, words) in [("kill -9 $PPID", None), (KILL_CRIU, Some("criu was killed by SIGKILL"))] {
+        oci.bundle.edit(|config| config["hooks"]["createRuntime"] = hook(script))?;
+        let told = oci.told(&restore);
+        match words {
+            Some(words) => drop(told.ended(1).says(&[words])),
+            None => assert_ne!(told.code, 0),
+        }
+        drop(listener.accept()?);
+        nothing_left()?;
+    }
+    std::fs::write(lab.dir().join("bundle/config.json"), &config)?;
+    // The engine when criu has all processes, and hands their terminal out.
+    let started = oci.start(&restore)?;
+    let terminal = receive(&listener)?;
+    started.signal(rustix::process::Signal::KILL)?;
+    started.end()?;
+    drop(terminal);
+    nothing_left()?;
     std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
     std::fs::remove_dir_all(lab.dir().join("image"))?;
     Ok(oci.scene.nothing_left()?)

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CriuOptions, DESCRIPTORS, Outside, soft, yard};
-use crate::effects::criu::BeginRestore;
+use crate::effects::criu::{BeginRestore, MakeMountpoints};
 use crate::effects::{Directory, Existing, Mount};
 use crate::mounts::Api;
 use crate::outcomes::{CgroupJoin, Process};
@@ -87,7 +87,8 @@ pub struct Restore;
 
 impl Step for Restore {
     const KIND: &'static str = "criu.restore";
-    const CHANGES: &'static str = "Makes the first process of an image, with its namespaces.";
+    const CHANGES: &'static str =
+        "Makes the first process of an image, with its namespaces, and mountpoints that its root lacks, which stay.";
     const REVERSED_BY: &'static str =
         "Kills criu and the first process and waits for their end; the namespaces go with it.";
     const EXAMPLES: &'static [Example] = &[Example {
@@ -123,6 +124,10 @@ main: wait
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(PlanError::new("options.images", format!("the image cannot be read: {e}"))),
         };
+        let points = outside.mountpoints(&rootfs);
+        if !points.is_empty() {
+            cx.effect(MakeMountpoints { points });
+        }
         let run = cx.run.dir();
         let root = run.join("root");
         // criu wants a mount for the root, and the bundle's directory is none.

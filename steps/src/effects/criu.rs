@@ -1,5 +1,6 @@
 //! Processes that criu(8) takes to disk and back.
 
+mod mountpoints;
 mod restore;
 mod rpc;
 
@@ -22,6 +23,7 @@ use crate::outcomes::Process;
 use crate::spawn::{Command, Ended, leftover};
 use crate::spec::NamespaceType;
 
+pub use mountpoints::{MakeMountpoints, Mountpoint};
 pub use restore::{BeginRestore, FinishRestore};
 use rpc::{Heard, Request, Talk};
 
