@@ -312,7 +312,7 @@ pub fn oci_restore_bundle_gets_the_mountpoints_that_it_lacks(lab: &Lab) -> TestR
     assert!(rootfs.join("proc").is_dir(), "a mountpoint stays");
     // What is bound has to be there.
     std::fs::remove_file(lab.dir().join("hosts"))?;
-    oci.told(&restore).ended(1).says(&["bundle/../hosts", "has to be there again"]);
+    oci.told(&restore).ended(1).says(&["bundle/../hosts", "cannot be bound"]);
     oci.verb("state").ended(1).says(&["does not exist"]);
     Ok(())
 }

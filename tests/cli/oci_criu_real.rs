@@ -17,8 +17,6 @@ use crate::oci_scene::{Oci, eventually, reap_later};
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
-    let works = program::find("criu").is_some() && program::output("criu", &["check"]).is_ok();
-    let criu = Need::Other(works, "a criu that works on this kernel");
     let tests = lifecycle_tests::tests![
         oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks,
         oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path,
@@ -26,15 +24,20 @@ pub fn tests() -> Vec<Test> {
         oci_restore_console_socket_takes_a_live_terminal,
         oci_restore_cut_off_anywhere_leaves_nothing,
     ];
-    let needs = [Need::Root, Need::Program("busybox"), criu];
-    tests.into_iter().map(|test| test.within("oci_criu_real").needs(&needs)).collect()
+    tests.into_iter().map(|test| test.within("oci_criu_real").needs(&needs())).collect()
+}
+
+/// What it takes to save a container and to bring it back.
+pub fn needs() -> [Need; 3] {
+    let works = program::find("criu").is_some() && program::output("criu", &["check"]).is_ok();
+    [Need::Root, Need::Program("busybox"), Need::Other(works, "a criu that works on this kernel")]
 }
 
 /// It counts in memory, and writes every number once.
 const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i >> /tmp/counts; sleep 0.05; done";
 
 /// A container that counts, and may write to its root.
-fn counting(lab: &Lab) -> Result<Oci<'_>> {
+pub fn counting(lab: &Lab) -> Result<Oci<'_>> {
     let mut oci = Oci::new(lab, &["sh", "-c", COUNT])?;
     oci.edit(|config| {
         config["root"]["readonly"] = json!(false);
@@ -44,7 +47,7 @@ fn counting(lab: &Lab) -> Result<Oci<'_>> {
 }
 
 /// `create` and `start`. What the tests' own output is would be a file outside of the container, which criu does not save.
-fn running(oci: &Oci, stdout: Stdio) -> TestResult {
+pub fn running(oci: &Oci, stdout: Stdio) -> TestResult {
     let create = ["create", "--bundle", "bundle", &oci.id];
     assert!(oci.command(&create).stdout(stdout).stderr(Stdio::null()).status()?.success());
     oci.verb("start").ended(0);
@@ -52,24 +55,26 @@ fn running(oci: &Oci, stdout: Stdio) -> TestResult {
 }
 
 /// How far it has counted.
-fn counted(oci: &Oci) -> usize {
+pub fn counted(oci: &Oci) -> usize {
     counts(oci).lines().count()
 }
 
-fn counts(oci: &Oci) -> String {
+pub fn counts(oci: &Oci) -> String {
     std::fs::read_to_string(oci.bundle.rootfs().join("tmp/counts")).unwrap_or_default()
 }
 
-fn counts_on(oci: &Oci) -> Result<()> {
+pub fn counts_on(oci: &Oci) -> Result<()> {
     let before = counted(oci);
     eventually("the next number", || Ok(counted(oci) > before + 1))
 }
 
 /// Takes away what the program and criu have written.
-fn without(oci: &Oci, dirs: &[&str]) -> TestResult {
+pub fn without(oci: &Oci, files: &[&str], dirs: &[&str]) -> TestResult {
     // There criu keeps what it has found out of the kernel.
     std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
-    std::fs::remove_file(oci.bundle.rootfs().join("tmp/counts")).when(|| "removing the counts".into())?;
+    for file in files {
+        std::fs::remove_file(oci.bundle.rootfs().join(file)).when(|| format!("removing {file}"))?;
+    }
     for dir in dirs {
         std::fs::remove_dir_all(oci.lab.dir().join(dir)).when(|| format!("removing {dir}"))?;
     }
@@ -150,7 +155,7 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     oci.verb("delete").ended(0);
     assert_eq!(hooks()?, stopped);
     oci.without(&["hooks"])?;
-    without(&oci, &["image"])?;
+    without(&oci, &["tmp/counts"], &["image"])?;
     Ok(oci.scene.nothing_left()?)
 }
 
@@ -199,7 +204,7 @@ pub fn oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path(lab: &Lab
     assert!(lab.dir().join("work/restore.log").is_file());
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     oci.bundle.edit(|config| config.as_object_mut().map_or((), |config| drop(config.remove("hooks"))))?;
-    without(&oci, &["pre", "image", "work"])?;
+    without(&oci, &["tmp/counts"], &["pre", "image", "work"])?;
     drop((read, unread));
     Ok(oci.scene.nothing_left()?)
 }
@@ -243,16 +248,16 @@ pub fn oci_checkpoint_file_locks_and_tcp_established(lab: &Lab) -> TestResult {
     assert!(locks.contains(&format!(":{lock} ")), "{lock} is not locked:\n{locks}");
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     std::fs::remove_file(oci.bundle.rootfs().join("tmp/lock"))?;
-    without(&oci, &["image"])?;
+    without(&oci, &["tmp/counts"], &["image"])?;
     Ok(oci.scene.nothing_left()?)
 }
 
 /// It answers each line with what it knows of its terminal, and ends with its input.
-const ANSWERS: &str = "trap 'echo interrupted' INT; i=0; \
+pub const ANSWERS: &str = "trap 'echo interrupted' INT; i=0; \
     while :; do read line || [ $? -gt 128 ] || exit 7; i=$((i+1)); echo \"$i: $line at $(tty) of $(stty size).\"; done";
 
 /// Writes a line, and reads until the answer has come.
-fn answered(terminal: &mut File, line: &str, answer: &str) -> TestResult {
+pub fn answered(terminal: &mut File, line: &str, answer: &str) -> TestResult {
     terminal.write_all(line.as_bytes())?;
     let (mut text, mut buffer) = (String::new(), [0; 256]);
     while !text.contains(answer) {
@@ -309,8 +314,7 @@ pub fn oci_restore_console_socket_takes_a_live_terminal(lab: &Lab) -> TestResult
     let told = started.end()?.ended(7);
     assert!(told.out.contains("2: fourth at /dev/pts/0 of "), "{}", told.out);
     oci.verb("state").ended(1).says(&["does not exist"]);
-    std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
-    std::fs::remove_dir_all(lab.dir().join("image"))?;
+    without(&oci, &[], &["image"])?;
     Ok(oci.scene.nothing_left()?)
 }
 
@@ -330,12 +334,14 @@ pub fn oci_restore_cut_off_anywhere_leaves_nothing(lab: &Lab) -> TestResult {
     let restore =
         ["restore", "-b", "bundle", "--image-path", "image", "-d", "--console-socket", "console.sock", &oci.id];
     let hook = |script: &str| json!([{ "path": program::find("busybox"), "args": ["sh", "-c", script] }]);
-    let nothing_left = || -> TestResult {
+    let nothing_left = |what: &str| -> TestResult {
         oci.told(&["delete", "--force", &oci.id]).ended(0);
         oci.verb("state").ended(1).says(&["does not exist"]);
+        // Their parent is this process now.
+        while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|ended| ended.is_some()) {}
         let names = std::fs::read_dir("/proc")?
             .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("comm")).ok());
-        assert!(!names.into_iter().any(|name| name == "criu\n"), "criu is still there");
+        assert!(!names.into_iter().any(|name| name == "criu\n"), "criu is still there after {what}");
         let made = std::fs::read_dir("/tmp")?.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?));
         assert_eq!(made.filter(|name| name.contains("criu")).collect::<Vec<_>>(), [""; 0]);
         Ok(())
@@ -350,7 +356,7 @@ pub fn oci_restore_cut_off_anywhere_leaves_nothing(lab: &Lab) -> TestResult {
             None => assert_ne!(told.code, 0),
         }
         drop(listener.accept()?);
-        nothing_left()?;
+        nothing_left(script)?;
     }
     std::fs::write(lab.dir().join("bundle/config.json"), &config)?;
     // The engine when criu has all processes, and hands their terminal out.
@@ -359,8 +365,7 @@ pub fn oci_restore_cut_off_anywhere_leaves_nothing(lab: &Lab) -> TestResult {
     started.signal(rustix::process::Signal::KILL)?;
     started.end()?;
     drop(terminal);
-    nothing_left()?;
-    std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
-    std::fs::remove_dir_all(lab.dir().join("image"))?;
+    nothing_left("the terminal came")?;
+    without(&oci, &[], &["image"])?;
     Ok(oci.scene.nothing_left()?)
 }

@@ -71,10 +71,7 @@ fn make(point: &Mountpoint) -> Result<(), EffectError> {
     let directory = match &point.source {
         None => true,
         Some(source) => std::fs::metadata(source)
-            .map_err(|e| {
-                EffectError::call(format!("stat({})", source.display()), e)
-                    .help("config.json binds it into the container: it has to be there again")
-            })?
+            .map_err(|e| EffectError::call(format!("stat({})", source.display()), e))?
             .is_dir(),
     };
     let within = open_host(&point.within)?;

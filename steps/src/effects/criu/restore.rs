@@ -154,7 +154,9 @@ impl EffectDef for BeginRestore {
         words.extend(more);
         make_work(self.work.as_deref())?;
         let (talk, end) = Talk::begin(Request::of(&words)?)?;
-        let mut command = Command { cgroup: self.cgroup.clone(), ..command(&self.program, &end) };
+        // A job of the caller's shell gets criu's own stdin for its terminal.
+        let own_stdin = words.iter().any(|word| word == "--shell-job");
+        let mut command = Command { cgroup: self.cgroup.clone(), own_stdin, ..command(&self.program, &end) };
         command.pass.extend(fds.iter().map(AsRawFd::as_raw_fd));
         let running = command.start(move |ended| match ended.exit {
             Exit::Code(0) => Err(EffectError::new("criu has ended without a word of the process")),
