@@ -109,6 +109,7 @@ pub fn registry() -> Registry {
         effects::criu::DumpProcess,
         effects::criu::BeginRestore,
         effects::criu::FinishRestore,
+        effects::criu::MakeMountpoints,
         effects::device::MoveDevice,
         effects::exec::Exec,
         effects::fifo::AwaitStart,

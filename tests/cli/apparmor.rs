@@ -13,35 +13,43 @@ use crate::oci_scene::Oci;
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
-    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.trim() == "Y");
-    let needs = [
-        Need::Root,
-        Need::Other(enabled, "a kernel with AppArmor in force"),
-        Need::Program("apparmor_parser"),
-        Need::Program("busybox"),
-    ];
     let tests = lifecycle_tests::tests![
         process_apparmor_profile_confines_the_program_and_what_joins_it,
         oci_exec_apparmor_confines_the_command_alone,
     ];
-    tests.into_iter().map(|test| test.within("apparmor").needs(&needs)).collect()
+    tests.into_iter().map(|test| test.within("apparmor").needs(&needs())).collect()
+}
+
+/// What it takes to be confined.
+pub fn needs() -> [Need; 4] {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.trim() == "Y");
+    [
+        Need::Root,
+        Need::Other(enabled, "a kernel with AppArmor in force"),
+        Need::Program("apparmor_parser"),
+        Need::Program("busybox"),
+    ]
 }
 
 const SECURITYFS: &str = "/sys/kernel/security";
 
 /// A profile in the kernel, which goes with the test.
-struct Profile {
-    name: String,
+pub struct Profile {
+    pub name: String,
 }
 
 impl Profile {
     /// One that allows everything but to read `/tmp/secret`. It needs securityfs, which the lab has then for itself.
     fn load(lab: &Lab) -> Result<Self> {
+        Self::named(format!("lifecycle-{}", lab.token()))
+    }
+
+    /// Likewise.
+    pub fn named(name: String) -> Result<Self> {
         if !Path::new(SECURITYFS).join("apparmor").exists() {
             let mounted = mount("securityfs", SECURITYFS, "securityfs", MountFlags::empty(), None);
             mounted.when(|| "mounting securityfs".into())?;
         }
-        let name = format!("lifecycle-{}", lab.token());
         let rules = "file, capability, network, signal, ptrace, unix, mount, umount, deny /**/secret rw,";
         let file = Self { name };
         let text = format!("profile {} flags=(attach_disconnected,mediate_deleted) {{ {rules} }}\n", file.name);
@@ -54,7 +62,7 @@ impl Profile {
         format!("/dev/shm/{}", self.name)
     }
 
-    fn remove(self) -> Result<()> {
+    pub fn remove(self) -> Result<()> {
         program::quiet("apparmor_parser", &["--remove", &self.file()])?;
         fs::remove_file(self.file()).when(|| "removing the profile".into())
     }

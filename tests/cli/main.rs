@@ -27,6 +27,7 @@ mod fields_seccomp;
 mod images;
 mod masked;
 mod oci_criu;
+mod oci_criu_options;
 mod oci_criu_real;
 mod oci_exec;
 mod oci_making;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         images::tests(),
         masked::tests(),
         oci_criu::tests(),
+        oci_criu_options::tests(),
         oci_criu_real::tests(),
         oci_exec::tests(),
         oci_making::tests(),

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 
 use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
-use lifecycle_tests::{Result, While, program};
+use lifecycle_tests::{Result, While, criu, program};
 use serde_json::json;
 
 use crate::oci_making::{pid_of, receive};
@@ -21,43 +21,27 @@ pub fn tests() -> Vec<Test> {
         oci_restore_makes_a_container_that_every_verb_knows,
         oci_checkpoint_status_fd_is_passed_on_to_criu,
         oci_restore_gives_criu_every_option,
+        oci_restore_console_socket_takes_the_terminal,
+        oci_restore_bundle_gets_the_mountpoints_that_it_lacks,
     ];
-    tests.into_iter().map(|test| test.within("oci_criu").needs(&[Root, Program("busybox")])).collect()
+    tests.into_iter().map(|test| test.within("oci_criu").needs(&[Root, Program("busybox"), criu::named()])).collect()
 }
 
-/// In criu's place: it tells its arguments, kills what it is to save, and starts a process for what it is to bring back. That one's parent is
-/// not who called it, as after a real --restore-sibling.
-const STAND_IN: &str = r#"#!/bin/sh
-case $1 in
---version) echo 'Version: 9.9'; exit ;;
-check) exit 0 ;;
-esac
-echo "$@" >> "${0%/*}/told"
-verb=$1; shift
-while [ $# -gt 0 ]; do
-    case $1 in
-    --images-dir) images=$2 ;;
-    --tree) tree=$2 ;;
-    --action-script) script=$2 ;;
-    --leave-running) stays=yes ;;
-    --status-fd) echo ready >&3 ;;
-    esac
-    shift
-done
-case $verb in
-dump) echo image > "$images/inventory.img"; [ "$stays" ] || kill -9 "$tree" ;;
-pre-dump) echo image > "$images/pages-1.img" ;;
-restore)
-    sleep 604 > /dev/null 2>&1 < /dev/null &
-    CRTOOLS_SCRIPT_ACTION=setup-namespaces CRTOOLS_INIT_PID=$! "$script" || { kill -9 $!; exit 1; } ;;
-esac
-"#;
-
 fn stand_in(oci: &mut Oci) -> Result<String> {
-    let path = oci.scene.write("criu", STAND_IN)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).when(|| "making criu executable".into())?;
+    let path = criu::install(oci.lab.dir(), Some(&oci.lab.dir().join("told")))?;
     oci.scene.begins_here()?;
     Ok(path.display().to_string())
+}
+
+/// Its last request has all of these.
+#[track_caller]
+fn asks(lab: &Lab, wanted: &[&str]) -> TestResult {
+    let words = told(lab)?;
+    let last = words.lines().last().unwrap_or_default();
+    for wanted in wanted {
+        assert!(last.contains(wanted), "{wanted} is not in\n{last}");
+    }
+    Ok(())
 }
 
 fn told(lab: &Lab) -> Result<String> {
@@ -107,14 +91,9 @@ pub fn oci_checkpoint_gives_criu_every_option_and_deletes_the_container(lab: &La
     let pid = oci.pid()?;
     let checkpoint = |options: &[&str]| oci.told(&[&["--criu", &criu, "checkpoint"], options, &[&oci.id]].concat());
     checkpoint(&["--image-path", "pre", "--pre-dump"]).ended(0);
-    let words = told(lab)?;
-    assert!(words.starts_with("pre-dump ") && words.contains("--track-mem"), "{words}");
+    asks(lab, &["pre-dump ", " track_mem=1"])?;
     checkpoint(&["--image-path", "image", "--leave-running", "--parent-path", "../pre"]).ended(0);
-    let words = told(lab)?;
-    assert!(
-        words.lines().nth(1).is_some_and(|l| l.contains("--leave-running") && l.contains("--prev-images-dir ../pre")),
-        "{words}"
-    );
+    asks(lab, &["dump ", " leave_running=1", " parent_img=../pre"])?;
     assert_eq!(oci.state()?["status"], "running");
     let all = [
         "--image-path",
@@ -136,21 +115,18 @@ pub fn oci_checkpoint_gives_criu_every_option_and_deletes_the_container(lab: &La
         "127.0.0.1:9876",
     ];
     checkpoint(&all).ended(0);
-    let words = told(lab)?;
-    let last = words.lines().last().unwrap_or_default();
-    let images = lab.dir().join("image").display().to_string();
-    let work = lab.dir().join("work").display().to_string();
-    for wanted in [
-        &format!("--images-dir {images} --work-dir {work} --log-file dump.log"),
-        "--tcp-established --skip-in-flight --ext-unix-sk --shell-job --lazy-pages --file-locks --auto-dedup --empty-ns=net",
-        "--manage-cgroups=full",
-        "--page-server --address 127.0.0.1 --port 9876",
-        "--external mnt[/tmp]:/tmp",
-        "--freeze-cgroup /sys/fs/cgroup/",
-        &format!("--tree {pid}"),
-    ] {
-        assert!(last.contains(wanted), "{wanted} is not in\n{last}");
-    }
+    let dir = lab.dir().display();
+    let wanted = [
+        &format!(" images_dir_fd={dir}/image work_dir_fd={dir}/work log_file=dump.log log_level=4"),
+        " tcp_established=1 tcp_skip_in_flight=1 ext_unix_sk=1 shell_job=1 lazy_pages=1 file_locks=1 auto_dedup=1",
+        " empty_ns=1073741824 manage_cgroups_mode=4",
+        " ps=127.0.0.1:9876",
+        " external=mnt[/tmp]:/tmp",
+        " freeze_cgroup=/sys/fs/cgroup/",
+        " orphan_pts_master=1",
+        &format!(" pid={pid} "),
+    ];
+    asks(lab, &wanted)?;
     // Saved, and gone but for the image.
     oci.verb("state").ended(1).says(&["does not exist"]);
     assert!(lab.dir().join("image/inventory.img").is_file() && lab.dir().join("image/descriptors.json").is_file());
@@ -173,20 +149,20 @@ pub fn oci_restore_makes_a_container_that_every_verb_knows(lab: &Lab) -> TestRes
     let told_by = |more: &[&str]| oci.told(&[&restore[..], more, &[&oci.id]].concat());
     told_by(&["--lsm-profile", "apparmor:web", "--lsm-mount-context", "ctx", "--manage-cgroups-mode", "strict"])
         .ended(0);
-    let words = told(lab)?;
-    for wanted in [
-        "restore --images-dir",
-        "--log-file restore.log",
-        "--restore-detached --restore-sibling",
-        "]:pipe:[17]",
-        "]:pipe:[18]",
-        "--lsm-profile apparmor:web",
-        "--lsm-mount-context ctx",
-        "--manage-cgroups=strict",
-        "--root",
-    ] {
-        assert!(words.contains(wanted), "{wanted} is not in\n{words}");
-    }
+    let wanted = [
+        "restore images_dir_fd=",
+        " log_file=restore.log",
+        " rst_sibling=1",
+        " inherit_fd=pipe:[17]:",
+        " inherit_fd=pipe:[18]:",
+        " lsm_profile=apparmor:web",
+        " lsm_mount_context=ctx",
+        " manage_cgroups_mode=5",
+        " root=",
+        " notify_scripts=1",
+        " orphan_pts_master=1",
+    ];
+    asks(lab, &wanted)?;
     let pid = oci.pid()?;
     assert_eq!(std::fs::read_to_string(lab.dir().join("pid"))?, pid.to_string());
     assert_eq!(oci.state()?["status"], "running");
@@ -216,7 +192,7 @@ pub fn oci_checkpoint_status_fd_is_passed_on_to_criu(lab: &Lab) -> TestResult {
     let checkpoint =
         ["--criu", &criu, "checkpoint", "--image-path", "image", "--leave-running", "--status-fd", "3", &oci.id];
     scene::told(&mut passing(lab, &checkpoint, "3>status")).ended(0);
-    assert!(told(lab)?.contains("--status-fd 3"));
+    asks(lab, &[" status_fd=3"])?;
     assert_eq!(std::fs::read_to_string(lab.dir().join("status"))?, "ready\n");
     std::fs::remove_dir_all(lab.dir().join("image"))?;
     oci.without(&["told", "status"])?;
@@ -242,22 +218,101 @@ pub fn oci_restore_gives_criu_every_option(lab: &Lab) -> TestResult {
     let restore = ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image", "--work-path", "work"];
     let rest = ["--empty-ns", "network", "--pidfd-socket", "pidfd.sock", "--detach", &oci.id];
     oci.told(&[&restore[..], &options, &rest].concat()).ended(0);
-    let words = told(lab)?;
-    let work = lab.dir().join("work").display().to_string();
-    for wanted in [
-        "--tcp-established --skip-in-flight --ext-unix-sk --shell-job --lazy-pages --file-locks --auto-dedup --empty-ns=net",
-        &format!("--work-dir {work}"),
-    ] {
-        assert!(words.contains(wanted), "{wanted} is not in\n{words}");
-    }
+    let wanted = [
+        " tcp_established=1 tcp_skip_in_flight=1 ext_unix_sk=1 shell_job=1 lazy_pages=1 file_locks=1 auto_dedup=1 empty_ns=1073741824",
+        &format!(" work_dir_fd={}/work", lab.dir().display()),
+    ];
+    asks(lab, &wanted)?;
     let pid = oci.pid()?;
     assert_eq!(pid_of(&receive(&listener)?)?, pid);
     oci.told(&["kill", &oci.id, "KILL"]).ended(0);
     reap_later(pid);
     oci.wait_for_status("stopped")?;
     oci.verb("delete").ended(0);
-    let console =
-        ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image", "--console-socket", "x", &oci.id];
-    oci.told(&console).ended(1).says(&["--shell-job", "--console-socket"]);
+    Ok(())
+}
+
+pub fn oci_restore_console_socket_takes_the_terminal(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let criu = stand_in(&mut oci)?;
+    std::fs::create_dir(lab.dir().join("image"))?;
+    let listener = UnixListener::bind(lab.dir().join("console.sock"))?;
+    oci.scene.begins_here()?;
+    let socket = ["--console-socket", "console.sock"];
+    // Nothing is asked of criu where it is refused.
+    let restore = ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image"];
+    let unwanted = oci.told(&[&restore[..], &socket, &["--detach", &oci.id]].concat()).ended(1);
+    unwanted.says(&["cannot use console socket", "process.terminal"]);
+    oci.edit(|config| config["process"]["terminal"] = json!(true))?;
+    let restore = |options: &[&str]| oci.told(&[&restore[..], options, &[&oci.id]].concat());
+    let refused = restore(&["--detach"]).ended(1);
+    refused.says(&["cannot allocate tty if the runtime will detach without setting console socket", "--shell-job"]);
+    restore(&[&socket[..], &["--shell-job", "-d"]].concat()).ended(1).says(&["either --shell-job or --console-socket"]);
+    oci.scene.nothing_left()?;
+    restore(&["--detach", "--console-socket", "nosuch.sock"]).ended(1).says(&["connect", "nosuch.sock"]);
+    oci.scene.nothing_left()?;
+    assert!(!lab.dir().join("told").exists(), "criu was asked for something");
+    // A job of the caller's shell has the caller's terminal.
+    restore(&["--detach", "--shell-job"]).ended(0);
+    let end = |pid| -> TestResult {
+        oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+        reap_later(pid);
+        oci.wait_for_status("stopped")?;
+        oci.verb("delete").ended(0);
+        Ok(())
+    };
+    end(oci.pid()?)?;
+    std::fs::write(lab.dir().join("terminal"), "")?;
+    // One that nobody waits for lets nothing come back.
+    restore(&["--detach", "--shell-job"]).ended(1).says(&["nobody to send it to", "process.terminal"]);
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    restore(&[&socket[..], &["--detach"]].concat()).ended(0);
+    let terminal = receive(&listener)?;
+    assert!(rustix::pty::ptsname(&terminal, Vec::new()).is_ok(), "it is no master of a terminal");
+    drop(terminal);
+    end(oci.pid()?)?;
+    oci.without(&["told", "terminal"])?;
+    Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_restore_bundle_gets_the_mountpoints_that_it_lacks(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let criu = stand_in(&mut oci)?;
+    for dir in ["image", "volume"] {
+        std::fs::create_dir(lab.dir().join(dir))?;
+    }
+    oci.scene.write("hosts", "of the host\n")?;
+    oci.bundle.edit(|config| {
+        let bind = |at: &str, source| json!({ "destination": at, "type": "bind", "source": source, "options": ["ro"] });
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.extend([bind("/data", "../volume"), bind("/data/below/hosts", "../hosts"), bind("/link/x", "/run")]);
+        }
+    })?;
+    // In the container's root it leads to the container's own /srv.
+    let rootfs = oci.bundle.rootfs();
+    std::os::unix::fs::symlink("/srv", rootfs.join("link"))?;
+    std::fs::create_dir_all(rootfs.join("srv"))?;
+    for dir in ["proc", "dev", "sys"].map(|name| rootfs.join(name)).iter().filter(|dir| dir.exists()) {
+        std::fs::remove_dir_all(dir)?;
+    }
+    oci.scene.begins_here()?;
+    let restore = ["--criu", &criu, "restore", "-b", "bundle", "--image-path", "image", "--detach", &oci.id];
+    oci.told(&restore).ended(0);
+    asks(lab, &[&format!(" external=mnt[/data]:{}/bundle/../volume", lab.dir().display())])?;
+    for dir in ["proc", "dev", "sys", "data", "srv/x"] {
+        assert!(rootfs.join(dir).is_dir(), "{dir} was not made");
+    }
+    assert!(lab.dir().join("volume/below/hosts").is_file(), "it was not made in the volume");
+    assert!(!rootfs.join("dev/pts").exists(), "it is on a file system of its own");
+    let pid = oci.pid()?;
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    reap_later(pid);
+    oci.wait_for_status("stopped")?;
+    oci.verb("delete").ended(0);
+    assert!(rootfs.join("proc").is_dir(), "a mountpoint stays");
+    // What is bound has to be there.
+    std::fs::remove_file(lab.dir().join("hosts"))?;
+    oci.told(&restore).ended(1).says(&["bundle/../hosts", "cannot be bound"]);
+    oci.verb("state").ended(1).says(&["does not exist"]);
     Ok(())
 }

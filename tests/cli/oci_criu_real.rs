@@ -1,34 +1,43 @@
 //! `lifecycle-oci checkpoint` and `restore` with a criu that works: the one of a guest, or of a machine whose kernel it knows.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
 
 use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Result, While, program};
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use serde_json::{Value, json};
 
+use crate::oci_making::receive;
 use crate::oci_scene::{Oci, eventually, reap_later};
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
-    let works = program::find("criu").is_some() && program::output("criu", &["check"]).is_ok();
-    let criu = Need::Other(works, "a criu that works on this kernel");
     let tests = lifecycle_tests::tests![
         oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks,
         oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path,
         oci_checkpoint_file_locks_and_tcp_established,
+        oci_restore_console_socket_takes_a_live_terminal,
+        oci_restore_cut_off_anywhere_leaves_nothing,
     ];
-    let needs = [Need::Root, Need::Program("busybox"), criu];
-    tests.into_iter().map(|test| test.within("oci_criu_real").needs(&needs)).collect()
+    tests.into_iter().map(|test| test.within("oci_criu_real").needs(&needs())).collect()
+}
+
+/// What it takes to save a container and to bring it back.
+pub fn needs() -> [Need; 3] {
+    let works = program::find("criu").is_some() && program::output("criu", &["check"]).is_ok();
+    [Need::Root, Need::Program("busybox"), Need::Other(works, "a criu that works on this kernel")]
 }
 
 /// It counts in memory, and writes every number once.
 const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i >> /tmp/counts; sleep 0.05; done";
 
 /// A container that counts, and may write to its root.
-fn counting(lab: &Lab) -> Result<Oci<'_>> {
+pub fn counting(lab: &Lab) -> Result<Oci<'_>> {
     let mut oci = Oci::new(lab, &["sh", "-c", COUNT])?;
     oci.edit(|config| {
         config["root"]["readonly"] = json!(false);
@@ -38,7 +47,7 @@ fn counting(lab: &Lab) -> Result<Oci<'_>> {
 }
 
 /// `create` and `start`. What the tests' own output is would be a file outside of the container, which criu does not save.
-fn running(oci: &Oci, stdout: Stdio) -> TestResult {
+pub fn running(oci: &Oci, stdout: Stdio) -> TestResult {
     let create = ["create", "--bundle", "bundle", &oci.id];
     assert!(oci.command(&create).stdout(stdout).stderr(Stdio::null()).status()?.success());
     oci.verb("start").ended(0);
@@ -46,24 +55,26 @@ fn running(oci: &Oci, stdout: Stdio) -> TestResult {
 }
 
 /// How far it has counted.
-fn counted(oci: &Oci) -> usize {
+pub fn counted(oci: &Oci) -> usize {
     counts(oci).lines().count()
 }
 
-fn counts(oci: &Oci) -> String {
+pub fn counts(oci: &Oci) -> String {
     std::fs::read_to_string(oci.bundle.rootfs().join("tmp/counts")).unwrap_or_default()
 }
 
-fn counts_on(oci: &Oci) -> Result<()> {
+pub fn counts_on(oci: &Oci) -> Result<()> {
     let before = counted(oci);
     eventually("the next number", || Ok(counted(oci) > before + 1))
 }
 
 /// Takes away what the program and criu have written.
-fn without(oci: &Oci, dirs: &[&str]) -> TestResult {
+pub fn without(oci: &Oci, files: &[&str], dirs: &[&str]) -> TestResult {
     // There criu keeps what it has found out of the kernel.
     std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
-    std::fs::remove_file(oci.bundle.rootfs().join("tmp/counts")).when(|| "removing the counts".into())?;
+    for file in files {
+        std::fs::remove_file(oci.bundle.rootfs().join(file)).when(|| format!("removing {file}"))?;
+    }
     for dir in dirs {
         std::fs::remove_dir_all(oci.lab.dir().join(dir)).when(|| format!("removing {dir}"))?;
     }
@@ -85,6 +96,16 @@ fn noting(lab: &Lab, kind: &str) -> Value {
 pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab) -> TestResult {
     let mut oci = counting(lab)?;
     let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+    for dir in [oci.bundle.rootfs().join("data"), lab.dir().join("volume")] {
+        std::fs::create_dir(&dir)?;
+    }
+    oci.scene.write("volume/word", "of the volume\n")?;
+    oci.bundle.edit(|config| {
+        let data = json!({ "destination": "/data/", "type": "bind", "source": "../volume", "options": ["rbind"] });
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.push(data);
+        }
+    })?;
     oci.edit(|config| kinds.iter().for_each(|kind| config["hooks"][*kind] = noting(lab, kind)))?;
     running(&oci, Stdio::null())?;
     eventually("the first numbers", || Ok(counted(&oci) > 3))?;
@@ -101,6 +122,10 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     oci.without(&["hooks"])?;
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert_eq!(counted(&oci), saved, "it counts after its end");
+    // On a fresh root, which lacks mountpoints.
+    for name in ["proc", "sys", "dev", "data"] {
+        std::fs::remove_dir(oci.bundle.rootfs().join(name)).when(|| format!("removing {name}"))?;
+    }
     // And it comes back where it was: --no-pivot is for runc's callers, criu makes the root anyway.
     let restore =
         ["restore", "--bundle", "bundle", "--image-path", "image", "--detach", "--pid-file", "pid", "--no-pivot"];
@@ -117,6 +142,7 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     assert_eq!(oci.limit("pids", "pids.max")?, "55");
     assert_eq!(oci.inside(&["hostname"]), "runc\n");
     assert!(oci.inside(&["ls", "/"]).contains("bin\n"));
+    assert_eq!(oci.inside(&["cat", "/data/word"]), "of the volume\n");
     oci.verb("pause").ended(0);
     let before = counted(&oci);
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -129,7 +155,7 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     oci.verb("delete").ended(0);
     assert_eq!(hooks()?, stopped);
     oci.without(&["hooks"])?;
-    without(&oci, &["image"])?;
+    without(&oci, &["tmp/counts"], &["image"])?;
     Ok(oci.scene.nothing_left()?)
 }
 
@@ -178,7 +204,7 @@ pub fn oci_checkpoint_pre_dump_parent_path_leave_running_and_work_path(lab: &Lab
     assert!(lab.dir().join("work/restore.log").is_file());
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     oci.bundle.edit(|config| config.as_object_mut().map_or((), |config| drop(config.remove("hooks"))))?;
-    without(&oci, &["pre", "image", "work"])?;
+    without(&oci, &["tmp/counts"], &["pre", "image", "work"])?;
     drop((read, unread));
     Ok(oci.scene.nothing_left()?)
 }
@@ -222,6 +248,124 @@ pub fn oci_checkpoint_file_locks_and_tcp_established(lab: &Lab) -> TestResult {
     assert!(locks.contains(&format!(":{lock} ")), "{lock} is not locked:\n{locks}");
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     std::fs::remove_file(oci.bundle.rootfs().join("tmp/lock"))?;
-    without(&oci, &["image"])?;
+    without(&oci, &["tmp/counts"], &["image"])?;
+    Ok(oci.scene.nothing_left()?)
+}
+
+/// It answers each line with what it knows of its terminal, and ends with its input.
+pub const ANSWERS: &str = "trap 'echo interrupted' INT; i=0; \
+    while :; do read line || [ $? -gt 128 ] || exit 7; i=$((i+1)); echo \"$i: $line at $(tty) of $(stty size).\"; done";
+
+/// Writes a line, and reads until the answer has come.
+pub fn answered(terminal: &mut File, line: &str, answer: &str) -> TestResult {
+    terminal.write_all(line.as_bytes())?;
+    let (mut text, mut buffer) = (String::new(), [0; 256]);
+    while !text.contains(answer) {
+        let n = terminal.read(&mut buffer).when(|| format!("waiting for {answer:?} after {text:?}"))?;
+        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    Ok(())
+}
+
+pub fn oci_restore_console_socket_takes_a_live_terminal(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", ANSWERS])?;
+    let listener = UnixListener::bind(lab.dir().join("console.sock"))?;
+    oci.edit(|config| config["process"]["terminal"] = json!(true))?;
+    oci.running(&["--console-socket", "console.sock"]);
+    let mut terminal = File::from(receive(&listener)?);
+    let size = |terminal: &File, rows, columns| {
+        tcsetwinsize(terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
+    };
+    size(&terminal, 33, 99)?;
+    answered(&mut terminal, "first\n", "1: first at /dev/pts/0 of 33 99.")?;
+    let told = oci.told(&["checkpoint", "--image-path", "image", &oci.id]).ended(0);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    drop(terminal);
+    let restore = |options: &[&str]| {
+        oci.told(&[&["restore", "-b", "bundle", "--image-path", "image"], options, &[&oci.id]].concat())
+    };
+    restore(&["--detach"]).ended(1).says(&["cannot allocate tty", "without setting console socket"]);
+    restore(&["--detach", "--console-socket", "nosuch.sock"]).ended(1).says(&["nosuch.sock"]);
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    let told = restore(&["--detach", "--console-socket", "console.sock"]).ended(0);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""));
+    let mut terminal = File::from(receive(&listener)?);
+    let restored = tcgetwinsize(&terminal)?;
+    assert_eq!((restored.ws_row, restored.ws_col), (33, 99));
+    answered(&mut terminal, "second\n", "2: second at /dev/pts/0 of 33 99.")?;
+    size(&terminal, 44, 111)?;
+    answered(&mut terminal, "third\n", "3: third at /dev/pts/0 of 44 111.")?;
+    // It is the controlling terminal, too, and the container's console.
+    answered(&mut terminal, "\x03", "interrupted")?;
+    let pid = oci.pid()?;
+    for fd in 0..3 {
+        assert_eq!(std::fs::read_link(format!("/proc/{pid}/fd/{fd}"))?, Path::new("/dev/pts/0"));
+    }
+    assert_eq!(oci.inside(&["stat", "-c", "%t:%T", "/dev/console"]), "88:0\n");
+    // Nobody else has the other end: it hangs up.
+    drop(terminal);
+    reap_later(pid);
+    oci.wait_for_status("stopped")?;
+    oci.verb("delete").ended(0);
+    // Nobody detaches: the caller's stdin and stdout are carried.
+    let mut started = oci.start(&["restore", "-b", "bundle", "--image-path", "image", &oci.id])?;
+    started.type_in("fourth\n", true)?;
+    let told = started.end()?.ended(7);
+    assert!(told.out.contains("2: fourth at /dev/pts/0 of "), "{}", told.out);
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    without(&oci, &[], &["image"])?;
+    Ok(oci.scene.nothing_left()?)
+}
+
+/// Kills criu, and lets the caller think that all is well.
+const KILL_CRIU: &str =
+    "for p in /proc/[0-9]*; do read name < $p/comm && [ $name = criu ] && kill -9 ${p#/proc/}; done; exit 0";
+
+pub fn oci_restore_cut_off_anywhere_leaves_nothing(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", ANSWERS])?;
+    let listener = UnixListener::bind(lab.dir().join("console.sock"))?;
+    oci.edit(|config| config["process"]["terminal"] = json!(true))?;
+    oci.running(&["--console-socket", "console.sock"]);
+    let mut terminal = File::from(receive(&listener)?);
+    answered(&mut terminal, "first\n", "1: first at ")?;
+    oci.told(&["checkpoint", "--image-path", "image", &oci.id]).ended(0);
+    drop(terminal);
+    let restore =
+        ["restore", "-b", "bundle", "--image-path", "image", "-d", "--console-socket", "console.sock", &oci.id];
+    let hook = |script: &str| json!([{ "path": program::find("busybox"), "args": ["sh", "-c", script] }]);
+    let nothing_left = |what: &str| -> TestResult {
+        oci.told(&["delete", "--force", &oci.id]).ended(0);
+        oci.verb("state").ended(1).says(&["does not exist"]);
+        // Their parent is this process now.
+        while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|ended| ended.is_some()) {}
+        let names = std::fs::read_dir("/proc")?
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("comm")).ok());
+        assert!(!names.into_iter().any(|name| name == "criu\n"), "criu is still there after {what}");
+        let made = std::fs::read_dir("/tmp")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        assert_eq!(made.filter(|name| name.contains("criu")).collect::<Vec<_>>(), [""; 0]);
+        Ok(())
+    };
+    // The engine in the middle, and criu.
+    let config = std::fs::read_to_string(lab.dir().join("bundle/config.json"))?;
+    for (script, words) in [("kill -9 $PPID", None), (KILL_CRIU, Some("criu was killed by SIGKILL"))] {
+        oci.bundle.edit(|config| config["hooks"]["createRuntime"] = hook(script))?;
+        let told = oci.told(&restore);
+        match words {
+            Some(words) => drop(told.ended(1).says(&[words])),
+            None => assert_ne!(told.code, 0),
+        }
+        drop(listener.accept()?);
+        nothing_left(script)?;
+    }
+    std::fs::write(lab.dir().join("bundle/config.json"), &config)?;
+    // The engine when criu has all processes, and hands their terminal out.
+    let started = oci.start(&restore)?;
+    let terminal = receive(&listener)?;
+    started.signal(rustix::process::Signal::KILL)?;
+    started.end()?;
+    drop(terminal);
+    nothing_left("the terminal came")?;
+    without(&oci, &[], &["image"])?;
     Ok(oci.scene.nothing_left()?)
 }

@@ -19,7 +19,7 @@ use lifecycle_steps::outcomes::Process;
 use lifecycle_tests::harness::Need;
 use lifecycle_tests::machine::{hierarchies, remove_cgroup};
 use lifecycle_tests::program::{output, quiet};
-use lifecycle_tests::{PATIENCE, Result, While};
+use lifecycle_tests::{PATIENCE, Result, While, criu};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
@@ -120,6 +120,7 @@ impl Standing {
             }
             "probe.http" => serve_nothing()?,
             "device.move" => lay_a_cable()?,
+            "criu.dump" | "criu.begin" | "criu.finish" => criu::install(scratch, None).map(drop)?,
             "rdt.schemata" => fs::write(scratch.join("schemata"), "L3:0=fff\n").when(|| "writing schemata".into())?,
             "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
             "send_pidfd" => take_descriptors(scratch)?,
@@ -301,6 +302,11 @@ fn adopted(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
     data.get("at").and_then(Value::as_str).filter(|_| kind == "cgroup.adopt").map(PathBuf::from)
 }
 
+fn seqpacket() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
 /// By step.
 pub type Outcomes = Vec<(Arc<str>, Value)>;
 
@@ -331,11 +337,11 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
     }
     match kind {
         "criu.finish" => {
-            // What stands for criu ends once it is told to go on.
-            let mut waits = Command::new("head").arg("-c1").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-            let go = waits.stdin.take().ok_or("no pipe to what stands for criu")?;
-            cx.fds.put("criu", pidfd_open(Pid::from_child(&waits), PidfdFlags::empty())?);
-            cx.fds.put("criu/go", OwnedFd::from(go));
+            let (ours, theirs) = seqpacket()?;
+            let mut finishes = Command::new(scratch.join("criu"));
+            let finishes = finishes.args(["finish", "0"]).stdin(theirs).stdout(Stdio::null()).spawn()?;
+            cx.fds.put("criu", pidfd_open(Pid::from_child(&finishes), PidfdFlags::empty())?);
+            cx.fds.put("criu/socket", ours);
         }
         "await_start" => {
             // A reader that is there already, as `start` is.

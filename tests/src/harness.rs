@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getuid, pidfd_open, pidfd_send_si
 
 use crate::lab::{self, Lab};
 use crate::machine::{cgroup_directories, remove_cgroup};
-use crate::{Error, Result, While, audit, program};
+use crate::{Error, Result, While, audit, criu, program};
 
 /// What a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +119,9 @@ pub fn note(text: impl std::fmt::Display) {
 
 /// The whole of a test program's `main`.
 pub fn main(tests: Vec<Test>) -> ExitCode {
+    if let Some(code) = criu::acts() {
+        return code;
+    }
     match std::env::var(lab::INSIDE) {
         Ok(inside) => run_inside(&inside, &tests).unwrap_or_else(|error| {
             eprintln!("{error}");

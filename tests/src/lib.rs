@@ -5,6 +5,7 @@
 //! - [`lab`]: a machine of its own for each test: its own mounts, network, processes and `/run`.
 //! - [`rounds`]: the law itself, over any pair of an apply and an undo.
 //! - [`bundle`]: OCI bundles small enough to make one per test.
+//! - [`criu`]: a program in criu's place.
 //! - [`older`]: a kernel that lacks the newer calls.
 //! - [`program`]: the `lifecycle` program under test.
 //! - [`audit`]: what carries our names on the real machine once the tests are over.
@@ -12,6 +13,7 @@
 
 pub mod audit;
 pub mod bundle;
+pub mod criu;
 mod error;
 pub mod harness;
 pub mod killer;

@@ -1,6 +1,9 @@
 //! The calls that have no safe wrapper.
 
-#![expect(unsafe_code, reason = "ptrace's start and its union, bpf(2) and a child's seccomp(2) have no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "ptrace's start and its union, bpf(2), a child's seccomp(2) and inherited descriptors have no safe form"
+)]
 
 pub mod seccomp;
 
@@ -87,4 +90,12 @@ pub(crate) fn syscall_at(thread: Pid) -> nix::Result<At> {
         libc::PTRACE_SYSCALL_INFO_EXIT => At::Exit,
         _ => At::Neither,
     })
+}
+
+/// A descriptor that the program was started with. EBADF if it is not open.
+pub(crate) fn inherited(fd: std::os::fd::RawFd) -> io::Result<BorrowedFd<'static>> {
+    // SAFETY: nothing in the program closes what it was started with, and one that is not open is only asked for its flags.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::io::fcntl_getfd(fd)?;
+    Ok(fd)
 }

@@ -106,8 +106,7 @@ steps:
         let ends = !leave_running && !pre_dump;
         let (program, images): (PathBuf, HostPath) = (options.criu.clone().into(), options.images.clone());
         let (log, work) = (options.log(DumpProcess::LOG), options.work());
-        let pass = status_fd.into_iter().collect();
-        cx.effect(DumpProcess { program, words, process, images: images.0.clone(), work, log, joined, ends, pass });
+        cx.effect(DumpProcess { program, words, process, images: images.0.clone(), work, log, joined, ends });
         Ok(Output { images })
     }
 }

@@ -14,6 +14,8 @@ use lifecycle_engine::types::{HostPath, Mode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::effects::criu::Mountpoint;
+use crate::effects::inside::clean;
 use crate::effects::{Directory, Existing, Symlink};
 use crate::facts::{CRIU, CgroupLayout, CgroupMode, Criu};
 use crate::spec::{Mount, Namespace, NamespaceType};
@@ -77,6 +79,9 @@ pub struct Outside {
     /// The config's mounts.
     #[serde(default)]
     pub mounts: Vec<Mount>,
+    /// What relative sources of those are relative to.
+    #[serde(default)]
+    pub bundle: Option<HostPath>,
     /// The config's masked paths: files among them are covered by /dev/null.
     #[serde(default)]
     pub masked_paths: Vec<PathBuf>,
@@ -185,14 +190,33 @@ fn yard(cx: &mut Planning) -> Vec<String> {
 }
 
 impl Outside {
+    /// What a bind mount binds.
+    fn bound(&self, mount: &Mount) -> Option<PathBuf> {
+        let source = mount.source.as_ref().filter(|_| mount.binds() && !mount.remounts())?;
+        Some(self.bundle.as_ref().map_or_else(|| source.clone(), |bundle| bundle.0.join(source)))
+    }
+
+    /// Where the mounts hang that lie in the root file system or in something that is bound. What is in other file systems is in the image.
+    fn mountpoints(&self, rootfs: &Path) -> Vec<Mountpoint> {
+        let point = |(index, mount): (usize, &Mount)| {
+            let at = clean(&mount.destination);
+            let around = self.mounts[..index].iter().map(|mount| (clean(&mount.destination), mount));
+            let around = around.filter(|(around, _)| at.parent().is_some_and(|parent| parent.starts_with(around)));
+            let (within, at) = match around.max_by_key(|(around, _)| around.components().count()) {
+                None => (rootfs.to_owned(), at),
+                Some((around, mount)) => {
+                    (self.bound(mount)?, Path::new("/").join(at.strip_prefix(around).unwrap_or(&at)))
+                }
+            };
+            Some(Mountpoint { within, at, source: self.bound(mount) })
+        };
+        self.mounts.iter().enumerate().filter(|(_, mount)| !mount.remounts()).filter_map(point).collect()
+    }
+
     /// Each mount that comes from outside: where the container has it, and what it is on the host.
     fn external(&self, facts: &mut Facts) -> Vec<(PathBuf, PathBuf)> {
-        let is_bind = |mount: &Mount| {
-            mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|o| o == "bind" || o == "rbind")
-        };
-        let binds = self.mounts.iter().filter(|mount| is_bind(mount));
-        let mut all: Vec<(PathBuf, PathBuf)> =
-            binds.filter_map(|mount| Some((mount.destination.clone(), mount.source.clone()?))).collect();
+        let bound = self.mounts.iter().filter_map(|mount| Some((clean(&mount.destination), self.bound(mount)?)));
+        let mut all: Vec<(PathBuf, PathBuf)> = bound.collect();
         // In a cgroup namespace of its own it has the hierarchies themselves, which criu mounts; else what was bound of them.
         let own = self.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Cgroup);
         let bound = self.mounts.iter().filter(|mount| !own && mount.kind.as_deref() == Some("cgroup"));
@@ -283,6 +307,38 @@ mod tests {
             "--images-dir /i --work-dir /w --log-file dump.log -v4 --tcp-established --skip-in-flight --ext-unix-sk --shell-job \
              --lazy-pages --file-locks --auto-dedup --empty-ns=net --manage-cgroups=full"
         );
+    }
+
+    #[test]
+    fn mountpoints_lie_in_the_root_or_in_what_is_bound() {
+        let outside: Outside = serde_json::from_value(json!({
+            "bundle": "/bundle",
+            "mounts": [
+                { "destination": "/proc", "type": "proc" },
+                { "destination": "/dev/", "type": "tmpfs" },
+                { "destination": "/dev/pts", "type": "devpts" },
+                { "destination": "/data", "source": "/srv", "options": ["rbind"] },
+                { "destination": "/data/a/file", "type": "bind", "source": "hosts" },
+                { "destination": "/dev/shm/x", "type": "bind", "source": "/x" },
+                { "destination": "/proc", "options": ["remount", "ro"] },
+            ],
+        }))
+        .unwrap();
+        let point = |within: &str, at: &str, source: Option<&str>| Mountpoint {
+            within: within.into(),
+            at: at.into(),
+            source: source.map(PathBuf::from),
+        };
+        let wanted = [
+            point("/root", "/proc", None),
+            point("/root", "/dev", None),
+            point("/root", "/data", Some("/srv")),
+            point("/srv", "/a/file", Some("/bundle/hosts")),
+        ];
+        assert_eq!(outside.mountpoints(Path::new("/root")), wanted);
+        let mut facts = with(json!(null));
+        let external = outside.external(&mut facts);
+        assert!(external.contains(&("/data/a/file".into(), "/bundle/hosts".into())), "{external:?}");
     }
 
     #[test]

@@ -8,10 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CriuOptions, DESCRIPTORS, Outside, soft, yard};
-use crate::effects::criu::BeginRestore;
+use crate::effects::criu::{BeginRestore, MakeMountpoints};
 use crate::effects::{Directory, Existing, Mount};
 use crate::mounts::Api;
 use crate::outcomes::{CgroupJoin, Process};
+use crate::process::Console;
 
 /// Begins to bring the processes of an image back, in a cgroup and on a root file system that are there: the first process and its namespaces,
 /// which are still empty. `criu.finish` does the rest.
@@ -34,6 +35,40 @@ pub struct Input {
     /// The SELinux context of their mounts.
     #[serde(default)]
     pub lsm_mount_context: Option<String>,
+    /// The image's processes have a terminal (config.json: process.terminal), and with `shell_job` that is the caller's.
+    #[serde(default)]
+    pub terminal: bool,
+    /// Without `shell_job`: a unix socket that takes the terminal. Null: the engine keeps it for `console.relay`.
+    #[serde(default)]
+    pub console_socket: Option<HostPath>,
+    /// The engine ends, and whatever it keeps with it.
+    #[serde(default)]
+    pub detached: bool,
+}
+
+impl Input {
+    /// Who gets the terminal. Refused as runc does, whose words callers know.
+    fn console(&self) -> Result<Option<Console>, PlanError> {
+        let (at, shell_job) = ("console_socket", self.options.shell_job);
+        match &self.console_socket {
+            Some(_) if !self.terminal => Err(PlanError::new(
+                at,
+                "cannot use console socket if the runtime will not allocate tty: the container has no terminal",
+            )
+            .help("set terminal (config.json: process.terminal), or leave the socket out")),
+            Some(_) if shell_job => {
+                Err(PlanError::new(at, "a job of the caller's shell has the caller's terminal: there is none to send")
+                    .help("leave out either --shell-job or --console-socket"))
+            }
+            Some(path) => Ok(Some(Console::Socket(path.clone()))),
+            None if !self.terminal || shell_job => Ok(None),
+            None if self.detached => {
+                let what = "cannot allocate tty if the runtime will detach without setting console socket";
+                Err(PlanError::new(at, what).help("name a socket that takes the terminal, or restore with --shell-job"))
+            }
+            None => Ok(Some(Console::Engine)),
+        }
+    }
 }
 
 /// What the first process is known by.
@@ -43,6 +78,8 @@ pub struct Output {
     pub process: Handle<Process>,
     /// Where criu writes what it does.
     pub log: HostPath,
+    /// Whether the engine has its terminal, for `console.relay`.
+    pub relays: bool,
 }
 
 /// The step.
@@ -50,7 +87,8 @@ pub struct Restore;
 
 impl Step for Restore {
     const KIND: &'static str = "criu.restore";
-    const CHANGES: &'static str = "Makes the first process of an image, with its namespaces.";
+    const CHANGES: &'static str =
+        "Makes the first process of an image, with its namespaces, and mountpoints that its root lacks, which stay.";
     const REVERSED_BY: &'static str =
         "Kills criu and the first process and waits for their end; the namespaces go with it.";
     const EXAMPLES: &'static [Example] = &[Example {
@@ -70,7 +108,8 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Input { options, rootfs, outside, mut cgroup, lsm_profile, lsm_mount_context } = input;
+        let console = input.console()?;
+        let Input { options, rootfs, outside, mut cgroup, lsm_profile, lsm_mount_context, .. } = input;
         options.check(cx.facts)?;
         let mut options = options.absolute(cx)?;
         // systemd moves the first process into the scope that it makes; criu would have made the directory, behind its back.
@@ -85,6 +124,10 @@ main: wait
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(PlanError::new("options.images", format!("the image cannot be read: {e}"))),
         };
+        let points = outside.mountpoints(&rootfs);
+        if !points.is_empty() {
+            cx.effect(MakeMountpoints { points });
+        }
         let run = cx.run.dir();
         let root = run.join("root");
         // criu wants a mount for the root, and the bundle's directory is none.
@@ -107,6 +150,7 @@ main: wait
         words.extend(lsm_mount_context.iter().flat_map(|c| ["--lsm-mount-context".to_owned(), c.clone()]));
         let joined = outside.joined().into_iter().map(|(kind, path)| (kind, path.to_owned())).collect();
         let log = options.log(BeginRestore::LOG);
+        let relays = console == Some(Console::Engine);
         let made = cx.effect(BeginRestore {
             program: options.criu.clone().into(),
             words,
@@ -115,10 +159,11 @@ main: wait
             cgroup: cgroup.unwrap_or_default(),
             stdio,
             joined,
+            console,
         });
         if let Some(scope) = scope {
             crate::cgroup::scope::start(*scope, &made.handle("init"), cx);
         }
-        Ok(Output { process: made.handle("init"), log: HostPath(log) })
+        Ok(Output { process: made.handle("init"), log: HostPath(log), relays })
     }
 }

@@ -161,7 +161,8 @@ fn bind_console(terminal: &OwnedFd) -> Result<(), EffectError> {
     move_mount(&mount, "", &console, "", flags).map_err(failed("move_mount(terminal, /dev/console)"))
 }
 
-fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<(), EffectError> {
+/// Sends the master to whoever takes terminals.
+pub(super) fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<(), EffectError> {
     let fds = [master.as_fd()];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);

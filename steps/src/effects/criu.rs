@@ -1,10 +1,12 @@
 //! Processes that criu(8) takes to disk and back.
 
+mod mountpoints;
 mod restore;
+mod rpc;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -18,10 +20,12 @@ use super::example_process;
 use super::wait::resolve;
 use crate::criu::DESCRIPTORS;
 use crate::outcomes::Process;
-use crate::spawn::{Command, Exit, leftover};
+use crate::spawn::{Command, Ended, leftover};
 use crate::spec::NamespaceType;
 
+pub use mountpoints::{MakeMountpoints, Mountpoint};
 pub use restore::{BeginRestore, FinishRestore};
+use rpc::{Heard, Request, Talk};
 
 /// How many lines of criu's log a failure tells.
 const TOLD: usize = 5;
@@ -32,7 +36,7 @@ const TOLD: usize = 5;
 pub struct DumpProcess {
     /// criu.
     pub program: PathBuf,
-    /// What it is told, but for what only the process tells.
+    /// What it is told, in words of its command line, but for what only the process tells.
     pub words: Vec<String>,
     /// The process.
     pub process: Later<Process>,
@@ -48,9 +52,6 @@ pub struct DumpProcess {
     pub joined: Vec<NamespaceType>,
     /// The process is gone then.
     pub ends: bool,
-    /// Descriptors of the caller that it gets.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pass: Vec<RawFd>,
 }
 
 /// What criu calls a namespace that is not the container's own: the same in the image and when it comes back.
@@ -58,11 +59,13 @@ fn key(kind: NamespaceType) -> String {
     format!("{}-of-another", kind.name())
 }
 
-/// A failure of criu: what its log ends with says why. The log goes with an image that is taken back.
-fn explained(mut error: EffectError, log: &Path, work: Option<&Path>) -> EffectError {
+/// A failure of criu: what its log ends with says why, or `said`, its first error, where it has come to no log. The log goes with an image that
+/// is taken back.
+fn explained(mut error: EffectError, log: &Path, work: Option<&Path>, said: Option<String>) -> EffectError {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let errors: Vec<String> = text.lines().filter(|line| line.contains("Error")).map(str::to_owned).collect();
     error.output.extend(errors.iter().rev().take(TOLD).rev().cloned());
+    error.output.extend(said.filter(|_| errors.is_empty()));
     let stays = work.is_some_and(|work| log.starts_with(work)) || log.ends_with(BeginRestore::LOG);
     error.help(if stays {
         format!("criu's log is {}", log.display())
@@ -82,9 +85,11 @@ fn make_work(work: Option<&Path>) -> Result<(), EffectError> {
         .map_err(|e| EffectError::call(format!("mkdir({})", work.display()), e))
 }
 
-fn command(program: &Path, words: Vec<String>) -> Command {
-    let args = std::iter::once("criu".to_owned()).chain(words).collect();
-    Command { what: "criu".to_owned(), program: program.to_owned(), args, ..Command::default() }
+/// criu with its end of the socket. An engine that is gone is an error to it, not its end: it takes back what it has begun.
+fn command(program: &Path, end: &OwnedFd) -> Command {
+    let args = ["criu", "swrk", &end.as_raw_fd().to_string()].map(str::to_owned).to_vec();
+    let (program, pass) = (program.to_owned(), vec![end.as_raw_fd()]);
+    Command { what: "criu".to_owned(), program, args, pass, outlives_pipes: true, ..Command::default() }
 }
 
 fn names_in(dir: &Path) -> std::io::Result<BTreeSet<OsString>> {
@@ -128,23 +133,24 @@ impl DumpProcess {
     }
 }
 
+/// What has come of a dump: by criu's answer, since it ends a `pre-dump` with an error when nobody asks for another.
+fn outcome(talk: &Talk, ended: Ended, log: &Path, work: Option<&Path>) -> Result<Value, EffectError> {
+    match talk.hear()? {
+        Heard::Answer(answer) if answer.success => Ok(Value::Null),
+        Heard::Answer(answer) => Err(explained(ended.error(), log, work, answer.error)),
+        Heard::Nothing | Heard::End => Err(explained(ended.error(), log, work, None)),
+    }
+}
+
 impl EffectDef for DumpProcess {
     const KIND: &'static str = "criu.dump";
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let (images, log) = (scratch.join("image"), scratch.join("image/dump.log"));
-        let (program, process) = ("true".into(), Later::Handle(example_process()));
-        vec![Self {
-            program,
-            words: Vec::new(),
-            process,
-            images,
-            work: None,
-            log,
-            joined: Vec::new(),
-            ends: false,
-            pass: Vec::new(),
-        }]
+        // It stands for criu.
+        let (program, process) = (scratch.join("criu"), Later::Handle(example_process()));
+        let words = ["dump", "--images-dir", &images.to_string_lossy(), "--leave-running"].map(str::to_owned).to_vec();
+        vec![Self { program, words, process, images, work: None, log, joined: Vec::new(), ends: false }]
     }
 
     fn class(&self) -> Class {
@@ -170,14 +176,12 @@ impl EffectDef for DumpProcess {
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let process = resolve(&self.process, cx)?;
-        let command = Command { pass: self.pass.clone(), ..command(&self.program, self.words(&process)?) };
         self.keep_stdio(&process)?;
         make_work(self.work.as_deref())?;
+        let (talk, end) = Talk::begin(Request::of(&self.words(&process)?)?)?;
+        talk.no_more()?;
         let (log, work) = (self.log.clone(), self.work.clone());
-        let running = command.start(move |ended| match ended.exit {
-            Exit::Code(0) => Ok(Value::Null),
-            _ => Err(explained(ended.error(), &log, work.as_deref())),
-        })?;
+        let running = command(&self.program, &end).start(move |ended| outcome(&talk, ended, &log, work.as_deref()))?;
         Ok(Applied::Pending(Box::new(running)))
     }
 

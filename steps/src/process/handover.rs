@@ -59,6 +59,23 @@ pub enum Console {
     Socket(HostPath),
 }
 
+impl Console {
+    /// The end that the terminal's master is sent by; the engine's end is kept for the step's `console.relay`.
+    pub(crate) fn open(&self, cx: &mut Cx) -> Result<OwnedFd, EffectError> {
+        match self {
+            Self::Engine => {
+                let (engine, end) = channel()?;
+                cx.fds.put(console_of(cx.step), engine);
+                Ok(end)
+            }
+            Self::Socket(path) => connect_to(
+                path,
+                "the console socket must be a unix socket on which somebody listens; it takes the terminal's master",
+            ),
+        }
+    }
+}
+
 /// What init is given. Part of the effect that makes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Handover {
@@ -150,19 +167,8 @@ impl Handover {
     }
 
     fn console(&self, cx: &mut Cx) -> Result<Vec<(String, OwnedFd)>, EffectError> {
-        let end = match &self.console {
-            None => return Ok(Vec::new()),
-            Some(Console::Engine) => {
-                let (engine, init) = channel()?;
-                cx.fds.put(console_of(cx.step), engine);
-                init
-            }
-            Some(Console::Socket(path)) => connect_to(
-                path,
-                "the console socket must be a unix socket on which somebody listens; it takes the terminal's master",
-            )?,
-        };
-        Ok(vec![(CONSOLE.to_owned(), end)])
+        let end = self.console.as_ref().map(|console| console.open(cx)).transpose()?;
+        Ok(end.map(|end| (CONSOLE.to_owned(), end)).into_iter().collect())
     }
 
     /// Connected here: the socket is in the engine's mount namespace, and an agent that is not there must not cost a container.

@@ -13,6 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
 use crate::outcomes::CgroupJoin;
+use crate::sys::child::ignore_pipe;
 
 use super::Exit;
 use super::child::{Child, Session};
@@ -33,6 +34,8 @@ pub struct Command {
     pub cwd: Option<PathBuf>,
     /// What it reads from standard input.
     pub stdin: Vec<u8>,
+    /// It has the engine's own standard input instead.
+    pub own_stdin: bool,
     /// Keep what it prints on standard output apart.
     pub capture: bool,
     /// Killed after this time, counted from its release.
@@ -43,6 +46,8 @@ pub struct Command {
     pub cgroup: CgroupJoin,
     /// Descriptors of the engine that it has under their own numbers.
     pub pass: Vec<RawFd>,
+    /// A write that nobody can read any more is an error to it, instead of its end by SIGPIPE.
+    pub outlives_pipes: bool,
     /// Must not appear in what is shown of its output.
     pub secrets: Secrets,
 }
@@ -91,7 +96,8 @@ impl Command {
         finish: impl FnOnce(Ended) -> Result<Value, EffectError> + 'static,
     ) -> Result<Running, EffectError> {
         let exec = Exec::of(&self)?;
-        let stdin = sealed(&self.stdin).map_err(|e| EffectError::call("memfd_create(\"stdin\")", e))?;
+        let stdin = if self.own_stdin { None } else { Some(sealed(&self.stdin)) };
+        let stdin = stdin.transpose().map_err(|e| EffectError::call("memfd_create(\"stdin\")", e))?;
         let pipe = |what| pipe_with(PipeFlags::CLOEXEC).map_err(|e| EffectError::call(format!("pipe2({what})"), e));
         let (out_read, out) = pipe("stdout")?;
         let (err_read, err) = pipe("stderr")?;
@@ -101,12 +107,13 @@ impl Command {
             fcntl_setfl(fd, flags | OFlags::NONBLOCK)
                 .map_err(|e| EffectError::call("fcntl(F_SETFL, O_NONBLOCK)", e))?;
         }
-        let mut keep = [&stdin, &out, &err, &tell].map(AsRawFd::as_raw_fd).to_vec();
-        keep.extend(&self.pass);
-        let (cgroup, pass) = (self.cgroup, self.pass);
+        let mut keep = [&out, &err, &tell].map(AsRawFd::as_raw_fd).to_vec();
+        keep.extend(stdin.iter().map(AsRawFd::as_raw_fd).chain(self.pass.iter().copied()));
+        let (cgroup, pass, outlives_pipes) = (self.cgroup, self.pass, self.outlives_pipes);
         let child = Child::fork(self.session, &keep, |ready| {
             let ready = ready.and_then(|_gate| join(&cgroup)).and_then(|()| hand_on(&pass));
-            let failed = ready.and_then(|()| exec.run([&stdin, &out, &err]));
+            let ready = ready.and_then(|()| if outlives_pipes { ignore_pipe() } else { Ok(()) });
+            let failed = ready.and_then(|()| exec.run(stdin.as_ref(), &out, &err));
             // Only a failure comes back, and the engine may have gone meanwhile.
             let _ = failed.map_err(|e| rustix::io::write(&tell, &e.raw_os_error().unwrap_or(0).to_ne_bytes()));
             NOT_STARTED
@@ -165,8 +172,8 @@ impl Exec {
     }
 
     /// Becomes the program. Comes back only with an error.
-    fn run(&self, [stdin, stdout, stderr]: [&OwnedFd; 3]) -> std::io::Result<()> {
-        rustix::stdio::dup2_stdin(stdin)?;
+    fn run(&self, stdin: Option<&OwnedFd>, stdout: &OwnedFd, stderr: &OwnedFd) -> std::io::Result<()> {
+        stdin.map(rustix::stdio::dup2_stdin).transpose()?;
         rustix::stdio::dup2_stdout(stdout)?;
         rustix::stdio::dup2_stderr(stderr)?;
         if let Some(cwd) = &self.cwd {

@@ -59,6 +59,15 @@ pub fn default_signals() -> io::Result<()> {
     nix::sys::signal::SigSet::empty().thread_set_mask().map_err(io::Error::from)
 }
 
+/// Ignores SIGPIPE, and so does the program that the process becomes.
+pub fn ignore_pipe() -> io::Result<()> {
+    // SAFETY: SIG_IGN names no code of ours.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Borrows a descriptor of a `Pending`, which keeps it open while it is polled (see `Interest::fd`).
 pub fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: whoever names a descriptor to wait for holds it across the wait.

@@ -41,11 +41,6 @@ pub fn checkpoint(call: &Call, args: &Checkpoint) -> Result<ExitCode, Fault> {
 pub fn restore(call: &Call, args: &Restore) -> Result<ExitCode, Fault> {
     seal()?;
     call.container(&args.id)?;
-    if args.files.console_socket.is_some() {
-        return Err(Fault::new(
-            "criu brings a terminal back by --shell-job alone: there is nothing for --console-socket",
-        ));
-    }
     let mut params = given(json!({
         "id": args.id,
         "bundle": path(&args.files.bundle)?,
@@ -57,7 +52,12 @@ pub fn restore(call: &Call, args: &Restore) -> Result<ExitCode, Fault> {
         "detach": args.detach,
         "forward_signals": !args.detach,
     }));
-    for (name, file) in [("pid_file", &args.files.pid_file), ("pidfd_socket", &args.files.pidfd_socket)] {
+    let files = &args.files;
+    for (name, file) in [
+        ("console_socket", &files.console_socket),
+        ("pid_file", &files.pid_file),
+        ("pidfd_socket", &files.pidfd_socket),
+    ] {
         if let Some(file) = file {
             params.insert(name.into(), path(file)?);
         }

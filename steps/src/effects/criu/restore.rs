@@ -1,7 +1,6 @@
 //! Bringing an image back: in two effects, since the hooks of a container run between them.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,17 +8,16 @@ use std::time::{Duration, Instant};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Handle;
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::rpc::{Answer, Heard, Request, Talk};
 use super::{command, explained, key, make_work};
 use crate::effects::cgroup::{Version, members_of};
-use crate::effects::example_process;
+use crate::effects::{console, example_process};
 use crate::outcomes::{CgroupJoin, Process};
-use crate::process::Watched;
+use crate::process::{Console, Watched};
 use crate::spawn::command::Left;
 use crate::spawn::output::Stream;
 use crate::spawn::{Command, Exit, Running, identity, leftover};
@@ -33,7 +31,7 @@ use crate::spec::NamespaceType;
 pub struct BeginRestore {
     /// criu.
     pub program: PathBuf,
-    /// What it is told.
+    /// What it is told, in words of its command line.
     pub words: Vec<String>,
     /// A directory that is made for the log and temporary files, and stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,6 +47,9 @@ pub struct BeginRestore {
     /// Another's namespaces that it joins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<(NamespaceType, PathBuf)>,
+    /// Who gets the terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<Console>,
 }
 
 /// Lets criu fill the namespaces and the process, and waits until all processes of the image run.
@@ -72,28 +73,12 @@ struct Begun {
 const CRIU: &str = "criu";
 const STDOUT: &str = "criu/stdout";
 const STDERR: &str = "criu/stderr";
-/// The engine's end of what criu waits at.
-const GO: &str = "criu/go";
-/// The other end, and what runs there: for the script to open.
-const WAIT: &str = "criu/wait";
-const SCRIPT: &str = "criu/script";
-
-/// A file of the engine, as other processes find it.
-fn file(fd: &OwnedFd) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd())
-}
-
-/// What criu runs at each stage of its work: with the namespaces made it tells the first process's id, and waits. An engine that is gone is the
-/// end of both files, and criu then takes back what it has done. In memory, since the state root may be mounted noexec.
-fn script(told: &OwnedFd, go: &OwnedFd) -> std::io::Result<OwnedFd> {
-    let (told, go) = (file(told), file(go));
-    // Kernels before 6.3 do not know EXEC, and need none.
-    let memory = memfd_create("criu-script", MemfdFlags::CLOEXEC | MemfdFlags::EXEC);
-    let mut script = std::fs::File::from(memory.or_else(|_| memfd_create("criu-script", MemfdFlags::CLOEXEC))?);
-    let wait = format!("echo $CRTOOLS_INIT_PID >{told} && read -r go <{go} || exit 1");
-    write!(script, "#!/bin/sh\ncase $CRTOOLS_SCRIPT_ACTION in setup-namespaces) {wait} ;; esac\n")?;
-    Ok(script.into())
-}
+/// The engine's end of the socket, at which criu waits for an answer.
+const SOCKET: &str = "criu/socket";
+/// Where the terminal goes.
+const CONSOLE: &str = "criu/console";
+/// The stage in which the first process and its namespaces are there, and nothing else.
+const NAMESPACES: &str = "setup-namespaces";
 
 impl BeginRestore {
     /// The log's name.
@@ -137,16 +122,16 @@ impl EffectDef for BeginRestore {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         // It stands for criu: it makes a process, tells of it as criu does, and waits.
-        let script =
-            "sleep 60 >/dev/null 2>&1 & export CRTOOLS_INIT_PID=$! CRTOOLS_SCRIPT_ACTION=setup-namespaces; \"$1\"";
-        let words = vec!["-c".to_owned(), script.to_owned()];
+        let program = scratch.join("criu");
+        let words = ["restore", "--images-dir", &scratch.to_string_lossy()].map(str::to_owned).to_vec();
         let (dir, version) = crate::effects::cgroup::example(scratch);
         let cgroup = match version {
             Version::V1 => CgroupJoin { v1: vec![dir], ..CgroupJoin::default() },
             Version::V2 => CgroupJoin { v2: Some(dir), ..CgroupJoin::default() },
         };
         let log = scratch.join("restore.log");
-        vec![Self { program: "sh".into(), words, work: None, log, cgroup, stdio: Vec::new(), joined: Vec::new() }]
+        let (stdio, joined) = (Vec::new(), Vec::new());
+        vec![Self { program, words, work: None, log, cgroup, stdio, joined, console: Some(Console::Engine) }]
     }
 
     fn class(&self) -> Class {
@@ -154,29 +139,34 @@ impl EffectDef for BeginRestore {
     }
 
     fn describe(&self) -> String {
-        format!("begin to bring an image back: {} {}", self.program.display(), self.words.join(" "))
+        let terminal = match &self.console {
+            None => String::new(),
+            Some(Console::Engine) => "; terminal kept for the engine".to_owned(),
+            Some(Console::Socket(path)) => format!("; terminal sent to {path}"),
+        };
+        format!("begin to bring an image back: {} {}{terminal}", self.program.display(), self.words.join(" "))
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let pipe = |what| pipe_with(PipeFlags::CLOEXEC).map_err(|e| EffectError::call(format!("pipe2({what})"), e));
-        let ((told, tell), (wait, go)) = (pipe("of the process's id")?, pipe("for criu to wait at")?);
+        let console = self.console.as_ref().map(|console| console.open(cx)).transpose()?;
         let mut words = self.words.clone();
-        let script = script(&tell, &wait).map_err(|e| EffectError::call("memfd_create(criu-script)", e))?;
-        words.extend(["--action-script".to_owned(), file(&script)]);
         let (fds, more) = self.descriptors()?;
         words.extend(more);
-        let pass = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        let command = Command { cgroup: self.cgroup.clone(), pass, ..command(&self.program, words) };
         make_work(self.work.as_deref())?;
-        let log = self.log.clone();
+        let (talk, end) = Talk::begin(Request::of(&words)?)?;
+        // A job of the caller's shell gets criu's own stdin for its terminal.
+        let own_stdin = words.iter().any(|word| word == "--shell-job");
+        let mut command = Command { cgroup: self.cgroup.clone(), own_stdin, ..command(&self.program, &end) };
+        command.pass.extend(fds.iter().map(AsRawFd::as_raw_fd));
         let running = command.start(move |ended| match ended.exit {
             Exit::Code(0) => Err(EffectError::new("criu has ended without a word of the process")),
-            _ => Err(explained(ended.error(), &log, None)),
+            _ => Err(ended.error()),
         })?;
-        cx.fds.put(GO, go);
-        cx.fds.put(SCRIPT, script);
-        cx.fds.put(WAIT, wait);
-        Ok(Applied::Pending(Box::new(Beginning { running: Some(running), told, _tell: tell, line: Vec::new() })))
+        if let Some(console) = console {
+            cx.fds.put(CONSOLE, console);
+        }
+        let log = self.log.clone();
+        Ok(Applied::Pending(Box::new(Beginning { running: Some(running), talk: Some(talk), said: None, log })))
     }
 
     /// criu is given the time to take back what it has begun, such as mounts of its own.
@@ -203,7 +193,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Closes what criu waits at, which tells it to stop.
 fn forget(cx: &mut Cx) {
-    for name in [CRIU, GO, WAIT, SCRIPT, STDOUT, STDERR] {
+    for name in [CRIU, SOCKET, CONSOLE, STDOUT, STDERR] {
         drop(cx.fds.take(name));
     }
 }
@@ -273,30 +263,29 @@ impl Pending for Leaving {
 /// Until criu tells of the process.
 struct Beginning {
     running: Option<Running>,
-    told: OwnedFd,
-    /// What the script opens for itself.
-    _tell: OwnedFd,
-    line: Vec<u8>,
+    /// None once criu has closed its end.
+    talk: Option<Talk>,
+    /// Its first error.
+    said: Option<String>,
+    log: PathBuf,
 }
 
 impl Beginning {
-    /// The process's id, once the whole line is there.
+    /// The process's id, once criu has come to where it waits for the hooks.
     fn told(&mut self) -> Result<Option<Pid>, EffectError> {
-        let mut buffer = [0u8; 32];
-        let mut wanted = [rustix::event::PollFd::new(&self.told, rustix::event::PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut wanted, Some(&now)));
-        if ready.map_err(|e| EffectError::call("poll(the process's id)", e))? > 0 {
-            let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.told, &mut buffer));
-            let read = read.map_err(|e| EffectError::call("read(the process's id)", e))?;
-            self.line.extend(&buffer[..read]);
+        while let Some(talk) = &self.talk {
+            match talk.hear()? {
+                Heard::Nothing => return Ok(None),
+                Heard::End => self.talk = None,
+                Heard::Answer(Answer { stage: Some(stage), pid, .. }) if stage == NAMESPACES => {
+                    let pid = pid.and_then(Pid::from_raw);
+                    return pid.map(Some).ok_or_else(|| EffectError::new("criu told no process's id"));
+                }
+                Heard::Answer(answer) if answer.waits() => talk.go_on()?,
+                Heard::Answer(answer) => self.said = answer.error,
+            }
         }
-        if !self.line.ends_with(b"\n") {
-            return Ok(None);
-        }
-        let text = String::from_utf8_lossy(&self.line);
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        pid.map(Some).ok_or_else(|| EffectError::new(format!("criu told no process's id but {text:?}")))
+        Ok(None)
     }
 
     fn running(&mut self) -> Result<&mut Running, EffectError> {
@@ -314,24 +303,29 @@ impl Pending for Beginning {
     }
 
     fn interest(&self, wants: &mut Vec<Interest>) {
-        wants.push(Interest::read(self.told.as_raw_fd()));
+        wants.extend(self.talk.as_ref().map(Talk::interest));
         if let Some(running) = &self.running {
             running.interest(wants);
         }
     }
 
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
-        let Some(pid) = self.told()? else { return self.running()?.advance(cx) };
+        let Some(pid) = self.told()? else {
+            let ended = self.running()?.advance(cx);
+            return ended.map_err(|error| explained(error, &self.log, None, self.said.take()));
+        };
         let init = identity::identify(pid)?;
         let criu = self.started();
-        let Some(running) = self.running.take() else { return Ok(None) };
+        let (Some(running), Some(talk)) = (self.running.take(), self.talk.take()) else { return Ok(None) };
         let left = running.leave().map_err(|e| EffectError::call("dup(pidfd of criu)", e))?;
         keep(left, cx);
+        cx.fds.put(SOCKET, talk.into_socket());
         Ok(Some(json!({ "criu": criu, "init": init })))
     }
 
     /// It is not killed: undo lets it take back what it has begun.
     fn cancel(&mut self, cx: &mut Cx) {
+        self.talk = None;
         if let Some(Ok(left)) = self.running.take().map(Running::leave) {
             keep(left, cx);
         }
@@ -368,15 +362,20 @@ impl EffectDef for FinishRestore {
                 .take(name)
                 .ok_or_else(|| EffectError::new(format!("nobody has begun to bring {} back", self.process)))
         };
-        let (pidfd, mut go) = (taken(CRIU)?, std::fs::File::from(taken(GO)?));
-        match go.write_all(b"go\n") {
-            // It has ended meanwhile, which its exit code tells.
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => return Err(EffectError::call("write(go)", e)),
-            _ => {}
-        }
+        let (pidfd, talk) = (taken(CRIU)?, Talk::resume(taken(SOCKET)?));
+        talk.go_on()?;
         let streams = [STDOUT, STDERR].into_iter().filter_map(|name| cx.fds.take(name));
         let streams = streams.map(|pipe| Stream::new(pipe, false)).collect();
-        Ok(Applied::Pending(Box::new(Finishing { pidfd, streams, log: self.log.clone() })))
+        let (console, log) = (cx.fds.take(CONSOLE), self.log.clone());
+        Ok(Applied::Pending(Box::new(Finishing {
+            pidfd,
+            streams,
+            talk: Some(talk),
+            console,
+            restored: false,
+            said: None,
+            log,
+        })))
     }
 
     /// The processes go with the first of them.
@@ -390,12 +389,48 @@ impl EffectDef for FinishRestore {
 struct Finishing {
     pidfd: OwnedFd,
     streams: Vec<Stream>,
+    /// None once criu has closed its end.
+    talk: Option<Talk>,
+    console: Option<OwnedFd>,
+    restored: bool,
+    /// Its first error.
+    said: Option<String>,
     log: PathBuf,
+}
+
+impl Finishing {
+    /// Answers what criu says at each stage.
+    fn converse(&mut self) -> Result<(), EffectError> {
+        while let Some(talk) = &self.talk {
+            match talk.hear()? {
+                Heard::Nothing => return Ok(()),
+                Heard::End => self.talk = None,
+                Heard::Answer(answer) if answer.waits() => {
+                    if let Some(master) = answer.descriptor {
+                        self.hand_out(&master)?;
+                    }
+                    talk.go_on()?;
+                }
+                Heard::Answer(answer) => (self.restored, self.said) = (answer.success, answer.error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the terminal where it is waited for. criu has a copy until it is told to go on, and nobody else.
+    fn hand_out(&self, master: &OwnedFd) -> Result<(), EffectError> {
+        let console = self.console.as_ref().ok_or_else(|| {
+            EffectError::new("a process of the image has a terminal, and there is nobody to send it to")
+                .help("set process.terminal in config.json, or restore with --shell-job")
+        })?;
+        console::send(console, master)
+    }
 }
 
 impl Pending for Finishing {
     fn interest(&self, wants: &mut Vec<Interest>) {
         wants.push(Interest::read(self.pidfd.as_raw_fd()));
+        wants.extend(self.talk.as_ref().map(Talk::interest));
         wants.extend(self.streams.iter().filter_map(Stream::fd).map(Interest::read));
     }
 
@@ -403,13 +438,16 @@ impl Pending for Finishing {
         for stream in &mut self.streams {
             stream.read(&mut |line| (cx.output)(&line)).map_err(|e| EffectError::call("read(output of criu)", e))?;
         }
-        match crate::spawn::child::exit_of(self.pidfd.as_fd())? {
+        // Whether it has ended is asked first: then all that it has said is there to be heard.
+        let exit = crate::spawn::child::exit_of(self.pidfd.as_fd())?;
+        self.converse()?;
+        match exit {
             None => Ok(None),
-            Some(Exit::Code(0)) => {
+            Some(Exit::Code(0)) if self.restored => {
                 forget(cx);
                 Ok(Some(Value::Null))
             }
-            Some(exit) => Err(explained(EffectError::new(format!("criu {exit}")), &self.log, None)),
+            Some(exit) => Err(explained(EffectError::new(format!("criu {exit}")), &self.log, None, self.said.take())),
         }
     }
 

@@ -34,6 +34,11 @@ impl<'a> Root<'a> {
         })
     }
 
+    /// A directory of the host, as [`open_host`] opens it.
+    pub(crate) fn at(directory: &'a OwnedFd) -> Self {
+        Self { fd: directory.as_fd() }
+    }
+
     /// The directory itself.
     pub(crate) fn fd(&self) -> BorrowedFd<'a> {
         self.fd
