@@ -23,8 +23,11 @@ mod fields_net;
 mod fields_planned;
 mod fields_process;
 mod fields_root;
+mod fields_scheduling;
 mod fields_seccomp;
+mod fields_seccomp_agent;
 mod images;
+mod limited;
 mod masked;
 mod oci_criu;
 mod oci_criu_real;
@@ -67,7 +70,9 @@ fn main() -> ExitCode {
         fields_planned::tests(),
         fields_process::tests(),
         fields_root::tests(),
+        fields_scheduling::tests(),
         fields_seccomp::tests(),
+        fields_seccomp_agent::tests(),
         images::tests(),
         masked::tests(),
         oci_criu::tests(),
