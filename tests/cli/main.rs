@@ -50,6 +50,7 @@ mod scene;
 mod service;
 mod systemd;
 mod systemd_oci;
+mod systemd_slices;
 mod users;
 
 fn main() -> ExitCode {

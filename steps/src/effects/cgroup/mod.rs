@@ -12,6 +12,7 @@ mod members;
 mod properties;
 mod realtime;
 mod scope;
+mod slices;
 #[cfg(test)]
 mod tests;
 mod thaw;
@@ -29,6 +30,7 @@ pub use properties::SetProperties;
 pub use realtime::Realtime;
 pub(crate) use realtime::limiting;
 pub use scope::StartScope;
+pub use slices::Slices;
 pub(crate) use thaw::thaw_killed;
 pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
