@@ -10,6 +10,7 @@ mod recover;
 mod signals;
 mod sites;
 mod undo;
+mod waiting;
 mod work;
 
 pub use execute::{Finished, RunOptions, run};

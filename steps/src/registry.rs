@@ -98,6 +98,7 @@ pub fn registry() -> Registry {
         effects::cgroup::DeviceFilter,
         effects::cgroup::EnableControllers,
         effects::cgroup::FreezeCgroup,
+        effects::cgroup::GiveRealtime,
         effects::cgroup::MakeCgroup,
         effects::cgroup::SetProperties,
         effects::cgroup::StartScope,

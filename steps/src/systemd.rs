@@ -1,5 +1,7 @@
 //! Conversations with systemd: org.freedesktop.systemd1(5).
 
+mod slices;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,7 @@ use lifecycle_engine::error::EffectError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::slices::Slice;
 use crate::dbus::{Address, Connection, Error, Kind, Message, Value, parse};
 
 const NAME: &str = "org.freedesktop.systemd1";
@@ -55,6 +58,9 @@ fn wire(properties: &[Property]) -> Result<Value, EffectError> {
     let items = properties.iter().map(Property::wire).collect::<Result<_, _>>()?;
     Ok(Value::Array("(sv)".into(), items))
 }
+
+/// Properties by name, as systemd has them.
+type Properties = Vec<(String, Value)>;
 
 /// systemd, or an ordinary user's instance of it.
 pub struct Manager {
@@ -112,7 +118,7 @@ impl Manager {
         self.connection.call(Message::call(NAME, OBJECT, MANAGER, method, body))
     }
 
-    fn properties(&mut self, path: &str, interface: &str) -> Result<Vec<(String, Value)>, Error> {
+    fn properties(&mut self, path: &str, interface: &str) -> Result<Properties, Error> {
         let body = vec![Value::str(interface)];
         let answer = self.connection.call(Message::call(NAME, path, PROPERTIES, "GetAll", body))?;
         let Some(Value::Array(_, entries)) = answer.into_iter().next() else {
@@ -148,24 +154,28 @@ impl Manager {
         }
     }
 
-    fn try_unit(&mut self, name: &str) -> Result<Option<Unit>, Error> {
+    /// The object of a unit that is loaded, and what every unit has.
+    fn loaded(&mut self, name: &str) -> Result<Option<(String, Properties)>, Error> {
         let Some(path) = self.path(name)? else { return Ok(None) };
-        let mut all = match self.properties(&path, UNIT) {
-            Ok(all) => all,
+        match self.properties(&path, UNIT) {
+            Ok(all) => Ok(Some((path, all))),
             // It was unloaded meanwhile.
-            Err(e) if e.is(NO_SUCH_UNIT) || e.is("org.freedesktop.DBus.Error.UnknownObject") => return Ok(None),
-            Err(e) => return Err(e),
-        };
+            Err(e) if e.is(NO_SUCH_UNIT) || e.is("org.freedesktop.DBus.Error.UnknownObject") => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn try_unit(&mut self, name: &str) -> Result<Option<Unit>, Error> {
+        let Some((path, mut all)) = self.loaded(name)? else { return Ok(None) };
         if let Ok(more) = self.properties(&path, SCOPE) {
             all.extend(more);
         }
-        let find = |name: &str| all.iter().find(|(other, _)| other == name).map(|(_, value)| value);
+        let find = |name: &str| find(&all, name);
         let text = |name: &str| find(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let bytes = find("InvocationID").and_then(Value::as_bytes).unwrap_or_default();
         Ok(Some(Unit {
             active: text("ActiveState"),
             description: text("Description"),
-            invocation: bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")),
+            invocation: invocation(&all),
             control_group: text("ControlGroup"),
         }))
     }
@@ -187,14 +197,15 @@ impl Manager {
         answer.map(drop).map_err(|e| refused("have systemd change", unit, e))
     }
 
-    /// Sends the request to make a scope of a process.
+    /// Sends the request to make a scope of a process. "replace": a slice that somebody is about to stop, since it is empty, stays then, where
+    /// "fail" would have us refused.
     pub fn start_scope(mut self, unit: &str, properties: &[Property], pid: u32) -> Result<Job, EffectError> {
         let pids = Value::Array("u".into(), vec![Value::U32(pid)]);
         let pids = Value::Struct(vec![Value::str("PIDs"), pids.variant()]);
         let Value::Array(of, mut all) = wire(properties)? else { return Err(EffectError::new("no properties")) };
         all.push(pids);
         let auxiliary = Value::Array("(sa(sv))".into(), Vec::new());
-        let body = vec![Value::str(unit), Value::str("fail"), Value::Array(of, all), auxiliary];
+        let body = vec![Value::str(unit), Value::str("replace"), Value::Array(of, all), auxiliary];
         let call = Message::call(NAME, OBJECT, MANAGER, "StartTransientUnit", body);
         let sent = self.connection.send(call).map_err(|e| refused("have systemd start", unit, e))?;
         Ok(Job::new(self, sent, unit, "start"))
@@ -223,6 +234,15 @@ impl Manager {
     }
 }
 
+fn find<'a>(all: &'a [(String, Value)], name: &str) -> Option<&'a Value> {
+    all.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+}
+
+fn invocation(all: &[(String, Value)]) -> String {
+    let bytes = find(all, "InvocationID").and_then(Value::as_bytes).unwrap_or_default();
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
 /// A request that systemd works on.
 pub struct Job {
     /// The connection over which it was sent.
@@ -236,12 +256,14 @@ pub struct Job {
     path: Option<String>,
     /// Jobs that ended, with their results: ours may end before its answer is read.
     ended: Vec<(String, String)>,
+    /// Somebody else's job may take its place: that ends it too.
+    yields: bool,
 }
 
 impl Job {
     fn new(manager: Manager, sent: u32, unit: &str, verb: &'static str) -> Self {
         let until = Instant::now() + PATIENCE;
-        Self { manager, until, sent, unit: unit.to_owned(), verb, path: None, ended: Vec::new() }
+        Self { manager, until, sent, unit: unit.to_owned(), verb, path: None, ended: Vec::new(), yields: false }
     }
 
     /// The descriptor that becomes readable when systemd says something.
@@ -268,7 +290,7 @@ impl Job {
         }
         let ours = self.ended.iter().find(|(path, _)| Some(path) == self.path.as_ref());
         match ours {
-            Some((_, result)) if result == "done" => Ok(Some(true)),
+            Some((_, result)) if result == "done" || (self.yields && result == "canceled") => Ok(Some(true)),
             Some((_, result)) => Err(self.failed(&format!("the job ended as `{result}`"))),
             None if Instant::now() >= self.until => Err(self.failed("it has not answered for 30 s")),
             None => Ok(None),

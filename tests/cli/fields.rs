@@ -213,3 +213,10 @@ pub fn tmpfs(at: &Path, flags: MsFlags) -> Result<()> {
     fs::create_dir_all(at).when(|| format!("making {}", at.display()))?;
     mount(Some("tmpfs"), at, Some("tmpfs"), flags, none).when(|| format!("mounting {}", at.display()))
 }
+
+/// A field of /proc/PID/stat, numbered as in proc_pid_stat(5).
+pub fn stat(text: &str, field: usize) -> i64 {
+    let after = text.lines().next().and_then(|line| line.rsplit(')').next()).unwrap_or_default();
+    let word = after.split_whitespace().nth(field - 3).unwrap_or_default();
+    word.parse().unwrap_or_else(|error| panic!("field {field} is {word:?} ({error}): {text}"))
+}

@@ -23,8 +23,11 @@ mod fields_net;
 mod fields_planned;
 mod fields_process;
 mod fields_root;
+mod fields_scheduling;
 mod fields_seccomp;
+mod fields_seccomp_agent;
 mod images;
+mod limited;
 mod masked;
 mod oci_criu;
 mod oci_criu_options;
@@ -48,6 +51,7 @@ mod scene;
 mod service;
 mod systemd;
 mod systemd_oci;
+mod systemd_slices;
 mod users;
 
 fn main() -> ExitCode {
@@ -68,7 +72,9 @@ fn main() -> ExitCode {
         fields_planned::tests(),
         fields_process::tests(),
         fields_root::tests(),
+        fields_scheduling::tests(),
         fields_seccomp::tests(),
+        fields_seccomp_agent::tests(),
         images::tests(),
         masked::tests(),
         oci_criu::tests(),

@@ -153,28 +153,50 @@ pub fn oci_run_and_exec_no_subreaper(lab: &Lab) -> TestResult {
     Ok(oci.gone()?)
 }
 
-/// The cgroup above has to have it: the top of version 1 has, one that was made for a container that asked for none has not.
+/// Parents that runs made have what their containers ask for at the time, one that somebody else made has what he gave it.
 pub fn oci_update_cpu_rt_period_and_cpu_rt_runtime(lab: &Lab) -> TestResult {
     let mut oci = Oci::new(lab, &["sleep", "600"])?;
-    let update =
-        ["update", "--cpu-rt-period", "500000", "--cpu-rt-runtime", "1000", &oci.id.clone()].map(str::to_owned);
-    let update = update.each_ref().map(String::as_str);
+    let top = std::path::Path::new("/sys/fs/cgroup/cpu");
+    let update = |oci: &Oci, options: &[&str]| oci.told(&[&["update"], options, &[&oci.id]].concat());
+    let both = ["--cpu-rt-period", "500000", "--cpu-rt-runtime", "1000"];
+    let parent = format!("{}-parent", lab.token());
+    oci.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("/{parent}/made/c1")))?;
     oci.running(&[]);
-    let divided = oci.cgroup("cpu")?.join("cpu.rt_period_us").exists();
-    let told = oci.told(&update).ended(1).says(&["resources.cpu.realtimeRuntime"]);
-    if divided {
-        told.says(&["has 0 of each 1000000 to give"]);
-        assert_eq!(oci.limit("cpu", "cpu.rt_period_us")?, "1000000");
+    if !oci.cgroup("cpu")?.join("cpu.rt_period_us").exists() {
+        update(&oci, &both).ended(1).says(&["resources.cpu.realtimeRuntime"]);
+        return Ok(oci.gone()?);
     }
+    // The container's own time and period, then its parents' time, of each second.
+    let has = |oci: &Oci| -> lifecycle_tests::Result<[String; 4]> {
+        let above = |at: &str| std::fs::read_to_string(top.join(at).join("cpu.rt_runtime_us")).unwrap_or_default();
+        let parents = [format!("{parent}/made"), parent.clone()].map(|at| above(&at).trim().to_owned());
+        let [inner, outer] = parents;
+        Ok([oci.limit("cpu", "cpu.rt_runtime_us")?, oci.limit("cpu", "cpu.rt_period_us")?, inner, outer])
+    };
+    assert_eq!(has(&oci)?, ["0", "1000000", "0", "0"]);
+    for (options, expected) in [
+        (&both[..], ["1000", "500000", "2000", "2000"]),
+        (&["--cpu-rt-runtime", "3000"], ["3000", "500000", "6000", "6000"]),
+        (&["--cpu-rt-period", "1000000"], ["3000", "1000000", "3000", "3000"]),
+        (&["--cpu-rt-runtime", "500"], ["500", "1000000", "500", "500"]),
+    ] {
+        let told = update(&oci, options).ended(0);
+        assert_eq!((told.out.as_str(), told.err.as_str()), ("", ""), "{options:?}");
+        assert_eq!(has(&oci)?, expected, "{options:?}");
+    }
+    // All or nothing: there is no such processor.
+    update(&oci, &["--cpu-rt-runtime", "4000", "--cpuset-cpus", "4095"]).ended(1);
+    assert_eq!(has(&oci)?, ["500", "1000000", "500", "500"]);
+    // With the container its parents go, and what they had.
     oci.gone()?;
-    if divided {
-        oci.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}-c1", lab.token())))?;
-        oci.running(&[]);
-        oci.told(&update).ended(0);
-        assert_eq!(oci.limit("cpu", "cpu.rt_period_us")?, "500000");
-        assert_eq!(oci.limit("cpu", "cpu.rt_runtime_us")?, "1000");
-        oci.gone()?;
-    }
+    assert!(!top.join(&parent).exists());
+    std::fs::create_dir(top.join(&parent))?;
+    oci.scene.begins_here()?;
+    oci.running(&[]);
+    update(&oci, &both).ended(1).says(&["resources.cpu.realtimeRuntime", "has 0 of each 1000000 to give"]);
+    assert_eq!(has(&oci)?, ["0", "1000000", "0", "0"]);
+    oci.gone()?;
+    std::fs::remove_dir(top.join(&parent))?;
     Ok(())
 }
 

@@ -35,7 +35,7 @@ pub fn tests() -> Vec<Test> {
         a_bus_passes_on_what_systemd_is_asked,
         a_crash_at_any_point_leaves_no_unit_and_no_cgroup,
     ];
-    let tests = [tests, crate::systemd_oci::tests()].concat();
+    let tests = [tests, crate::systemd_slices::tests(), crate::systemd_oci::tests()].concat();
     // In a guest whose processor is emulated everything takes its time.
     let named = tests.into_iter().map(|test| test.within("systemd").needs(&[systemd]).limit(Duration::from_secs(600)));
     named.collect()
@@ -44,7 +44,7 @@ pub fn tests() -> Vec<Test> {
 /// A bundle whose cgroup is a scope in a slice in a slice.
 pub(crate) struct Scope<'a> {
     pub(crate) scene: Scene<'a>,
-    bundle: Bundle,
+    pub(crate) bundle: Bundle,
     pub(crate) id: String,
     pub(crate) slice: String,
     pub(crate) unit: String,
@@ -61,13 +61,17 @@ impl<'a> Scope<'a> {
     /// Changes the configuration, which the test is to leave as it is then.
     pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Value)) -> TestResult {
         self.bundle.edit(change)?;
-        self.stop_slice();
         Ok(self.scene.begins_here()?)
     }
 
-    /// The slice is systemd's, which keeps it; there may be none.
-    fn stop_slice(&self) {
-        let _ = program::quiet("systemctl", &["stop", &self.slice.replace("-inner", "")]);
+    /// There may be none.
+    pub(crate) fn stop_slice(&self) {
+        let _ = program::quiet("systemctl", &["stop", &self.outer()]);
+    }
+
+    /// The slice that has the slice.
+    pub(crate) fn outer(&self) -> String {
+        self.slice.replace("-inner", "")
     }
 
     pub(crate) fn new(lab: &'a Lab, arguments: &[&str]) -> lifecycle_tests::Result<Self> {
@@ -75,7 +79,7 @@ impl<'a> Scope<'a> {
         let bundle = Bundle::create(lab.dir().join("bundle"))?;
         bundle.runs(arguments)?;
         let token = lab.token();
-        // A slice in a slice, of names that no other test's are below: slices stay, so the names of theirs are not those of what must not.
+        // A slice in a slice, of names that no other test's are below.
         let slice = format!("{}-inner.slice", token.replace('-', "_"));
         bundle.in_cgroup(&format!("{slice}:lifecycle:{token}"))?;
         scene.begins_here()?;
@@ -83,16 +87,16 @@ impl<'a> Scope<'a> {
         Ok(Self { scene, bundle, id: format!("{token}-c1"), slice, unit })
     }
 
-    fn words(&self, plan: &str) -> Vec<String> {
+    pub(crate) fn words(&self, plan: &str) -> Vec<String> {
         let id = format!("id={}", self.id);
         ["run", plan, "-p", &id, "-p", "bundle=bundle", "-p", "systemd_cgroup=true"].map(String::from).into()
     }
 
-    fn create(&self) {
+    pub(crate) fn create(&self) {
         self.scene.told(&[self.words("oci/create"), vec!["--keep".into()]].concat()).ended(0);
     }
 
-    fn delete(&self) {
+    pub(crate) fn delete(&self) {
         let id = format!("id={}", self.id);
         self.scene.told(&["run", "oci/delete", "-p", &id, "-p", "force=true"]).ended(0);
     }
@@ -104,8 +108,7 @@ impl<'a> Scope<'a> {
 
     /// A property of the scope, as systemd shows it.
     pub(crate) fn shows(&self, property: &str) -> lifecycle_tests::Result<String> {
-        let text = program::output("systemctl", &["show", "--value", "-p", property, &self.unit])?;
-        Ok(text.trim().to_owned())
+        self::property(&self.unit, property)
     }
 
     /// The scope's directory in the hierarchy that has the controller.
@@ -123,19 +126,34 @@ impl<'a> Scope<'a> {
         Ok(text.trim().to_owned())
     }
 
-    /// Fails unless systemd has no scope of this test's any more, and the machine is as it was but for the slice.
+    /// Fails unless systemd has no unit of this test's any more, and the machine is as it was.
     pub(crate) fn nothing_left(&self) -> TestResult {
+        self.no_units_left()?;
+        for hierarchy in hierarchies()? {
+            assert!(!hierarchy.join(self.outer()).exists(), "the slice's cgroup in {}", hierarchy.display());
+        }
+        Ok(self.scene.nothing_left()?)
+    }
+
+    fn no_units_left(&self) -> TestResult {
+        let stem = self.outer().replace(".slice", "");
+        let is_ours = |name: &str| name == self.unit || name.starts_with(&stem);
         let until = Instant::now() + PATIENCE;
         loop {
-            let units = units_of(&self.unit)?;
+            let units: Vec<String> = units()?.into_iter().filter(|name| is_ours(name)).collect();
             if units.is_empty() {
-                break;
+                return Ok(());
             }
             assert!(Instant::now() < until, "systemd still has {units:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.stop_slice();
-        Ok(self.scene.nothing_left()?)
+    }
+
+    /// The words that make another container of the same bundle, with this cgroup.
+    pub(crate) fn another(&self, id: &str, path: &str) -> lifecycle_tests::Result<Vec<String>> {
+        self.bundle.in_cgroup(path)?;
+        let words = self.words("oci/create");
+        Ok(words.into_iter().map(|word| word.replace(&self.id, id)).chain(["--keep".into()]).collect())
     }
 }
 
@@ -150,11 +168,25 @@ pub(crate) fn is_unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
-/// The unit of that name, in whatever state.
-fn units_of(scope: &str) -> lifecycle_tests::Result<Vec<String>> {
+/// All units that are loaded, in whatever state.
+fn units() -> lifecycle_tests::Result<Vec<String>> {
     let all = program::output("systemctl", &["list-units", "--all", "--plain", "--no-legend", "--no-pager"])?;
-    let names = all.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names.filter(|name| *name == scope).map(str::to_owned).collect())
+    Ok(all.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+/// A property of any unit.
+pub(crate) fn property(unit: &str, property: &str) -> lifecycle_tests::Result<String> {
+    let text = program::output("systemctl", &["show", "--value", "-p", property, unit])?;
+    Ok(text.trim().to_owned())
+}
+
+/// Where hierarchies are mounted.
+fn hierarchies() -> std::io::Result<Vec<PathBuf>> {
+    let top = Path::new("/sys/fs/cgroup");
+    if is_unified() {
+        return Ok(vec![top.to_owned()]);
+    }
+    fs::read_dir(top)?.map(|entry| Ok(entry?.path())).collect()
 }
 
 fn a_container_is_a_scope_in_nested_slices(lab: &Lab) -> TestResult {
@@ -167,6 +199,7 @@ fn a_container_is_a_scope_in_nested_slices(lab: &Lab) -> TestResult {
     assert_eq!(group, format!("/{outer}/{}/{}", container.slice, container.unit));
     assert_eq!(container.shows("Delegate")?, "yes");
     assert_eq!(container.shows("DefaultDependencies")?, "no");
+    assert_eq!(container.shows("CollectMode")?, "inactive-or-failed");
     for accounting in ["CPUAccounting", "MemoryAccounting", "TasksAccounting"] {
         assert_eq!(container.shows(accounting)?, "yes", "{accounting}");
     }
@@ -258,14 +291,14 @@ fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
         config["annotations"] = json!({
             "org.systemd.property.Description": "'a web server'",
             "org.systemd.property.TimeoutStopSec": "uint64 7",
-            "org.systemd.property.CollectMode": "'inactive-or-failed'",
+            "org.systemd.property.CollectMode": "'inactive'",
             "org.systemd.property.TasksMax": "uint64 99",
         });
     })?;
     container.create();
     assert_eq!(container.shows("Description")?, "a web server");
     assert_eq!(container.shows("TimeoutStopUSec")?, "7s");
-    assert_eq!(container.shows("CollectMode")?, "inactive-or-failed");
+    assert_eq!(container.shows("CollectMode")?, "inactive");
     assert_eq!(container.shows("TasksMax")?, "99");
     container.delete();
     container.edit(|config| {
@@ -317,6 +350,8 @@ fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult {
     assert_eq!(container.shows("ActiveState")?, "active", "the other's unit was stopped");
     other.kill()?;
     other.wait()?;
+    // It came with the other's.
+    container.stop_slice();
     container.nothing_left()
 }
 
@@ -403,7 +438,7 @@ fn a_bus_passes_on_what_systemd_is_asked(lab: &Lab) -> TestResult {
 }
 
 /// How many kills, where not all are asked for.
-const KILLS: usize = 6;
+pub(crate) const KILLS: usize = 6;
 
 fn a_crash_at_any_point_leaves_no_unit_and_no_cgroup(lab: &Lab) -> TestResult {
     let container = Scope::new(lab, &["true"])?;

@@ -169,7 +169,8 @@ fn somebodys_scope(effect: &dyn Effect) -> Result<Child> {
 fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
     let data = effect.data();
     let at = match kind {
-        "cgroup.write" | "cgroup.devices" | "cgroup.controllers" | "cgroup.freeze" | "cgroup.update" => data.get("at"),
+        "cgroup.write" | "cgroup.devices" | "cgroup.controllers" | "cgroup.freeze" | "cgroup.realtime"
+        | "cgroup.update" => data.get("at"),
         "criu.begin" | "enter_cgroup" => data.pointer("/cgroup/v1/0").or_else(|| data.pointer("/cgroup/v2")),
         _ => None,
     };

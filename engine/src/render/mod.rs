@@ -2,6 +2,7 @@
 //!
 //! A new format is one file here. Everything that is shown passes through the model, where sensitive values are redacted.
 
+mod align;
 pub mod catalogue;
 pub mod diff;
 pub mod dot;

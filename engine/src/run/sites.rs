@@ -1,7 +1,8 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use super::execute::{Execution, Progress, timed_out};
+use super::execute::{Execution, Progress};
+use super::waiting::timed_out;
 use super::work::earliest;
 use crate::effect::RunNames;
 use crate::error::EffectError;

@@ -72,8 +72,8 @@ impl Step for Create {
     const KIND: &'static str = "cgroup.create";
     const CHANGES: &'static str = "Makes one directory in each cgroup hierarchy, with the parents that are missing, and writes limits and \
         device rules into it. In cgroup v2 it also enables the controllers that the limits need, on the way down.";
-    const REVERSED_BY: &'static str = "Kills what is left in the cgroup if the run made it, and removes it. Parents that a run made, and \
-        controllers that a run enabled, go with the last run that uses them.";
+    const REVERSED_BY: &'static str = "Kills what is left in the cgroup if the run made it, and removes it. Parents that a run made, slices \
+        that systemd started for one, and controllers that a run enabled, go with the last run that uses them.";
     const EXAMPLES: &'static [Example] = &[
         Example {
             about: "A cgroup with the run's own name, for at most 16 processes.",

@@ -38,14 +38,18 @@ pub(super) fn check(realtime: Realtime, at: &Path, facts: &mut Facts) -> Result<
     above.has(realtime)
 }
 
-/// The same for a cgroup that is there, whose parent nobody gives any more.
-pub(super) fn check_parent(realtime: Realtime, at: &Path, facts: &mut Facts) -> Result<(), PlanError> {
-    let Some(parent) = at.parent() else { return Ok(()) };
-    let mut number = |file: &str| facts.file(&parent.join(file)).ok().and_then(|text| text.trim().parse::<i64>().ok());
-    let (Some(runtime), Some(period)) = (number("cpu.rt_runtime_us"), number("cpu.rt_period_us")) else {
-        return Ok(());
+/// The real time that a cgroup which is there has with these limits: what they do not say it has already. `None`: they say nothing of it.
+pub(super) fn asked_of(limits: &[Limit], at: &Path, facts: &mut Facts) -> Option<Realtime> {
+    let is_one = |limit: &Limit| limit.version == Version::V1 && limit.file.starts_with("cpu.rt_");
+    if !limits.iter().any(is_one) {
+        return None;
+    }
+    let mut number = |file: &str| {
+        let asked = limits.iter().find(|limit| is_one(limit) && limit.file == file).map(|limit| limit.value.clone());
+        let text = asked.or_else(|| facts.file(&at.join(file)).ok())?;
+        text.trim().parse::<u64>().ok()
     };
-    Above { at: parent.to_owned(), runtime, period: u64::try_from(period).unwrap_or(1) }.has(realtime)
+    number("cpu.rt_runtime_us").map(|runtime| Realtime { runtime, period: number("cpu.rt_period_us") })
 }
 
 impl Above {
@@ -64,5 +68,58 @@ impl Above {
             "write {needed} or more to {}/cpu.rt_runtime_us, ask for less, or choose a linux.cgroupsPath below a cgroup that has it",
             at.display()
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifecycle_engine::effect::RunNames;
+    use lifecycle_engine::facts::{FileFact, Recorded};
+    use lifecycle_engine::step::{Planning, Step};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cgroup::Update;
+
+    const AT: &str = "/cg/cpu/box/web";
+
+    /// What an update does to a container that has 1000 µs of each 500000, below a parent that is ours.
+    fn update(cpu: &Value, above: i64) -> Result<Vec<String>, PlanError> {
+        let hierarchy = json!({ "controllers": ["cpu", "cpuacct"], "mount": "/cg/cpu", "writable": true });
+        let mut given = Recorded::default();
+        given.host.insert("cgroup.layout".into(), json!({ "mode": "v1", "v1": [hierarchy], "v2": null }));
+        let above = json!({ "at": "/cg/cpu", "runtime": above, "period": 1_000_000 });
+        given.host.insert(format!("{REALTIME}{AT}"), above);
+        for (file, text) in [("cpu.rt_runtime_us", "1000\n"), ("cpu.rt_period_us", "500000\n")] {
+            given.files.insert(Path::new(AT).join(file), FileFact::Text(text.to_owned()));
+        }
+        let mut facts = Facts::fixed(given);
+        let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
+        let mut cx = Planning::new(&mut facts, &run, "limits".into(), None);
+        let input = json!({ "cgroups": { "cpu": AT }, "resources": { "cpu": cpu } });
+        Update::plan(serde_json::from_value(input).expect("an input"), &mut cx)?;
+        Ok(cx.effects.iter().map(|e| e.effect.describe()).collect())
+    }
+
+    #[test]
+    fn an_update_gives_parents_of_ours_first_and_takes_back_last() {
+        let all = update(&json!({ "realtimeRuntime": 3000 }), 950_000).expect("a plan");
+        let first = format!("give the parents of {AT} 3000 µs of real time for it");
+        let last = format!("leave the parents of {AT} no more than 3000 µs of real time for it");
+        assert_eq!(all, [first, format!("write 3000 to {AT}/cpu.rt_runtime_us"), last]);
+        // A longer period alone is less of each.
+        let all = update(&json!({ "realtimePeriod": 1_000_000 }), 950_000).expect("a plan");
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert!(all[0].ends_with(" 1000 µs of real time for it"), "{all:?}");
+        assert_eq!(update(&json!({ "shares": 512 }), 0).expect("a plan").len(), 1);
+    }
+
+    #[test]
+    fn an_update_to_what_is_above_of_others_has_not_is_refused() {
+        // With the period that the container has already, twice as much of each second.
+        assert!(update(&json!({ "realtimeRuntime": 3000 }), 6000).is_ok());
+        let refused = update(&json!({ "realtimeRuntime": 3000 }), 5999).expect_err("refused");
+        assert_eq!(refused.field, FIELD);
+        assert!(refused.message.contains("/cg/cpu above has 5999"), "{refused}");
     }
 }

@@ -20,7 +20,7 @@ use super::translate::{of_annotations, of_devices, of_limits};
 use super::unit::Unit;
 use crate::dbus::{Address, Value};
 use crate::effects::cgroup::{AdoptCgroup, Alternative, Cgroup, DeviceFilter, EnableControllers, Freezer, MakeCgroup};
-use crate::effects::cgroup::{StartScope, Version, WriteLimit};
+use crate::effects::cgroup::{Slices, StartScope, Version, WriteLimit};
 use crate::facts::{CgroupLayout, CgroupMode, Systemd};
 use crate::outcomes::{CgroupJoin, Process};
 use crate::spec::Resources;
@@ -47,6 +47,9 @@ pub struct ScopeJoin {
     pub control_group: String,
     /// What it is to be like.
     pub properties: Vec<Property>,
+    /// The slices that it is in.
+    #[serde(default)]
+    pub slices: Slices,
     /// Its cgroups.
     pub cgroups: Vec<ScopeCgroup>,
     /// Version 1's freezer, which systemd leaves alone: nothing dies in it unless thawed.
@@ -171,7 +174,8 @@ pub(super) fn plan(input: Input, layout: &CgroupLayout, cx: &mut Planning) -> Re
         out.paths.extend(cgroup.names(layout).into_iter().map(|name| (name, cgroup.at.clone())));
     }
     out.unit = Some(ScopeUnit { name: unit.scope.clone(), manager: address.clone() });
-    let scope = ScopeJoin { unit: unit.scope, manager: address, control_group, properties, cgroups, freezer };
+    let slices = Slices { names: unit.slices(), mounts: managed(layout) };
+    let scope = ScopeJoin { unit: unit.scope, manager: address, control_group, properties, slices, cgroups, freezer };
     out.join = out.join.map(|join| CgroupJoin { scope: Some(Box::new(scope)), ..join });
     out.member = Some(member);
     Ok(out)
@@ -203,7 +207,19 @@ fn basic(unit: &Unit, layout: &CgroupLayout, cx: &Planning) -> Vec<Property> {
         on("TasksAccounting"),
         // A container is not to be stopped before the services that it may need: whoever asked for it stops it.
         Property::new("DefaultDependencies", &Value::Bool(false)),
+        // One whose process is dead before systemd gets to it has failed, and is forgotten like any other that ends.
+        Property::new("CollectMode", &Value::str("inactive-or-failed")),
     ]
+}
+
+fn is_managed(controllers: &[String]) -> bool {
+    controllers.iter().any(|name| MANAGED.contains(&name.as_str()))
+}
+
+/// Where systemd makes cgroups, if only of slices.
+fn managed(layout: &CgroupLayout) -> Vec<PathBuf> {
+    let v1 = layout.v1.iter().filter(|h| is_managed(&h.controllers)).map(|h| &h.mount);
+    v1.chain(layout.v2.as_ref().map(|unified| &unified.mount)).cloned().collect()
 }
 
 /// The cgroups that systemd makes, and those that it does not, which are planned here at the same path.
@@ -214,7 +230,6 @@ fn hierarchies(
     cx: &mut Planning,
 ) -> (Vec<ScopeCgroup>, Vec<Made>) {
     let path = control_group.trim_start_matches('/').to_owned();
-    let is_managed = |names: &[String]| names.iter().any(|name| MANAGED.contains(&name.as_str()));
     let (managed, mut own): (Vec<_>, Vec<_>) = layout.v1.iter().partition(|h| is_managed(&h.controllers));
     // Undone first: processes in a frozen cgroup do not die.
     own.sort_by_key(|hierarchy| hierarchy.controllers.iter().any(|name| name == "freezer"));
@@ -282,8 +297,8 @@ impl ScopeCgroup {
 
 /// Plans the scope around a process that is inert until all of it is there.
 pub(crate) fn start(scope: ScopeJoin, process: &Handle<Process>, cx: &mut Planning) {
-    let ScopeJoin { unit, manager, control_group, properties, cgroups, freezer } = scope;
-    cx.effect(StartScope { unit, manager, control_group, process: process.clone(), properties });
+    let ScopeJoin { unit, manager, control_group, properties, slices, cgroups, freezer } = scope;
+    cx.effect(StartScope { unit, manager, control_group, process: process.clone(), properties, slices });
     let last = cgroups.len().saturating_sub(1);
     for (n, cgroup) in cgroups.into_iter().enumerate() {
         let ScopeCgroup { mount, at, version, enable, devices, writes } = cgroup;

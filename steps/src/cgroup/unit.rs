@@ -42,12 +42,16 @@ impl Unit {
         Ok(Self { scope, slice })
     }
 
-    /// Where its cgroup is below that of the manager, without a leading slash: systemd.slice(5) says how names nest.
-    pub(super) fn path(&self) -> String {
+    /// The slices that it is in, from the outermost in: systemd.slice(5) says how names nest. The topmost is none of them: it is always there.
+    pub(super) fn slices(&self) -> Vec<String> {
         let stem = self.slice.trim_end_matches(".slice");
         let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
-        let slices = ends.filter(|_| self.slice != "-.slice").map(|end| format!("{}.slice/", &stem[..end]));
-        slices.collect::<String>() + &self.scope
+        ends.filter(|_| self.slice != "-.slice").map(|end| format!("{}.slice", &stem[..end])).collect()
+    }
+
+    /// Where its cgroup is below that of the manager, without a leading slash.
+    pub(super) fn path(&self) -> String {
+        [self.slices(), vec![self.scope.clone()]].concat().join("/")
     }
 }
 
@@ -104,6 +108,8 @@ mod tests {
         assert_eq!(slice, "kubepods-burstable-pod1.slice");
         let nested = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice";
         assert_eq!(path, format!("{nested}/cri-containerd-abc.scope"));
+        let top = Unit::of(Some("-:p:n"), "web", false).expect("a unit");
+        assert!(top.slices().is_empty(), "the topmost is always there");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::create::enable_controllers;
 use super::limits::{Limit, limits, there};
 use super::realtime;
-use crate::effects::cgroup::{UpdateCgroup, Version, WriteFile};
+use crate::effects::cgroup::{GiveRealtime, UpdateCgroup, Version, WriteFile};
 use crate::facts::CgroupLayout;
 use crate::spec::{Resources, validate_resources};
 
@@ -72,8 +72,9 @@ steps:
         let mut limits = limits(&resources, &layout)?;
         there(&resources, &limits, cx.facts)?;
         keep_quota(&resources, &mut limits, &cgroups, cx)?;
-        if let (Some(asked), Some(at)) = (realtime::asked(&limits), cgroups.get("cpu")) {
-            realtime::check_parent(asked, at, cx.facts)?;
+        let give = give_realtime(&limits, &cgroups, &layout, cx)?;
+        if let Some(give) = &give {
+            cx.effect(give.clone());
         }
         if let (Some(unified), Some(at)) = (&layout.v2, cgroups.get("")) {
             enable_controllers(&unified.mount, at, &limits, cx);
@@ -96,8 +97,24 @@ steps:
         for update in updates {
             cx.effect(update);
         }
+        if let Some(give) = give {
+            cx.effect(GiveRealtime { exactly: true, ..give });
+        }
         Ok(Output {})
     }
+}
+
+/// What version 1's parents that are ours have to hold for it.
+fn give_realtime(
+    limits: &[Limit],
+    cgroups: &BTreeMap<String, PathBuf>,
+    layout: &CgroupLayout,
+    cx: &mut Planning,
+) -> Result<Option<GiveRealtime>, PlanError> {
+    let (Some(at), Some(cpu)) = (cgroups.get("cpu"), layout.v1_of("cpu")) else { return Ok(None) };
+    let Some(realtime) = realtime::asked_of(limits, at, cx.facts) else { return Ok(None) };
+    realtime::check(realtime, at, cx.facts)?;
+    Ok(Some(GiveRealtime { mount: cpu.mount.clone(), at: at.clone(), realtime, exactly: false }))
 }
 
 fn directory<'a>(cgroups: &'a BTreeMap<String, PathBuf>, limit: &Limit) -> Result<&'a Path, PlanError> {

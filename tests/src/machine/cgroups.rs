@@ -76,6 +76,7 @@ pub(super) fn look(names: &[String]) -> Result<Things> {
 fn holds_a_setting(name: &str) -> bool {
     const EXACT: &[&str] = &[
         "cpu.idle",
+        "cpu.rt_runtime_us",
         "cpu.shares",
         "cpuset.cpus",
         "cpuset.mems",

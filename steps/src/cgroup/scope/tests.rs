@@ -79,6 +79,9 @@ fn on_version_2_all_happens_around_the_process() {
     assert_eq!(planned.output.member.clone().and_then(|member| member.v2), Some(at.into()));
     let join = planned.output.join.expect("a join");
     assert!(join.v1.is_empty() && join.v2.is_none());
+    let slices = join.scope.clone().expect("a scope").slices;
+    assert_eq!(slices.names, ["machine.slice", "machine-pod.slice"]);
+    assert_eq!(slices.mounts, [Path::new("/sys/fs/cgroup")]);
     let scope = &planned.around[0];
     assert!(scope.starts_with("have systemd make the scope libpod-1.scope around ‹init›: "), "{scope}");
     for property in [
@@ -87,6 +90,7 @@ fn on_version_2_all_happens_around_the_process() {
         "Delegate=true",
         "IOAccounting=true",
         "DefaultDependencies=false",
+        "CollectMode='inactive-or-failed'",
         "TasksMax=uint64 17",
         "CPUQuotaPerSecUSec=uint64 250000",
         "CPUQuotaPeriodUSec=uint64 50000",
@@ -126,6 +130,9 @@ fn on_version_1_the_hierarchies_that_systemd_leaves_alone_are_made_first() {
     assert!(!planned.around.iter().any(|line| line.contains("/cg/unified")));
     let scope = join.scope.expect("a scope");
     assert_eq!(scope.freezer.map(|freezer| freezer.at), Some(at("freezer").into()));
+    // systemd's own hierarchies, and the empty one of version 2 too.
+    let mounts = ["systemd", "cpu", "memory", "devices", "pids", "unified"].map(|name| Path::new("/cg").join(name));
+    assert_eq!(scope.slices.mounts, mounts);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Makes a cgroup in one hierarchy.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
@@ -22,7 +22,7 @@ const SHARED: &str = "shared";
 const TRIES: usize = 64;
 
 /// Why a parent cannot have more real time.
-const NO_REALTIME: &str =
+pub(super) const NO_REALTIME: &str =
     "the cgroups above have less left to give than realtimeRuntime asks for; see their cpu.rt_runtime_us";
 
 /// The files that a new cgroup of version 1's cpuset has empty, and without which no process may join it.
@@ -49,6 +49,11 @@ pub struct MakeCgroup {
 /// Whether runs of ours made the directory, and share it.
 pub(super) fn is_shared(at: &Path) -> bool {
     open_directory(CWD, at).is_ok_and(|fd| mark::get(&fd, MARK).as_deref() == Some(SHARED))
+}
+
+/// Whether this directory above a cgroup of that path is one that runs of ours make.
+pub(super) fn is_parent_of_runs(directory: impl AsFd, path: &str) -> bool {
+    path.split('/').next() == Some(TOP) || mark::get(directory.as_fd(), MARK).as_deref() == Some(SHARED)
 }
 
 /// Whether the run with that tag made the directory for its processes.
@@ -78,6 +83,11 @@ impl MakeCgroup {
 
     fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
+    }
+
+    /// Whether what it has of it comes from its parents: it may have asked for some after it was made, too.
+    fn divides_realtime(&self) -> bool {
+        self.version == Version::V1 && self.has("cpu")
     }
 
     fn failed(&self, what: &str, depth: usize, errno: impl Into<std::io::Error>) -> EffectError {
@@ -198,12 +208,12 @@ impl MakeCgroup {
 
     /// Whether runs of ours made that parent, whichever did.
     fn is_parent_of_ours(&self, directory: &OwnedFd, depth: usize, existing: usize) -> bool {
-        depth > existing || self.names()[0] == TOP || mark::get(directory, MARK).as_deref() == Some(SHARED)
+        depth > existing || is_parent_of_runs(directory, &self.path)
     }
 
     /// Takes back what the parents have for this cgroup, which is gone, and removes those that nobody else needs.
     fn leave_parents(&self, before: &Before, tag: &str) -> Result<(), EffectError> {
-        if self.realtime.is_some() {
+        if self.divides_realtime() {
             let (chain, parents) = (self.chain()?, self.names().len());
             for (depth, parent) in chain.iter().enumerate().take(parents).skip(1).rev() {
                 match realtime::take_back(parent, &self.path, tag) {
@@ -262,7 +272,7 @@ impl MakeCgroup {
 }
 
 /// What the kernel says of a cgroup, and of its files, that somebody has removed since it was opened.
-fn is_gone(errno: Errno) -> bool {
+pub(super) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV)
 }
 
@@ -331,7 +341,7 @@ impl EffectDef for MakeCgroup {
             && self.is_ours(&leaf, record, &before, &cx.run.tag())?
         {
             let name = names[names.len() - 1];
-            let realtime = self.realtime.is_some();
+            let realtime = self.divides_realtime();
             if realtime {
                 realtime::let_go(&leaf);
             }

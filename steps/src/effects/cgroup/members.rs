@@ -62,7 +62,7 @@ fn each_below(
 }
 
 /// The cgroups in this one; none if somebody removes it meanwhile.
-fn children(directory: impl AsFd) -> Result<Vec<String>, Errno> {
+pub(super) fn children(directory: impl AsFd) -> Result<Vec<String>, Errno> {
     let mut names = Vec::new();
     let fd = match openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(fd) => fd,

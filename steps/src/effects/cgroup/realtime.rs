@@ -108,19 +108,62 @@ pub(super) fn give(parent: impl AsFd, path: &str, realtime: Realtime, tag: &str)
     if needed > has { write(&lock, RUNTIME, &needed.to_string()) } else { Ok(()) }
 }
 
+/// What the container's mark on a parent says.
+pub(super) fn mark_of(parent: impl AsFd, path: &str) -> Option<String> {
+    mark::get(parent.as_fd(), &key(path))
+}
+
+/// What a mark says where the run with this tag needs so much.
+pub(super) fn mark_text(realtime: Realtime, tag: &str) -> String {
+    Mark { realtime, tag: tag.to_owned() }.text()
+}
+
+/// Has the container's mark on a parent say this from now on, or nothing, and lets the parent have what all of them come to. Unless `exactly` so
+/// much is meant, a mark that says more stays. One that somebody else gave some is left as it is.
+pub(super) fn exchange(parent: impl AsFd, path: &str, to: Option<&str>, exactly: bool) -> Result<(), Errno> {
+    let lock = locked(&parent)?;
+    let Some((has, period)) = given(&lock)? else { return Ok(()) };
+    if (has != 0 || to.is_none()) && mark::get(&lock, OURS).is_none() {
+        return Ok(());
+    }
+    let of_each = |text: &str| Mark::parse(text).map_or(0, |mark| mark.realtime.of_each(period));
+    let former = mark_of(&lock, path).map_or(0, |text| of_each(&text));
+    if !exactly && to.is_none_or(|text| of_each(text) <= former) {
+        return Ok(());
+    }
+    mark::set(&lock, OURS, "")?;
+    match to {
+        // Without a mark nobody could take it back: the kernel then says what the parent lacks.
+        Some(text) if !mark::set(&lock, &key(path), text)? => return Ok(()),
+        Some(_) => {}
+        None => mark::clear(&lock, &key(path))?,
+    }
+    let needed = needed(&lock, period);
+    match write(&lock, RUNTIME, &needed.to_string()) {
+        // As in `take_back`.
+        Err(Errno::INVAL | Errno::BUSY) if needed < has => Ok(()),
+        written => written,
+    }
+}
+
 /// Lets a cgroup that is about to be removed have none: the kernel counts a removed one for a while still. Where that is refused, processes in it
 /// or cgroups below it use some, and it is tried again when they are gone.
 pub(super) fn let_go(directory: impl AsFd) {
     let _ = write(directory, RUNTIME, "0");
 }
 
-/// Takes back what the container at this path was given by this run.
+/// Takes back what the container at this path was given by this run. Where there is no mark any more, a run that was killed may have got no
+/// further.
 pub(super) fn take_back(parent: impl AsFd, path: &str, tag: &str) -> Result<(), Errno> {
-    let lock = locked(&parent)?;
-    if mark::get(&lock, &key(path)).and_then(|text| Mark::parse(&text)).is_none_or(|mark| mark.tag != tag) {
+    if mark::get(parent.as_fd(), OURS).is_none() {
         return Ok(());
     }
-    mark::clear(&lock, &key(path))?;
+    let lock = locked(&parent)?;
+    match mark_of(&lock, path).and_then(|text| Mark::parse(&text)) {
+        Some(mark) if mark.tag != tag => return Ok(()),
+        Some(_) => mark::clear(&lock, &key(path))?,
+        None => {}
+    }
     let Some((has, period)) = given(&lock)? else { return Ok(()) };
     let needed = needed(&lock, period);
     if needed >= has {

@@ -1,6 +1,6 @@
 //! Has systemd make a scope around a process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
@@ -9,6 +9,7 @@ use lifecycle_engine::value::Handle;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::slices::{Came, Invocations, Leaving, Slices};
 use crate::dbus::{Address, Value as Wire, print};
 use crate::effects::example_process;
 use crate::facts::boot_id;
@@ -17,11 +18,8 @@ use crate::systemd::{Job, Manager, Property, Unit};
 
 /// Makes a transient scope, into which systemd moves the process.
 ///
-/// The slices that systemd makes for it are systemd's own, and stay: only systemd could tell whether somebody else is about to use one, and it
-/// offers no way to ask for just that (`StopWhenUnneeded` needs a unit file, and a slice whose transient file is gone cannot be started again
-/// after a reload: seen with systemd 252).
-///
-/// The process is inert and ends with its engine, and a scope ends with its last process: one whose making was cut short goes by itself.
+/// The process is inert and ends with its engine, and a scope ends with its last process: one whose making was cut short goes by itself. The
+/// slices that systemd started for it do not, see [`Slices`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StartScope {
@@ -35,12 +33,18 @@ pub struct StartScope {
     pub process: Handle<Process>,
     /// What it is to be like.
     pub properties: Vec<Property>,
+    /// The slices that it is in.
+    #[serde(default, skip_serializing_if = "Slices::is_empty")]
+    pub slices: Slices,
 }
 
 /// Journaled before: there was no such unit, in this boot.
 #[derive(Serialize, Deserialize)]
 struct Absent {
     boot: String,
+    /// The slices that ran.
+    #[serde(default, skip_serializing_if = "Invocations::is_empty")]
+    slices: Invocations,
 }
 
 /// The scope as it was made.
@@ -48,6 +52,9 @@ struct Absent {
 struct Scope {
     /// `InvocationID`: unique for each time that a unit is started.
     invocation: String,
+    /// The slices that came with it.
+    #[serde(default, skip_serializing_if = "Invocations::is_empty")]
+    slices: Invocations,
 }
 
 impl StartScope {
@@ -70,17 +77,22 @@ impl EffectDef for StartScope {
         let unique = scratch.file_name().map_or_else(|| "example".into(), |name| name.to_string_lossy());
         let unit = format!("lifecycle-{unique}.scope");
         let property = |name: &str, value: &Wire| Property::new(name, value);
-        vec![Self {
-            control_group: format!("/system.slice/{unit}"),
-            unit,
+        let outer = format!("lifecycle_{}", unique.replace('-', "_"));
+        let own = vec![format!("{outer}.slice"), format!("{outer}-inner.slice")];
+        let example = |names: Vec<String>| Self {
+            control_group: format!("/{}/{unit}", names.join("/")),
+            unit: unit.clone(),
             manager: Address { socket: "/run/systemd/private".into(), bus: false },
             process: example_process(),
             properties: vec![
-                property("Slice", &Wire::str("system.slice")),
+                property("Slice", &Wire::str(names.last().map_or("-.slice", String::as_str))),
                 property("Delegate", &Wire::Bool(true)),
+                property("CollectMode", &Wire::str("inactive-or-failed")),
                 property("TasksMax", &Wire::U64(16)),
             ],
-        }]
+            slices: Slices { names, mounts: example_mounts() },
+        };
+        vec![example(vec!["system.slice".to_owned()]), example(own)]
     }
 
     fn class(&self) -> Class {
@@ -93,8 +105,9 @@ impl EffectDef for StartScope {
     }
 
     fn before(&self, _cx: &mut Cx) -> Result<Value, EffectError> {
-        match Manager::open(&self.manager)?.unit(&self.unit)? {
-            None => Ok(json!(Absent { boot: boot_id().to_owned() })),
+        let mut manager = Manager::open(&self.manager)?;
+        match manager.unit(&self.unit)? {
+            None => Ok(json!(Absent { boot: boot_id().to_owned(), slices: self.slices.running(&mut manager)? })),
             Some(unit) => {
                 let what =
                     format!("systemd has a unit {} already, which is {}: {}", self.unit, unit.active, unit.description);
@@ -107,10 +120,11 @@ impl EffectDef for StartScope {
         }
     }
 
-    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+    fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let pid = cx.resolve(&self.process)?.pid as u32;
+        let before = Absent::deserialize(before).map_or_else(|_| Invocations::new(), |absent| absent.slices);
         let job = Manager::for_jobs(&self.manager)?.start_scope(&self.unit, &self.properties, pid)?;
-        Ok(Applied::Pending(Box::new(Working { scope: self.clone(), job, stops: false })))
+        Ok(Applied::Pending(Box::new(Making { scope: self.clone(), before, job })))
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
@@ -120,28 +134,41 @@ impl EffectDef for StartScope {
             return Ok(Undone::Done);
         }
         let mut manager = Manager::for_jobs(&self.manager)?;
-        match manager.unit(&self.unit)? {
-            Some(unit) if self.is_ours(&unit, record, cx) => {}
-            _ => return Ok(Undone::Done),
-        }
-        let job = manager.stop(&self.unit)?;
-        Ok(Undone::Pending(Box::new(Working { scope: self.clone(), job, stops: true })))
+        let came = match record.outcome::<Scope>() {
+            Some(scope) => Came::With(scope.slices),
+            None => Came::Since(absent.slices),
+        };
+        let stage = match manager.unit(&self.unit)? {
+            Some(unit) if self.is_ours(&unit, record, cx) => Stage::Scope(manager.stop(&self.unit)?),
+            _ => Stage::Slices(self.leave(manager, &came)?),
+        };
+        Ok(Undone::Pending(Box::new(Ending { scope: self.clone(), came, stage: Some(stage) })))
+    }
+}
+
+impl StartScope {
+    fn leave(&self, manager: Manager, came: &Came) -> Result<Leaving, EffectError> {
+        Leaving::new(manager, &self.slices, &self.control_group, came)
     }
 }
 
 /// systemd is at work on the scope.
-struct Working {
+struct Making {
     scope: StartScope,
+    /// The slices that ran before.
+    before: Invocations,
     job: Job,
-    /// To stop it, or to make it.
-    stops: bool,
 }
 
-impl Working {
+impl Making {
     fn made(&mut self) -> Result<Value, EffectError> {
         let (name, planned) = (&self.scope.unit, &self.scope.control_group);
         match self.job.manager.unit(name)? {
-            Some(unit) if unit.control_group == *planned => Ok(json!(Scope { invocation: unit.invocation })),
+            Some(unit) if unit.control_group == *planned => {
+                let mut slices = self.scope.slices.running(&mut self.job.manager)?;
+                slices.retain(|slice, invocation| self.before.get(slice) != Some(invocation));
+                Ok(json!(Scope { invocation: unit.invocation, slices }))
+            }
             Some(unit) => Err(EffectError::new(format!(
                 "systemd made the scope {name} at {} instead of {planned}",
                 unit.control_group
@@ -153,7 +180,7 @@ impl Working {
     }
 }
 
-impl Pending for Working {
+impl Pending for Making {
     fn interest(&self, wants: &mut Vec<Interest>) {
         wants.push(Interest::read(self.job.fd()));
     }
@@ -166,12 +193,68 @@ impl Pending for Working {
         if self.job.advance()?.is_none() {
             return Ok(None);
         }
-        if self.stops {
-            self.job.manager.reset_failed(&self.scope.unit)?;
-            return Ok(Some(Value::Null));
-        }
         self.made().map(Some)
     }
 
     fn cancel(&mut self, _cx: &mut Cx) {}
+}
+
+/// The scope is being taken back, and the slices that came with it.
+struct Ending {
+    scope: StartScope,
+    came: Came,
+    /// `None` once all is done.
+    stage: Option<Stage>,
+}
+
+enum Stage {
+    Scope(Job),
+    Slices(Leaving),
+}
+
+impl Pending for Ending {
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        let fd = match &self.stage {
+            Some(Stage::Scope(job)) => Some(job.fd()),
+            Some(Stage::Slices(leaving)) => leaving.fd(),
+            None => None,
+        };
+        wants.extend(fd.map(Interest::read));
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Some(Stage::Scope(job)) => Some(job.until),
+            Some(Stage::Slices(leaving)) => leaving.until(),
+            None => None,
+        }
+    }
+
+    fn advance(&mut self, _cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        let mut leaving = match self.stage.take() {
+            Some(Stage::Slices(leaving)) => leaving,
+            Some(Stage::Scope(mut job)) => {
+                if job.advance()?.is_none() {
+                    self.stage = Some(Stage::Scope(job));
+                    return Ok(None);
+                }
+                job.manager.reset_failed(&self.scope.unit)?;
+                self.scope.leave(job.manager, &self.came)?
+            }
+            None => return Ok(Some(Value::Null)),
+        };
+        if leaving.advance()? {
+            return Ok(Some(Value::Null));
+        }
+        self.stage = Some(Stage::Slices(leaving));
+        Ok(None)
+    }
+
+    fn cancel(&mut self, _cx: &mut Cx) {}
+}
+
+/// Where this machine's systemd has the example's cgroups.
+fn example_mounts() -> Vec<PathBuf> {
+    let layout = super::machine();
+    layout.v1.into_iter().map(|h| h.mount).chain(layout.v2.map(|unified| unified.mount)).collect()
 }
