@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,12 +10,10 @@ use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Result, While, program};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
 use crate::apparmor::{self, Profile};
 use crate::oci_criu_real::{self, ANSWERS, answered, counted, counting, counts_on, running, without};
-use crate::oci_making::receive;
 use crate::oci_scene::{Oci, eventually, passing};
 
 /// All of them.
@@ -52,32 +50,35 @@ fn goes_on(oci: &Oci, saved: usize) -> TestResult {
     Ok(())
 }
 
-pub fn oci_checkpoint_and_restore_shell_job_has_the_callers_terminal(lab: &Lab) -> TestResult {
-    let mut oci = Oci::new(lab, &["sh", "-c", ANSWERS])?;
-    let listener = UnixListener::bind(lab.dir().join("console.sock"))?;
-    oci.edit(|config| config["process"]["terminal"] = json!(true))?;
-    oci.running(&["--console-socket", "console.sock"]);
-    let mut terminal = File::from(receive(&listener)?);
-    answered(&mut terminal, "first\n", "1: first at /dev/pts/0 of 0 0.")?;
-    done(&oci, &CHECKPOINT, &["--shell-job"]);
-    drop(terminal);
+/// A terminal of the host, and its other end.
+fn terminal() -> Result<(File, File), Box<dyn std::error::Error>> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     unlockpt(&master)?;
-    tcsetwinsize(&master, Winsize { ws_row: 21, ws_col: 84, ws_xpixel: 0, ws_ypixel: 0 })?;
     let name = ptsname(&master, Vec::new())?;
-    let own = File::options().read(true).write(true).open(name.to_str()?)?;
-    let mut restore = oci.command(&[&RESTORE[..], &["--shell-job", &oci.id]].concat());
-    let told = restore.stdin(own).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    drop(restore);
-    assert!(told.success());
-    let mut terminal = File::from(master);
-    answered(&mut terminal, "second\n", "2: second at ")?;
-    let pid = oci.pid()?;
-    let at = std::fs::read_link(format!("/proc/{pid}/fd/0"))?;
-    assert_eq!(at.to_str(), Some(name.to_str()?));
-    drop(terminal);
+    Ok((master.into(), File::options().read(true).write(true).open(name.to_str()?)?))
+}
+
+pub fn oci_checkpoint_and_restore_shell_job_has_the_callers_terminal(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sh", "-c", ANSWERS])?;
+    let (mut master, own) = terminal()?;
+    let at = |command: &mut Command, own: &File| -> Result<bool, Box<dyn std::error::Error>> {
+        Ok(command.stdin(own.try_clone()?).stdout(own.try_clone()?).stderr(own.try_clone()?).status()?.success())
+    };
+    assert!(at(&mut oci.command(&["create", "--bundle", "bundle", &oci.id]), &own)?);
+    oci.verb("start").ended(0);
+    drop(own);
+    answered(&mut master, "first\n", "1: first at ")?;
+    oci.told(&[&CHECKPOINT[..], &[&oci.id]].concat()).ended(1).says(&["tty"]);
+    done(&oci, &CHECKPOINT, &["--shell-job"]);
+    drop(master);
+    let (mut master, own) = terminal()?;
+    assert!(at(&mut oci.command(&[&RESTORE[..], &["--shell-job", &oci.id]].concat()), &own)?);
+    drop(own);
+    answered(&mut master, "second\n", "2: second at ")?;
+    drop(master);
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
     without(&oci, &[], &["image"])?;
-    Ok(oci.gone()?)
+    Ok(oci.scene.nothing_left()?)
 }
 
 /// It sends what it counts out of the container, and nothing else.
@@ -159,7 +160,8 @@ fn serves(lab: &Lab, arguments: &[&str]) -> Result<Child> {
 fn listens(port: u16) -> Result<()> {
     let wanted = format!(":{port:04X} ");
     eventually("a server", || {
-        let tables = ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
+        let tables =
+            ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
         Ok(tables.iter().flat_map(|table| table.lines()).any(|line| line.contains(&wanted) && line.contains(" 0A ")))
     })
 }
@@ -177,7 +179,8 @@ pub fn oci_checkpoint_page_server_takes_the_memory(lab: &Lab) -> TestResult {
     let saved = counted(&oci);
     let image = lab.dir().join("image");
     let memory = |dir| -> Result<Vec<_>> {
-        let names = std::fs::read_dir(dir).when(|| "listing an image".into())?.filter_map(|entry| Some(entry.ok()?.path()));
+        let names =
+            std::fs::read_dir(dir).when(|| "listing an image".into())?.filter_map(|entry| Some(entry.ok()?.path()));
         Ok(names.filter(|path| path.to_string_lossy().contains("/pages-")).collect())
     };
     assert!(memory(&image)?.is_empty() && !memory(&pages)?.is_empty(), "the memory is not where the server is");
@@ -197,13 +200,12 @@ pub fn oci_checkpoint_and_restore_lazy_pages_and_status_fd(lab: &Lab) -> TestRes
     running(&oci, Stdio::null())?;
     counts_on(&oci)?;
     let saved = oci.id.clone();
-    let checkpoint = [&CHECKPOINT[..], &["--lazy-pages", "--page-server", "127.0.0.1:9877", "--status-fd", "3", &saved]];
+    let checkpoint =
+        [&CHECKPOINT[..], &["--lazy-pages", "--page-server", "127.0.0.1:9877", "--status-fd", "3", &saved]];
     let mut checkpoint = passing(lab, &checkpoint.concat(), "3>status");
     let mut checkpoint = checkpoint.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     // A byte says that it is ready, and who wants the memory may come.
-    eventually("the status", || {
-        Ok(std::fs::metadata(lab.dir().join("status")).is_ok_and(|status| status.len() > 0))
-    })?;
+    eventually("the status", || Ok(std::fs::metadata(lab.dir().join("status")).is_ok_and(|status| status.len() > 0)))?;
     listens(9877)?;
     let before = counted(&oci);
     std::fs::create_dir(lab.dir().join("work"))?;
@@ -243,7 +245,7 @@ pub fn oci_restore_lsm_profile_confines_what_comes_back(lab: &Lab) -> TestResult
     confined_by(&oci, &two)?;
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     without(&oci, &["tmp/counts"], &["image"])?;
+    oci.scene.nothing_left()?;
     one.remove()?;
-    two.remove()?;
-    Ok(oci.scene.nothing_left()?)
+    Ok(two.remove()?)
 }

@@ -1,6 +1,9 @@
 //! The calls that have no safe wrapper.
 
-#![expect(unsafe_code, reason = "ptrace's start and its union, bpf(2), a child's seccomp(2) and inherited descriptors have no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "ptrace's start and its union, bpf(2), a child's seccomp(2) and inherited descriptors have no safe form"
+)]
 
 pub mod seccomp;
 

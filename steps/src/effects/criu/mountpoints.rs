@@ -70,9 +70,9 @@ fn relative(path: &Path) -> &Path {
 fn make(point: &Mountpoint) -> Result<(), EffectError> {
     let directory = match &point.source {
         None => true,
-        Some(source) => std::fs::metadata(source)
-            .map_err(|e| EffectError::call(format!("stat({})", source.display()), e))?
-            .is_dir(),
+        Some(source) => {
+            std::fs::metadata(source).map_err(|e| EffectError::call(format!("stat({})", source.display()), e))?.is_dir()
+        }
     };
     let within = open_host(&point.within)?;
     Root::at(&within).mountpoint(&point.at, directory).map(drop)
