@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use serde_json::json;
 
 use crate::apparmor::{self, Profile};
 use crate::oci_criu_real::{self, ANSWERS, answered, counted, counting, counts_on, running, without};
+use crate::oci_making::receive;
 use crate::oci_scene::{Oci, eventually, passing};
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
     let tests = lifecycle_tests::tests![
-        oci_checkpoint_and_restore_shell_job_has_the_callers_terminal,
+        oci_checkpoint_and_restore_shell_job_with_either_terminal,
         oci_checkpoint_and_restore_ext_unix_sk_keeps_a_socket_that_leads_out,
         oci_checkpoint_and_restore_empty_ns_leaves_the_network_to_others,
         oci_checkpoint_page_server_takes_the_memory,
@@ -50,32 +51,38 @@ fn goes_on(oci: &Oci, saved: usize) -> TestResult {
     Ok(())
 }
 
-/// A terminal of the host, and its other end.
-fn terminal() -> Result<(File, File), Box<dyn std::error::Error>> {
+/// A terminal from outside lies on no mount of the container, and criu says so. One of the container's own comes back as without the option: the
+/// leader of its session is in the image.
+pub fn oci_checkpoint_and_restore_shell_job_with_either_terminal(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", ANSWERS])?;
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     unlockpt(&master)?;
     let name = ptsname(&master, Vec::new())?;
-    Ok((master.into(), File::options().read(true).write(true).open(name.to_str()?)?))
-}
-
-pub fn oci_checkpoint_and_restore_shell_job_has_the_callers_terminal(lab: &Lab) -> TestResult {
-    let oci = Oci::new(lab, &["sh", "-c", ANSWERS])?;
-    let (mut master, own) = terminal()?;
-    let at = |command: &mut Command, own: &File| -> Result<bool, Box<dyn std::error::Error>> {
-        Ok(command.stdin(own.try_clone()?).stdout(own.try_clone()?).stderr(own.try_clone()?).status()?.success())
-    };
-    assert!(at(&mut oci.command(&["create", "--bundle", "bundle", &oci.id]), &own)?);
+    let own = File::options().read(true).write(true).open(name.to_str()?)?;
+    let mut create = oci.command(&["create", "--bundle", "bundle", &oci.id]);
+    assert!(create.stdin(own.try_clone()?).stdout(own.try_clone()?).stderr(own).status()?.success());
+    drop(create);
     oci.verb("start").ended(0);
-    drop(own);
-    answered(&mut master, "first\n", "1: first at ")?;
-    oci.told(&[&CHECKPOINT[..], &[&oci.id]].concat()).ended(1).says(&["tty"]);
+    let mut terminal = File::from(master);
+    answered(&mut terminal, "first\n", "1: first at ")?;
+    let refused = oci.told(&[&CHECKPOINT[..], &["--shell-job", &oci.id]].concat()).ended(1);
+    refused.says(&["Can't lookup mount", &format!("path={}", name.to_str()?)]);
+    answered(&mut terminal, "second\n", "2: second at ")?;
+    drop(terminal);
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    let listener = UnixListener::bind(lab.dir().join("console.sock"))?;
+    std::fs::remove_file("/run/criu.kdat").when(|| "removing /run/criu.kdat".into())?;
+    oci.edit(|config| config["process"]["terminal"] = json!(true))?;
+    oci.running(&["--console-socket", "console.sock"]);
+    let mut terminal = File::from(receive(&listener)?);
+    answered(&mut terminal, "first\n", "1: first at /dev/pts/0 of ")?;
     done(&oci, &CHECKPOINT, &["--shell-job"]);
-    drop(master);
-    let (mut master, own) = terminal()?;
-    assert!(at(&mut oci.command(&[&RESTORE[..], &["--shell-job", &oci.id]].concat()), &own)?);
-    drop(own);
-    answered(&mut master, "second\n", "2: second at ")?;
-    drop(master);
+    drop(terminal);
+    oci.told(&[&RESTORE[..], &["--shell-job", &oci.id]].concat()).ended(1).says(&["without setting console socket"]);
+    done(&oci, &RESTORE, &["--shell-job", "--console-socket", "console.sock"]);
+    let mut terminal = File::from(receive(&listener)?);
+    answered(&mut terminal, "second\n", "2: second at /dev/pts/0 of ")?;
+    drop(terminal);
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     without(&oci, &[], &["image"])?;
     Ok(oci.scene.nothing_left()?)
