@@ -89,7 +89,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "oci_criu::oci_restore_gives_criu_every_option",
         &[
             "restore --{work-path,tcp-established,tcp-skip-in-flight,ext-unix-sk,shell-job,lazy-pages,file-locks}",
-            "restore --{empty-ns,auto-dedup,no-subreaper,console-socket,pidfd-socket}",
+            "restore --{empty-ns,auto-dedup,no-subreaper,pidfd-socket}",
         ],
     ),
     (

@@ -159,7 +159,9 @@ pub fn command(lab: &Lab) -> Command {
 
 /// Waits until it is so.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    // Where the processor is emulated, criu takes most of a minute.
+    let slow = std::env::var_os("LIFECYCLE_IN_GUEST").is_some();
+    let deadline = Instant::now() + Duration::from_secs(if slow { 60 } else { 10 });
     while !is_so()? {
         if Instant::now() > deadline {
             return Err(Error::new(format!("waiting for {what}"), "it did not come"));

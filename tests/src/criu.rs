@@ -133,7 +133,7 @@ impl Talk<'_> {
             _ => "pre-dump",
         };
         let names = names();
-        let mut line = verb.to_owned();
+        let mut words = vec![verb.to_owned()];
         for (field, value) in &options.0 {
             let name = names.get(field).cloned().unwrap_or_else(|| field.to_string());
             let value = match value {
@@ -147,10 +147,10 @@ impl Talk<'_> {
                 }
                 value @ Field::Bytes(_) => value.text(),
             };
-            line.extend([" ", &name, "=", &value]);
+            words.push(format!("{name}={value}"));
         }
         let mut file = fs::File::options().append(true).create(true).open(&told).when(|| "opening told".into())?;
-        writeln!(file, "{line}").when(|| "noting what it is told".into())
+        writeln!(file, "{}", words.join(" ")).when(|| "noting what it is told".into())
     }
 
     fn dump(&self, kind: u64, options: &Fields) -> Result<ExitCode> {
@@ -278,12 +278,12 @@ impl Fields {
             Some(number.iter().rev().fold(0, |sum, byte| sum << 7 | u64::from(byte & 0x7f)))
         };
         let (key, value) = (take()?, take()?);
-        if key.trailing_zeros() >= 3 {
-            return Some((key >> 3, Field::Number(value)));
+        if key % 8 == 0 {
+            return Some((key / 8, Field::Number(value)));
         }
         let (content, rest) = bytes.split_at_checked(usize::try_from(value).ok()?)?;
         *bytes = rest;
-        Some((key >> 3, Field::Bytes(content.to_vec())))
+        Some((key / 8, Field::Bytes(content.to_vec())))
     }
 
     fn number(&self, wanted: u64) -> Option<u64> {

@@ -35,10 +35,10 @@ pub struct Input {
     /// The SELinux context of their mounts.
     #[serde(default)]
     pub lsm_mount_context: Option<String>,
-    /// The image's processes have a terminal (config.json: process.terminal), and with `shell_job` that is the caller's.
+    /// The image's processes have a terminal of their own (config.json: process.terminal).
     #[serde(default)]
     pub terminal: bool,
-    /// Without `shell_job`: a unix socket that takes the terminal. Null: the engine keeps it for `console.relay`.
+    /// A unix socket that takes that. Null: the engine keeps it for `console.relay`.
     #[serde(default)]
     pub console_socket: Option<HostPath>,
     /// The engine ends, and whatever it keeps with it.
@@ -47,24 +47,20 @@ pub struct Input {
 }
 
 impl Input {
-    /// Who gets the terminal. Refused as runc does, whose words callers know.
+    /// Who gets the terminal. Refused as runc does, whose words callers know; `shell_job`, which is for a terminal from outside, changes nothing.
     fn console(&self) -> Result<Option<Console>, PlanError> {
-        let (at, shell_job) = ("console_socket", self.options.shell_job);
+        let at = "console_socket";
         match &self.console_socket {
             Some(_) if !self.terminal => Err(PlanError::new(
                 at,
                 "cannot use console socket if the runtime will not allocate tty: the container has no terminal",
             )
             .help("set terminal (config.json: process.terminal), or leave the socket out")),
-            Some(_) if shell_job => {
-                Err(PlanError::new(at, "a job of the caller's shell has the caller's terminal: there is none to send")
-                    .help("leave out either --shell-job or --console-socket"))
-            }
             Some(path) => Ok(Some(Console::Socket(path.clone()))),
-            None if !self.terminal || shell_job => Ok(None),
+            None if !self.terminal => Ok(None),
             None if self.detached => {
                 let what = "cannot allocate tty if the runtime will detach without setting console socket";
-                Err(PlanError::new(at, what).help("name a socket that takes the terminal, or restore with --shell-job"))
+                Err(PlanError::new(at, what).help("name a socket that takes the terminal, or do not detach"))
             }
             None => Ok(Some(Console::Engine)),
         }

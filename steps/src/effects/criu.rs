@@ -1,5 +1,6 @@
 //! Processes that criu(8) takes to disk and back.
 
+mod litter;
 mod mountpoints;
 mod restore;
 mod rpc;

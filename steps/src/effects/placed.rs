@@ -48,7 +48,7 @@ pub struct Identity {
 
 impl Identity {
     /// Of what is there now, symlinks not followed.
-    fn of(dir: BorrowedFd, name: &Path, path: &Path) -> Result<(Self, FileType), Errno> {
+    pub(super) fn of(dir: BorrowedFd, name: &Path, path: &Path) -> Result<(Self, FileType), Errno> {
         let stat = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
         let born = (stat.stx_mask & StatxFlags::BTIME.bits() != 0)
             .then(|| stat.stx_btime.tv_sec as u64 * 1_000_000_000 + u64::from(stat.stx_btime.tv_nsec));

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rpc::{Answer, Heard, Request, Talk};
-use super::{command, explained, key, make_work};
+use super::{command, explained, key, litter, make_work};
 use crate::effects::cgroup::{Version, members_of};
+use crate::effects::placed::Identity;
 use crate::effects::{console, example_process};
 use crate::outcomes::{CgroupJoin, Process};
 use crate::process::{Console, Watched};
@@ -67,6 +68,9 @@ pub struct FinishRestore {
 struct Begun {
     criu: Process,
     init: Process,
+    /// What criu removes when it ends, unless it is killed.
+    #[serde(default)]
+    litter: Option<Identity>,
 }
 
 /// The descriptors that one effect leaves to the other.
@@ -174,16 +178,19 @@ impl EffectDef for BeginRestore {
         forget(cx);
         let begun = record.outcome.as_ref().and_then(|outcome| Begun::deserialize(outcome).ok());
         let started = || Process::deserialize(record.started.as_ref().filter(|started| !started.is_null())?).ok();
-        let (criu, init) = begun.map_or_else(|| (started(), None), |begun| (Some(begun.criu), Some(begun.init)));
+        let (criu, made) = match begun {
+            Some(Begun { criu, init, litter }) => (Some(criu), Some((init, litter))),
+            None => (started(), None),
+        };
         let found =
             criu.as_ref().map(|criu| Ok::<_, EffectError>((identity::find(criu)?, criu.clone()))).transpose()?;
         match found {
             Some((Some(watched), criu)) => {
                 let until = Instant::now() + PATIENCE;
                 let effect = self.clone();
-                Ok(Undone::Pending(Box::new(Leaving { effect, init, criu, watched, until: Some(until), gone: None })))
+                Ok(Undone::Pending(Box::new(Leaving { effect, made, criu, watched, until: Some(until), gone: None })))
             }
-            _ => self.end(init),
+            _ => self.end(made),
         }
     }
 }
@@ -201,8 +208,11 @@ fn forget(cx: &mut Cx) {
 impl BeginRestore {
     /// Kills what criu has made, and says what to wait for. Cut off before the first process's id was known, that is somewhere in the container's
     /// cgroup, with whatever else criu had made by then.
-    fn end(&self, init: Option<Process>) -> Result<Undone, EffectError> {
-        let left = init.map_or_else(|| self.in_cgroup(), |init| Ok(vec![init]))?;
+    fn end(&self, made: Option<(Process, Option<Identity>)>) -> Result<Undone, EffectError> {
+        let (left, litter) = match made {
+            Some((init, litter)) => (vec![init], litter),
+            None => (self.in_cgroup()?, litter::found(&self.log)),
+        };
         let mut gone = Vec::new();
         for process in left {
             let failed = |e| EffectError::call(format!("kill {process}"), e);
@@ -211,6 +221,7 @@ impl BeginRestore {
                 gone.push(watched);
             }
         }
+        litter.iter().try_for_each(litter::remove)?;
         Ok(leftover::gone(gone))
     }
 }
@@ -218,7 +229,7 @@ impl BeginRestore {
 /// Until criu has ended, by itself or not, and then its processes.
 struct Leaving {
     effect: BeginRestore,
-    init: Option<Process>,
+    made: Option<(Process, Option<Identity>)>,
     criu: Process,
     watched: Watched,
     /// When it is killed; none if it has been.
@@ -244,7 +255,7 @@ impl Pending for Leaving {
         }
         if self.watched.is_dead()? {
             self.watched.reap()?;
-            return match self.effect.end(self.init.take())? {
+            return match self.effect.end(self.made.take())? {
                 Undone::Done => Ok(Some(Value::Null)),
                 Undone::Pending(gone) => self.gone.insert(gone).advance(cx),
             };
@@ -315,12 +326,12 @@ impl Pending for Beginning {
             return ended.map_err(|error| explained(error, &self.log, None, self.said.take()));
         };
         let init = identity::identify(pid)?;
-        let criu = self.started();
+        let (criu, litter) = (self.started(), litter::found(&self.log));
         let (Some(running), Some(talk)) = (self.running.take(), self.talk.take()) else { return Ok(None) };
         let left = running.leave().map_err(|e| EffectError::call("dup(pidfd of criu)", e))?;
         keep(left, cx);
         cx.fds.put(SOCKET, talk.into_socket());
-        Ok(Some(json!({ "criu": criu, "init": init })))
+        Ok(Some(json!({ "criu": criu, "init": init, "litter": litter })))
     }
 
     /// It is not killed: undo lets it take back what it has begun.
@@ -421,7 +432,7 @@ impl Finishing {
     fn hand_out(&self, master: &OwnedFd) -> Result<(), EffectError> {
         let console = self.console.as_ref().ok_or_else(|| {
             EffectError::new("a process of the image has a terminal, and there is nobody to send it to")
-                .help("set process.terminal in config.json, or restore with --shell-job")
+                .help("set process.terminal in config.json")
         })?;
         console::send(console, master)
     }
