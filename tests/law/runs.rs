@@ -12,6 +12,8 @@ use lifecycle_tests::rounds::{Kill, Sample, places};
 use lifecycle_tests::{Error, PATIENCE, Result, While, older, program};
 use serde_json::Value;
 
+use crate::plans::stand_in_for_a_hook;
+
 /// The exit code that says that the run failed, not its main process.
 const ENGINE_FAILED: i32 = 125;
 
@@ -163,6 +165,7 @@ impl Scenario<'_> {
                 self.recover()?;
             }
             self.end()?;
+            stand_in_for_a_hook(self.lab, kill, &outcome)?;
             self.as_before(before, "after the run and recover")
                 .map_err(|error| Error::new(error.to_string(), said(&outcome)))?;
             Ok(outcome.killed)
@@ -183,6 +186,7 @@ impl Scenario<'_> {
             let undo = words(&[&id]);
             let outcome = run_killed_at(&mut self.command("undo", &[], &undo), &kill.point, kill.victim, kill.when)?;
             self.finish()?;
+            stand_in_for_a_hook(self.lab, kill, &outcome)?;
             self.as_before(before, "after undo and recover")
                 .map_err(|error| Error::new(error.to_string(), said(&outcome)))?;
             Ok(outcome.killed)

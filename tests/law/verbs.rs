@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lifecycle_tests::bundle::Bundle;
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
-use lifecycle_tests::killer::{Ending, Outcome, Victim, count, run_killed_at};
+use lifecycle_tests::killer::{Ending, Outcome, count, run_killed_at};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::machine::{Scope, Snapshot};
 use lifecycle_tests::rounds::{Kill, Sample, Tried, places};
@@ -15,7 +15,7 @@ use lifecycle_tests::{Error, PATIENCE, Result, While, program};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use serde_json::{Value, json};
 
-use crate::plans::{hooks, left_by_a_hook};
+use crate::plans::{hooks, stand_in_for_a_hook};
 
 /// How many kills for each verb by default.
 const SAMPLE: usize = 10;
@@ -187,10 +187,7 @@ impl Rounds<'_> {
     fn round(&self, kill: &Kill) -> Result<bool> {
         self.begin()?;
         let outcome = run_killed_at(&mut self.oci.command(self.verb.line), &kill.point, kill.victim, kill.when)?;
-        // A poststop hook that was killed has failed: a warning, and the container goes all the same (runtime.md, "Lifecycle").
-        if kill.victim == Victim::Caller && outcome.stderr.contains("poststop hook") {
-            fs::remove_file(left_by_a_hook(self.oci.lab)).when(|| "removing what the hook has not".into())?;
-        }
+        stand_in_for_a_hook(self.oci.lab, kill, &outcome)?;
         self.end(&format!("with {kill}")).map_err(|error| Error::new(error.to_string(), said(&outcome)))?;
         Ok(outcome.killed)
     }
