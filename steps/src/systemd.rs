@@ -78,6 +78,8 @@ pub struct Unit {
     pub invocation: String,
     /// `ControlGroup` of a scope.
     pub control_group: String,
+    /// `Documentation`: URIs.
+    pub documentation: Vec<String>,
 }
 
 impl Manager {
@@ -177,6 +179,7 @@ impl Manager {
             description: text("Description"),
             invocation: invocation(&all),
             control_group: text("ControlGroup"),
+            documentation: texts(&all, "Documentation"),
         }))
     }
 
@@ -236,6 +239,13 @@ impl Manager {
 
 fn find<'a>(all: &'a [(String, Value)], name: &str) -> Option<&'a Value> {
     all.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+}
+
+fn texts(all: &[(String, Value)], name: &str) -> Vec<String> {
+    match find(all, name) {
+        Some(Value::Array(_, items)) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn invocation(all: &[(String, Value)]) -> String {

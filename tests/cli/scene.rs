@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use lifecycle_tests::lab::Lab;
-use lifecycle_tests::machine::{Scope, Snapshot};
+use lifecycle_tests::machine::{Change, Part, Scope, Snapshot};
 use lifecycle_tests::{Error, PATIENCE, Result, While, program};
 use serde_json::Value;
 
@@ -123,12 +123,22 @@ impl<'a> Scene<'a> {
     /// The same in another scope.
     pub fn nothing_left_in(&self, scope: &Scope) -> Result<()> {
         let empty_root = self.lab.state_root().display().to_string();
-        let difference = self.before.returns_within(scope, PATIENCE, |change| change.name == empty_root)?;
+        let difference = self
+            .before
+            .returns_within(scope, PATIENCE, |change| change.name == empty_root || self.is_anothers(change))?;
         if difference.is_empty() {
             Ok(())
         } else {
             Err(Error::new("comparing the machine with what it was", difference))
         }
+    }
+
+    /// Whether it is a mount in the directory of another test, with which a lab that is not private shares the machine.
+    fn is_anothers(&self, change: &Change) -> bool {
+        let (own, point) = (self.lab.dir(), Path::new(&change.name));
+        let beside = own.parent().and_then(|labs| point.strip_prefix(labs).ok()?.iter().next()?.to_str());
+        let is_lab = beside.is_some_and(|name| name.starts_with("lctest-"));
+        change.part == Part::Mounts && is_lab && !point.starts_with(own)
     }
 
     /// Writes a file in the lab's directory.

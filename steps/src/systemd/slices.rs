@@ -1,6 +1,6 @@
 //! Slices: units that hold others, and that stay active when these are gone (systemd.slice(5)).
 
-use super::{Error, Job, MANAGER, Manager, Message, NAME, OBJECT, Value, find, invocation, refused};
+use super::{Error, Job, MANAGER, Manager, Message, NAME, OBJECT, Value, find, invocation, refused, texts};
 use lifecycle_engine::error::EffectError;
 
 /// The properties that name who has a part in a unit: with none of these running, nobody misses it.
@@ -57,12 +57,5 @@ impl Manager {
         let sent = self.connection.send(Message::call(NAME, OBJECT, MANAGER, method, body));
         let sent = sent.map_err(|e: Error| refused(&format!("have systemd {verb}"), name, e))?;
         Ok(Job { yields: true, ..Job::new(self, sent, name, verb) })
-    }
-}
-
-fn texts(all: &[(String, Value)], name: &str) -> Vec<String> {
-    match find(all, name) {
-        Some(Value::Array(_, items)) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
     }
 }

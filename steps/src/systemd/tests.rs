@@ -34,6 +34,7 @@ struct Loaded {
     invocation: u8,
     stopped: bool,
     users: Vec<String>,
+    documentation: Vec<String>,
 }
 
 struct Fake {
@@ -127,12 +128,15 @@ fn answers(call: &Message, known: &mut Known) -> Vec<Message> {
         "GetUnit" if known.units.contains_key(&unit) => vec![ok(vec![Value::Path(format!("/unit/{unit}"))])],
         "GetAll" => {
             let unit = call.path.trim_start_matches("/unit/");
-            let Loaded { description, invocation, stopped, users } = known.units.get(unit).cloned().unwrap_or_default();
+            let Loaded { description, invocation, stopped, users, documentation } =
+                known.units.get(unit).cloned().unwrap_or_default();
             let users = users.iter().map(Value::str).collect();
+            let documentation = documentation.iter().map(Value::str).collect();
             let entry = |name: &str, value: Value| Value::Entry(Value::str(name).into(), value.variant().into());
             let all = vec![
                 entry("ActiveState", Value::str(if stopped { "inactive" } else { "active" })),
                 entry("Job", Value::Struct(vec![Value::U32(0), Value::Path("/".into())])),
+                entry("Documentation", Value::Array("s".into(), documentation)),
                 entry("SliceOf", Value::Array("s".into(), users)),
                 entry("Description", Value::Str(description)),
                 entry("InvocationID", Value::Array("y".into(), vec![Value::Byte(invocation)])),
@@ -198,7 +202,9 @@ fn a_scope_is_started_once_and_stopped_by_its_invocation() {
     let (effect, mut bench) = (scope(&fake, "a"), bench(&fake));
     let (record, answer) = bench.apply(&effect);
     assert_eq!(answer, Ok(json!({ "invocation": "01" })));
-    assert_eq!(fake.asked(), ["start web.scope [('Description', <'a'>), ('PIDs', <[uint32 77]>)]"]);
+    let uri = format!("file://{}/test", fake.dir.path().display());
+    let properties = format!("('Description', <'a'>), ('Documentation', <['{uri}']>), ('PIDs', <[uint32 77]>)");
+    assert_eq!(fake.asked(), [format!("start web.scope [{properties}]")]);
     // Another one of the same name came meanwhile.
     fake.add(UNIT, "a", 2);
     bench.undo(&effect, &record).expect("left alone");
@@ -236,6 +242,12 @@ fn without_an_outcome_the_description_that_names_the_run_is_the_proof() {
         bench.undo(&scope(&fake, planned), &cut).expect("undone");
         assert_eq!(!fake.asked().is_empty(), stopped, "{planned} {found}");
     }
+    // Whatever an annotation calls it, there is a URI of the run, too.
+    fake.add(UNIT, "web", 3);
+    let uri = format!("file://{}/test", fake.dir.path().display());
+    fake.known().units.get_mut(UNIT).expect("the unit").documentation.push(uri);
+    bench.undo(&scope(&fake, "web"), &cut).expect("undone");
+    assert_eq!(fake.asked(), ["stop web.scope"]);
     // Units of another boot are gone, and whoever has the name now is somebody else.
     fake.add(UNIT, &own, 3);
     let old = Record { before: json!({ "boot": "another" }), ..Record::default() };

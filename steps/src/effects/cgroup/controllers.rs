@@ -50,7 +50,7 @@ fn words(controllers: &BTreeSet<String>) -> String {
 }
 
 /// What the run's mark says.
-fn own_mark(directory: impl AsFd, run: &RunNames) -> BTreeSet<String> {
+fn own_mark(directory: impl AsFd + Copy, run: &RunNames) -> BTreeSet<String> {
     mark::get(directory, &key(run)).map(|value| list(&value)).unwrap_or_default()
 }
 

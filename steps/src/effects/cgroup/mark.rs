@@ -12,8 +12,8 @@ use rustix::io::Errno;
 /// `trusted` needs root; `user` works on version 2 since Linux 5.7.
 const SPACES: [&str; 2] = ["trusted", "user"];
 
-/// An O_PATH descriptor takes no f*xattr call, but its name in procfs does.
-fn name_of(directory: impl AsFd) -> PathBuf {
+/// An O_PATH descriptor takes no f*xattr call, but its name in procfs does. `Copy`: one that is borrowed, and open still when the name is used.
+fn name_of(directory: impl AsFd + Copy) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()))
 }
 
@@ -22,7 +22,7 @@ fn unsupported(errno: Errno) -> bool {
 }
 
 /// Marks the directory. `false`: neither the kernel nor the caller's rights allow a mark, and the journal's word has to do.
-pub(super) fn set(directory: impl AsFd, key: &str, value: &str) -> Result<bool, Errno> {
+pub(super) fn set(directory: impl AsFd + Copy, key: &str, value: &str) -> Result<bool, Errno> {
     let path = name_of(directory);
     for space in SPACES {
         match setxattr(&path, format!("{space}.{key}"), value.as_bytes(), XattrFlags::empty()) {
@@ -35,7 +35,7 @@ pub(super) fn set(directory: impl AsFd, key: &str, value: &str) -> Result<bool, 
 }
 
 /// The mark's value, if the directory has it.
-pub(super) fn get(directory: impl AsFd, key: &str) -> Option<String> {
+pub(super) fn get(directory: impl AsFd + Copy, key: &str) -> Option<String> {
     let path = name_of(directory);
     SPACES.iter().find_map(|space| {
         let mut value = [0_u8; 256];
@@ -45,7 +45,7 @@ pub(super) fn get(directory: impl AsFd, key: &str) -> Option<String> {
 }
 
 /// Takes the mark away; absence counts as done.
-pub(super) fn clear(directory: impl AsFd, key: &str) -> Result<(), Errno> {
+pub(super) fn clear(directory: impl AsFd + Copy, key: &str) -> Result<(), Errno> {
     let path = name_of(directory);
     for space in SPACES {
         match removexattr(&path, format!("{space}.{key}")) {
@@ -58,7 +58,7 @@ pub(super) fn clear(directory: impl AsFd, key: &str) -> Result<(), Errno> {
 }
 
 /// The marks whose key begins so, with their values.
-pub(super) fn list(directory: impl AsFd, prefix: &str) -> Vec<(String, String)> {
+pub(super) fn list(directory: impl AsFd + Copy, prefix: &str) -> Vec<(String, String)> {
     let fd = directory.as_fd();
     let mut names = vec![0_u8; 64 << 10];
     let n = listxattr(name_of(fd), &mut names[..]).unwrap_or(0);

@@ -86,7 +86,7 @@ fn given(directory: impl AsFd) -> Result<Option<(i64, u64)>, Errno> {
     Ok(runtime.zip(period.and_then(|n| u64::try_from(n).ok())))
 }
 
-fn needed(directory: impl AsFd, period: u64) -> i64 {
+fn needed(directory: impl AsFd + Copy, period: u64) -> i64 {
     let marks = mark::list(directory, MARK);
     let each = marks.iter().filter_map(|(_, text)| Mark::parse(text)).map(|mark| mark.realtime.of_each(period));
     i64::try_from(each.fold(0, u64::saturating_add)).unwrap_or(i64::MAX)

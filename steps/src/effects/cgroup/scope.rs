@@ -58,16 +58,25 @@ struct Scope {
 }
 
 impl StartScope {
-    /// Whether the unit that has this name now is the one that we had made: by its invocation, or, if that was not learnt, by the description
-    /// that names our run. An annotation may have set another description, which proves nothing; such a unit goes by itself.
+    /// Whether the unit that has this name now is the one that we had made: by its invocation, or, if that was not learnt, by the URI that names
+    /// our run. Older runs have it in the description alone.
     fn is_ours(&self, unit: &Unit, record: &Record, cx: &Cx) -> bool {
         if let Some(scope) = record.outcome::<Scope>() {
             return scope.invocation == unit.invocation;
         }
         let description = print(&Wire::str(&unit.description));
         let own = self.properties.iter().any(|p| p.name == "Description" && p.value == description);
-        own && unit.description.contains(&cx.run.tag())
+        unit.documentation.contains(&uri(cx)) || (own && unit.description.contains(&cx.run.tag()))
     }
+}
+
+/// The URI of the run's directory: whose the scope is, whatever description an annotation gives it.
+fn uri(cx: &Cx) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    let dir = cx.run.dir();
+    dir.as_os_str().as_encoded_bytes().iter().fold("file://".to_owned(), |uri, byte| {
+        if plain(*byte) { uri + char::from(*byte).encode_utf8(&mut [0; 4]) } else { format!("{uri}%{byte:02X}") }
+    })
 }
 
 impl EffectDef for StartScope {
@@ -123,7 +132,9 @@ impl EffectDef for StartScope {
     fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let pid = cx.resolve(&self.process)?.pid as u32;
         let before = Absent::deserialize(before).map_or_else(|_| Invocations::new(), |absent| absent.slices);
-        let job = Manager::for_jobs(&self.manager)?.start_scope(&self.unit, &self.properties, pid)?;
+        let uris = Wire::Array("s".into(), vec![Wire::Str(uri(cx))]);
+        let properties = [&self.properties[..], &[Property::new("Documentation", &uris)]].concat();
+        let job = Manager::for_jobs(&self.manager)?.start_scope(&self.unit, &properties, pid)?;
         Ok(Applied::Pending(Box::new(Making { scope: self.clone(), before, job })))
     }
 
