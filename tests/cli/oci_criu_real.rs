@@ -253,8 +253,8 @@ pub fn oci_checkpoint_file_locks_and_tcp_established(lab: &Lab) -> TestResult {
 }
 
 /// It answers each line with what it knows of its terminal, and ends with its input.
-pub const ANSWERS: &str = "trap 'echo interrupted' INT; i=0; \
-    while :; do read line || [ $? -gt 128 ] || exit 7; i=$((i+1)); echo \"$i: $line at $(tty) of $(stty size).\"; done";
+pub const ANSWERS: &str = "trap 'echo interrupted; again=y' INT; i=0; \
+    while :; do read line || [ $again ] || exit 7; again=; i=$((i+1)); echo \"$i: $line at $(tty) of $(stty size).\"; done";
 
 /// Writes a line, and reads until the answer has come.
 pub fn answered(terminal: &mut File, line: &str, answer: &str) -> TestResult {
@@ -296,13 +296,15 @@ pub fn oci_restore_console_socket_takes_a_live_terminal(lab: &Lab) -> TestResult
     answered(&mut terminal, "second\n", "2: second at /dev/pts/0 of 33 99.")?;
     size(&terminal, 44, 111)?;
     answered(&mut terminal, "third\n", "3: third at /dev/pts/0 of 44 111.")?;
-    // It is the controlling terminal, too, and the container's console.
-    answered(&mut terminal, "\x03", "interrupted")?;
+    // It is the container's console, too, and the controlling terminal.
     let pid = oci.pid()?;
     for fd in 0..3 {
-        assert_eq!(std::fs::read_link(format!("/proc/{pid}/fd/{fd}"))?, Path::new("/dev/pts/0"));
+        let link = format!("/proc/{pid}/fd/{fd}");
+        assert_eq!(std::fs::read_link(&link).when(|| format!("reading {link}"))?, Path::new("/dev/pts/0"));
     }
     assert_eq!(oci.inside(&["stat", "-c", "%t:%T", "/dev/console"]), "88:0\n");
+    answered(&mut terminal, "\x03", "interrupted")?;
+    answered(&mut terminal, "fourth\n", ": fourth at ")?;
     // Nobody else has the other end: it hangs up.
     drop(terminal);
     reap_later(pid);
