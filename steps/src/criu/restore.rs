@@ -46,27 +46,6 @@ pub struct Input {
     pub detached: bool,
 }
 
-impl Input {
-    /// Who gets the terminal. Refused as runc does, whose words callers know; `shell_job`, which is for a terminal from outside, changes nothing.
-    fn console(&self) -> Result<Option<Console>, PlanError> {
-        let at = "console_socket";
-        match &self.console_socket {
-            Some(_) if !self.terminal => Err(PlanError::new(
-                at,
-                "cannot use console socket if the runtime will not allocate tty: the container has no terminal",
-            )
-            .help("set terminal (config.json: process.terminal), or leave the socket out")),
-            Some(path) => Ok(Some(Console::Socket(path.clone()))),
-            None if !self.terminal => Ok(None),
-            None if self.detached => {
-                let what = "cannot allocate tty if the runtime will detach without setting console socket";
-                Err(PlanError::new(at, what).help("name a socket that takes the terminal, or do not detach"))
-            }
-            None => Ok(Some(Console::Engine)),
-        }
-    }
-}
-
 /// What the first process is known by.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Output {
@@ -104,7 +83,8 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let console = input.console()?;
+        // `shell_job`, which is for a terminal from outside, changes nothing.
+        let console = Console::of(input.terminal, input.console_socket.as_ref(), input.detached)?;
         let Input { options, rootfs, outside, mut cgroup, lsm_profile, lsm_mount_context, .. } = input;
         options.check(cx.facts)?;
         let mut options = options.absolute(cx)?;

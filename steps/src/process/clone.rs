@@ -194,7 +194,8 @@ main: wait
         let into_cgroup = input.cpu_affinity.is_none()
             && input.cgroup.as_ref().is_some_and(|c| c.v2.is_some())
             && cx.facts.has("kernel.clone_into_cgroup");
-        let handover = input.handover(into_cgroup);
+        let console = Console::of(input.terminal, input.console_socket.as_ref(), input.detached)?;
+        let handover = input.handover(into_cgroup, console);
         let maps = if new_user { Some(Maps::of(&input, cx.facts)?) } else { None };
         let joins = input.join.is_some() || namespaces.iter().any(|n| n.path.is_some());
         let made = if joins || namespaces.iter().any(|n| n.kind == NamespaceType::Time) {
@@ -346,19 +347,6 @@ impl Input {
         if let Some(score) = self.oom_score_adj.filter(|s| !(-1000..=1000).contains(s)) {
             return Err(PlanError::new("oom_score_adj", format!("{score} is not between -1000 and 1000")));
         }
-        // Whoever detaches ends, and the terminal's master with him.
-        if self.detached && self.terminal && self.console_socket.is_none() {
-            let what = "cannot allocate tty if the runtime will detach without setting console socket";
-            return Err(PlanError::new("console_socket", what)
-                .help("name a socket that takes the terminal, or take terminal out (config.json: process.terminal)"));
-        }
-        if self.console_socket.is_some() && !self.terminal {
-            return Err(PlanError::new(
-                "console_socket",
-                "cannot use console socket if the runtime will not allocate tty: the container has no terminal",
-            )
-            .help("set terminal (config.json: process.terminal), or leave the socket out"));
-        }
         Ok(())
     }
 
@@ -391,8 +379,7 @@ impl Input {
         }
     }
 
-    fn handover(&self, into_cgroup: bool) -> Handover {
-        let console = self.terminal.then(|| self.console_socket.clone().map_or(Console::Engine, Console::Socket));
+    fn handover(&self, into_cgroup: bool, console: Option<Console>) -> Handover {
         Handover {
             stdio: if self.terminal { Stdio::Null } else { self.stdio },
             console,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use lifecycle_engine::effect::{Cx, Fds, Outcomes};
-use lifecycle_engine::error::EffectError;
+use lifecycle_engine::error::{EffectError, PlanError};
 use lifecycle_engine::site::SiteProgram;
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Handle;
@@ -60,6 +60,25 @@ pub enum Console {
 }
 
 impl Console {
+    /// Who gets the terminal of a process that has one. Refused as runc does, whose words callers know.
+    pub(crate) fn of(terminal: bool, socket: Option<&HostPath>, detached: bool) -> Result<Option<Self>, PlanError> {
+        let refused = |what: &str, help: &str| Err(PlanError::new("console_socket", what).help(help));
+        match socket {
+            Some(_) if !terminal => refused(
+                "cannot use console socket if the runtime will not allocate tty: the container has no terminal",
+                "set terminal (config.json: process.terminal), or leave the socket out",
+            ),
+            Some(path) => Ok(Some(Self::Socket(path.clone()))),
+            None if !terminal => Ok(None),
+            // Whoever detaches ends, and the terminal's master with him.
+            None if detached => refused(
+                "cannot allocate tty if the runtime will detach without setting console socket",
+                "name a socket that takes the terminal, or do not detach",
+            ),
+            None => Ok(Some(Self::Engine)),
+        }
+    }
+
     /// The end that the terminal's master is sent by; the engine's end is kept for the step's `console.relay`.
     pub(crate) fn open(&self, cx: &mut Cx) -> Result<OwnedFd, EffectError> {
         match self {
