@@ -6,7 +6,7 @@ use lifecycle_engine::error::EffectError;
 use nix::libc;
 use pathrs::error::ErrorKind;
 use pathrs::flags::OpenFlags;
-use pathrs::procfs::{ProcfsBase, ProcfsHandle};
+use pathrs::procfs::{ProcfsBase, ProcfsHandleBuilder};
 use rustix::process::{
     Signal, WaitId, WaitIdOptions, getpid, getppid, pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
@@ -46,7 +46,8 @@ fn maps_of(pid: u32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd, 
             _ => EffectError::new(format!("{what}: {error}")),
         }
     };
-    let proc = ProcfsHandle::new().map_err(failed("open(/proc)".into()))?;
+    // Not the one that pathrs keeps for good: the engine closes its descriptors in init, and init would have it by a number that is another's.
+    let proc = ProcfsHandleBuilder::new().unmasked().build().map_err(failed("open(/proc)".into()))?;
     for (name, mappings) in [("uid_map", uids), ("gid_map", gids)] {
         let path = format!("/proc/{pid}/{name}");
         let file = proc.open(base, name, OpenFlags::O_WRONLY).map_err(failed(format!("open({path})")))?;
