@@ -1,6 +1,6 @@
 //! Effects: single changes to the machine, as data. The same list is printed by a dry run, journaled, applied and reversed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -316,27 +316,46 @@ impl Outcomes {
 
 /// Descriptors that one effect opened for others in the same process. They are not part of an outcome: they mean nothing to another process.
 #[derive(Debug, Default)]
-pub struct Fds(HashMap<String, OwnedFd>);
+pub struct Fds {
+    kept: HashMap<String, OwnedFd>,
+    /// What the process that makes a site tells it of itself, where no descriptor goes with it.
+    marks: BTreeSet<&'static str>,
+}
 
 impl Fds {
     /// Keeps a descriptor under a name; one already there is closed.
     pub fn put(&mut self, name: impl Into<String>, fd: OwnedFd) {
-        self.0.insert(name.into(), fd);
+        self.kept.insert(name.into(), fd);
     }
 
     /// The descriptor of that name.
     pub fn get(&self, name: &str) -> Option<BorrowedFd<'_>> {
-        self.0.get(name).map(AsFd::as_fd)
+        self.kept.get(name).map(AsFd::as_fd)
     }
 
     /// The descriptor of that name, no longer kept.
     pub fn take(&mut self, name: &str) -> Option<OwnedFd> {
-        self.0.remove(name)
+        self.kept.remove(name)
+    }
+
+    /// Closes every descriptor but those of these names.
+    pub fn keep_only(&mut self, names: &[&str]) {
+        self.kept.retain(|name, _| names.contains(&name.as_str()));
+    }
+
+    /// Says something of the process.
+    pub fn mark(&mut self, what: &'static str) {
+        self.marks.insert(what);
+    }
+
+    /// Whether that has been said of the process.
+    pub fn is_marked(&self, what: &str) -> bool {
+        self.marks.contains(what)
     }
 
     /// Every descriptor kept.
     pub fn iter(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
-        self.0.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()))
+        self.kept.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()))
     }
 }
 

@@ -62,11 +62,10 @@ use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Handle, HandleRef};
 
 use crate::outcomes::Process;
-use crate::process::OWN;
 
 /// Whether the site's process has a namespace that is not the engine's: without one, `what` would change for the whole host.
 fn owns(cx: &Cx, namespace: &str, what: &str) -> Result<(), EffectError> {
-    if cx.fds.get(&format!("{OWN}{namespace}")).is_some() {
+    if cx.fds.is_marked(namespace) {
         return Ok(());
     }
     let name = match namespace {

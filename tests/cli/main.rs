@@ -6,6 +6,7 @@ use lifecycle_tests::harness;
 
 mod apparmor;
 mod attacks;
+mod attacks_descriptors;
 mod boxed;
 mod catalogue;
 mod containers;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     let tests = [
         apparmor::tests(),
         attacks::tests(),
+        attacks_descriptors::tests(),
         catalogue::tests(),
         containers::tests(),
         coverage::tests(),

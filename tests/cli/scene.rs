@@ -160,8 +160,14 @@ impl<'a> Scene<'a> {
 /// Runs a command to its end. What it wrote is in files, not in pipes: a container that stays holds its stdout open.
 #[track_caller]
 pub fn told(command: &mut Command) -> Told {
+    told_from(command, Stdio::null())
+}
+
+/// The same, with its standard input.
+#[track_caller]
+pub fn told_from(command: &mut Command, stdin: Stdio) -> Told {
     let shown = format!("{command:?}");
-    let started = Started::with(command.stdin(Stdio::null())).and_then(Started::end);
+    let started = Started::with(command.stdin(stdin)).and_then(Started::end);
     started.unwrap_or_else(|error| panic!("{shown}: {error}"))
 }
 

@@ -23,6 +23,7 @@ use lifecycle_tests::{PATIENCE, Result, While, criu};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+use rustix::pipe::pipe;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
@@ -122,7 +123,6 @@ impl Standing {
             "device.move" => lay_a_cable()?,
             "criu.dump" | "criu.begin" | "criu.finish" => criu::install(scratch, None).map(drop)?,
             "rdt.schemata" => fs::write(scratch.join("schemata"), "L3:0=fff\n").when(|| "writing schemata".into())?,
-            "await_start" => make_fifo(scratch).when(|| "making the FIFO".into())?,
             "send_pidfd" => take_descriptors(scratch)?,
             "notify.bind" => hear_notifications(scratch)?,
             _ => {}
@@ -239,7 +239,6 @@ fn lay_a_cable() -> Result<()> {
 #[derive(Default)]
 pub struct Held {
     process: Option<Child>,
-    fifo: Option<OwnedFd>,
 }
 
 impl Drop for Held {
@@ -268,11 +267,13 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
         "netns.pin" | "device.move" => held.process = Some(child(&["unshare", "--net", "cat"], Some("cat"))?),
         "id_maps" => held.process = Some(child(&["unshare", "--user", "cat"], Some("cat"))?),
         "release" => {
-            make_fifo(scratch)?;
-            // It opens the FIFO and closes it, as an init whose exec succeeds does, and must not wait there for ever when nobody comes.
-            // One that comes late must not make a file where the FIFO was.
-            let script = r#"dd if=/dev/null of="$0" conv=nocreat,notrunc 2>/dev/null & cat; kill $! 2>/dev/null"#;
-            held.process = Some(child(&["sh", "-c", script, &fifo(scratch).to_string_lossy()], None)?);
+            let [fifo, report] = make_fifos(scratch)?;
+            // It takes the byte and closes both FIFOs, as an init whose exec succeeds does, and must not wait there for ever when nobody comes.
+            let script =
+                "{ exec dd bs=1 count=1 <&2 3>&1 >/dev/null 2>/dev/null; } & exec >/dev/null 2>&1; cat; kill $!";
+            let mut init = Command::new("sh");
+            init.args(["-c", script]).stdin(Stdio::piped()).stdout(report).stderr(fifo);
+            held.process = Some(init.spawn()?);
         }
         _ => {}
     }
@@ -312,12 +313,12 @@ fn seqpacket() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 pub type Outcomes = Vec<(Arc<str>, Value)>;
 
 /// Applies what stands before the effect in every run, and gives it the descriptors that it takes over.
-pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx) -> std::result::Result<(), Failure> {
+pub fn prepare(order: &Order, effect: &dyn Effect, cx: &mut Cx) -> std::result::Result<(), Failure> {
     let (kind, scratch) = (order.kind.as_str(), order.scratch.as_path());
     if is_inside(kind, order.class) {
         leave_the_lab()?;
         for namespace in ["mnt", "uts", "ipc", "net"] {
-            cx.fds.put(format!("own:{namespace}"), File::open(format!("/proc/self/ns/{namespace}"))?.into());
+            cx.fds.mark(namespace);
         }
     }
     let before: &[&str] = match kind {
@@ -345,11 +346,11 @@ pub fn prepare(order: &Order, effect: &dyn Effect, held: &mut Held, cx: &mut Cx)
             cx.fds.put("criu/socket", ours);
         }
         "await_start" => {
-            // A reader that is there already, as `start` is.
-            let (path, read) = (fifo(scratch), OFlags::RDONLY | OFlags::NONBLOCK);
-            held.fifo = Some(open(&path, read, Mode::empty())?);
-            cx.fds.put("fifo", open(&path, OFlags::PATH, Mode::empty())?);
-            cx.fds.put("self-fd", File::open("/proc/self/fd")?.into());
+            // Started already.
+            let (fifo, start) = pipe()?;
+            rustix::io::write(&start, b"0")?;
+            cx.fds.put("fifo", fifo);
+            cx.fds.put("fifo-report", start);
         }
         "console" => {
             furnish_dev()?;
@@ -400,12 +401,21 @@ fn furnish_dev() -> std::result::Result<(), Failure> {
     Ok(())
 }
 
-fn fifo(scratch: &Path) -> PathBuf {
-    scratch.join("exec.fifo")
+/// Both FIFOs of a created container.
+fn fifos(scratch: &Path) -> [PathBuf; 2] {
+    ["exec.fifo", "exec.report"].map(|name| scratch.join(name))
 }
 
-fn make_fifo(scratch: &Path) -> rustix::io::Result<()> {
-    mknodat(CWD, fifo(scratch), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+/// Makes them; answers with what its init holds of them.
+fn make_fifos(scratch: &Path) -> rustix::io::Result<[OwnedFd; 2]> {
+    let paths = fifos(scratch);
+    for path in &paths {
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    }
+    let open = |path: &Path, flags| open(path, flags | OFlags::CLOEXEC, Mode::empty());
+    let [fifo, report] = &paths;
+    let _reader = open(report, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    Ok([open(fifo, OFlags::RDWR)?, open(report, OFlags::WRONLY)?])
 }
 
 /// Removes the cgroup that the effect found there, and its parents that are empty.
@@ -426,20 +436,23 @@ pub fn leave(kind: &str, scratch: &Path) -> std::result::Result<(), Failure> {
     if kind == "cgroup.adopt" {
         return leave_adopted(kind, scratch);
     }
-    let file = match kind {
-        "release" => fifo(scratch),
+    let files = match kind {
+        "release" => fifos(scratch).to_vec(),
         "device.move" => {
             let pin = scratch.join("netns");
             // Not mounted where the round ended before it was.
             while umount2(&pin, MntFlags::MNT_DETACH).is_ok() {}
-            pin
+            vec![pin]
         }
         _ => return Ok(()),
     };
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+    for file in files {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Another program, which ends by itself when this process does: its standard input is ours to close.

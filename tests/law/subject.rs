@@ -67,12 +67,12 @@ pub fn obey(order: &str) -> ExitCode {
 
 fn apply(order: &Order, effect: &dyn Effect) -> Result<(), Failure> {
     let mut journal = OpenOptions::new().create(true).append(true).open(&order.journal)?;
-    let (mut held, around) = around::enter(&order.kind, effect, &order.scratch)?;
+    let (_held, around) = around::enter(&order.kind, effect, &order.scratch)?;
     for (step, outcome) in &around {
         write(&mut journal, &json!({ "around": [&**step, outcome] }))?;
     }
     with_cx(order, &around, |cx| {
-        around::prepare(order, effect, &mut held, cx)?;
+        around::prepare(order, effect, cx)?;
         let before = effect.before(cx)?;
         write(&mut journal, &json!({ "before": before }))?;
         let outcome = match effect.apply(&before, cx)? {

@@ -103,17 +103,22 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs the command to its end and names every call at which it could be killed.
 pub fn count(command: &mut Command) -> Result<Outcome> {
-    tracer::run(command, None, TIME_LIMIT)
+    run_within(command, TIME_LIMIT)
 }
 
 /// As [`count`], with another time limit.
 pub fn run_within(command: &mut Command, limit: Duration) -> Result<Outcome> {
-    tracer::run(command, None, limit)
+    tracer::run(command, None, &mut |_| {}, limit)
+}
+
+/// As [`count`], and shows every process, before and after each of its system calls, while it stands still there.
+pub fn watch(command: &mut Command, mut look: impl FnMut(i32)) -> Result<Outcome> {
+    tracer::run(command, None, &mut |pid| look(pid.as_raw()), TIME_LIMIT)
 }
 
 /// Runs the command and kills the victim at the point; everything else is let go and runs on untraced.
 ///
 /// Returns when the command has ended. What it leaves running is not waited for.
 pub fn run_killed_at(command: &mut Command, point: &SyscallPoint, victim: Victim, when: When) -> Result<Outcome> {
-    tracer::run(command, Some(tracer::Kill { point: point.clone(), victim, when }), TIME_LIMIT)
+    tracer::run(command, Some(tracer::Kill { point: point.clone(), victim, when }), &mut |_| {}, TIME_LIMIT)
 }

@@ -86,6 +86,7 @@ pub(super) fn end(process: &Process, cx: &Cx) -> Result<Undone, EffectError> {
 impl CloneInit {
     fn directly(&self, cx: &mut Cx) -> Result<Applied, EffectError> {
         let mut ends = self.handover.open(cx)?;
+        ends.init.own.clone_from(&self.namespaces);
         let site = cx.site.take();
         // While its id maps are missing, only the owner of a dumpable process may write them.
         let conceal = !self.namespaces.contains(&NamespaceType::User);
@@ -160,6 +161,12 @@ impl NamespaceType {
             Self::Cgroup => libc::CLONE_NEWCGROUP,
             Self::Time => libc::CLONE_NEWTIME,
         }
+    }
+
+    /// Those whose flags are set.
+    pub(crate) fn in_flags(flags: u64) -> impl Iterator<Item = Self> {
+        let all = [Self::Pid, Self::Network, Self::Mount, Self::Ipc, Self::Uts, Self::User, Self::Cgroup, Self::Time];
+        all.into_iter().filter(move |kind| flags & kind.flag() as u64 != 0)
     }
 
     /// Its file in `/proc/PID/ns`.

@@ -94,11 +94,12 @@ impl EffectDef for Exec {
         if let Some(listen) = &self.listen {
             listen.tell(&mut env);
         }
-        enter(&self.cwd)?;
         self.pass_descriptors()?;
         sys::signal::reset(None).map_err(|e| EffectError::call("sigaction(SIG_DFL)", e))?;
         let path = path_of(&env).to_owned();
         let env = env.into_iter().map(c_string).collect::<Result<Vec<_>, _>>()?;
+        // Last of all, so that nothing is done by a path between the proof that it is inside and execve.
+        enter(&self.cwd)?;
         // Only a failure comes back.
         Err(exec(&args, &env, &path))
     }

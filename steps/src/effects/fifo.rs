@@ -1,51 +1,45 @@
-//! The exec FIFO: between `create` and `start` a container's init waits in open(2) for somebody to read from it.
+//! The exec FIFO: between `create` and `start` a container's init waits for a byte from it.
 //!
-//! Init's end is closed by exec. So the reader sees the end of file when the program has taken over, and bytes when it could not: the failure, as
-//! init would have told the engine, which has gone by then.
+//! It has a companion by which init tells of a failure from then on. Init has both open since before it was cut off from the host, and exec
+//! closes them: so the companion's reader sees the end of file when the program has taken over, and bytes when it could not: the failure, as init
+//! would have told the engine, which has gone by then.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::site::{REPORT, Report};
-use lifecycle_engine::types::Mode;
 use lifecycle_engine::value::Later;
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode as Bits, OFlags, chmodat, chownat, lstat, mkfifoat, open, openat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode as Bits, OFlags, lstat, mkfifoat, open, unlinkat};
 use rustix::io::Errno;
-use rustix::thread::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::wait::{resolve, watch};
 use crate::outcomes::{Fifo, Process};
-use crate::process::{FIFO, SELF_FD, Watched};
+use crate::process::{FIFO, FIFO_REPORT, Watched};
 
-/// Makes the FIFO, in a directory that is the run's own. Undo removes it if it is still the one.
+/// Makes a FIFO that the engine alone may open, in a directory that is the run's own. Undo removes it if it is still the one.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MakeFifo {
     /// Where.
     pub path: PathBuf,
-    /// Who may open it.
-    pub mode: Mode,
-    /// Its owner on the host: the container's root.
-    pub uid: u32,
-    /// Its group on the host.
-    pub gid: u32,
 }
 
-/// Waits until the FIFO is opened for reading, and from then on reports failures there.
+/// Waits for a byte from the FIFO, and from then on reports failures to its companion.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AwaitStart {}
 
-/// Opens the FIFO for reading, which lets init go, and waits until its program has taken over. The FIFO has done its work then, and is removed.
+/// Writes a byte into the FIFO, which lets init go, and waits until its program has taken over. The FIFOs have done their work then, and are
+/// removed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Release {
     /// The FIFO.
     pub path: PathBuf,
+    /// Its companion. A container that an older program made has none.
+    #[serde(default)]
+    pub report: PathBuf,
     /// The process that waits at it.
     pub process: Later<Process>,
 }
@@ -54,7 +48,7 @@ impl EffectDef for MakeFifo {
     const KIND: &'static str = "exec_fifo";
 
     fn examples(scratch: &Path) -> Vec<Self> {
-        vec![Self { path: scratch.join("exec.fifo"), mode: Mode(0o622), uid: 0, gid: 0 }]
+        vec![Self { path: scratch.join("exec.fifo") }]
     }
 
     fn class(&self) -> Class {
@@ -62,19 +56,13 @@ impl EffectDef for MakeFifo {
     }
 
     fn describe(&self) -> String {
-        format!("mkfifo {} mode {} owner {}:{}", self.path.display(), self.mode, self.uid, self.gid)
+        format!("mkfifo {} mode 0600", self.path.display())
     }
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
         let path = self.path.display();
         let failed = |call: String| move |e: Errno| EffectError::call(call, e);
         mkfifoat(CWD, &self.path, Bits::from_raw_mode(0o600)).map_err(failed(format!("mkfifo({path})")))?;
-        let (uid, gid) = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
-        chownat(CWD, &self.path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed(format!("chown({path}, {}:{})", self.uid, self.gid)))?;
-        // After mkfifo, which the umask has narrowed.
-        chmodat(CWD, &self.path, Bits::from_raw_mode(self.mode.0), AtFlags::empty())
-            .map_err(failed(format!("chmod({path}, {})", self.mode)))?;
         let stat = lstat(&self.path).map_err(failed(format!("lstat({path})")))?;
         Ok(Applied::outcome(&Fifo { path: self.path.clone(), device: stat.st_dev, inode: stat.st_ino }))
     }
@@ -125,16 +113,10 @@ impl EffectDef for AwaitStart {
                 .help("give its process.clone the FIFO: with: { fifo: \"${FIFO-STEP.fifo}\" }")
         };
         let fifo = cx.fds.take(FIFO).ok_or_else(missing)?;
-        let own_fds = cx.fds.get(SELF_FD).ok_or_else(missing)?;
-        // By descriptor: the FIFO's path is not in the container, and a /proc that the container brought along is not to be trusted.
-        let name = fifo.as_raw_fd().to_string();
-        let opened = rustix::io::retry_on_intr(|| {
-            openat(own_fds, &name, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Bits::empty())
-        });
-        let report = opened.map_err(|e| {
-            EffectError::call("open(the exec FIFO, O_WRONLY)", e)
-                .help("the container's user must be allowed to write to it: mode 0622 lets everybody")
-        })?;
+        let report = cx.fds.take(FIFO_REPORT).ok_or_else(missing)?;
+        // Init is a writer itself, so there is no end of file: who makes containers may come and go.
+        rustix::io::retry_on_intr(|| rustix::io::read(&fifo, &mut [0; 1]))
+            .map_err(|e| EffectError::call("read(the exec FIFO)", e))?;
         cx.fds.put(REPORT, report);
         Ok(Applied::done())
     }
@@ -148,7 +130,8 @@ impl EffectDef for Release {
     const KIND: &'static str = "release";
 
     fn examples(scratch: &Path) -> Vec<Self> {
-        vec![Self { path: scratch.join("exec.fifo"), process: Later::Handle(super::example_process()) }]
+        let (path, report) = (scratch.join("exec.fifo"), scratch.join("exec.report"));
+        vec![Self { path, report, process: Later::Handle(super::example_process()) }]
     }
 
     fn class(&self) -> Class {
@@ -156,7 +139,7 @@ impl EffectDef for Release {
     }
 
     fn describe(&self) -> String {
-        format!("read from {}: lets {} go on to its program", self.path.display(), self.process)
+        format!("write to {}: lets {} go on to its program", self.path.display(), self.process)
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
@@ -170,20 +153,19 @@ impl EffectDef for Release {
         if watched.is_dead()? {
             return Err(gone());
         }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
-        let fifo = open(&self.path, flags, Bits::empty()).map_err(|e| {
-            let failed = EffectError::call(format!("open({path}, O_RDONLY)"), e);
-            if e == Errno::NOENT { failed.help("the container has been started already") } else { failed }
-        })?;
-        Ok(Applied::Pending(Box::new(Starting {
-            path: self.path.clone(),
-            init: watched,
-            pid: init.pid,
-            fifo,
-            said: Vec::new(),
-            released: false,
-            until: Instant::now() + ARRIVAL,
-        })))
+        let report = open_end(&self.report, OFlags::RDONLY)?;
+        let fifo = match open_end(&self.path, OFlags::WRONLY) {
+            // Nobody reads there any more: init has gone on, let go by a start that was cut off just then.
+            Err(error) if error.errno == Some(Errno::NXIO.raw_os_error()) => {
+                return Err(if watched.is_dead()? { gone() } else { self.started_before(init.pid)? });
+            }
+            answer => answer?,
+        };
+        rustix::io::write(&fifo, b"0").map_err(|e| EffectError::call(format!("write({path})"), e))?;
+        // Nothing can hold init back from here on. It is not to be taken for one that has to be started, whatever becomes of this engine while
+        // startContainer hooks run.
+        self.remove()?;
+        Ok(Applied::Pending(Box::new(Starting { init: watched, pid: init.pid, fifo, report, said: Vec::new() })))
     }
 
     fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
@@ -191,108 +173,84 @@ impl EffectDef for Release {
     }
 }
 
-/// How long init may take from its last step in `create` to the FIFO.
-const ARRIVAL: Duration = Duration::from_secs(10);
+impl Release {
+    fn remove(&self) -> Result<(), EffectError> {
+        remove(&self.path)?;
+        remove(&self.report)
+    }
+
+    fn started_before(&self, pid: i32) -> Result<EffectError, EffectError> {
+        self.remove()?;
+        Ok(EffectError::new(format!("process {pid} does not wait to be started: it has been started already"))
+            .help("an earlier start was cut off; `state` tells what has become of the container"))
+    }
+}
+
+/// One end of a FIFO, opened without waiting for the other.
+fn open_end(path: &Path, end: OFlags) -> Result<OwnedFd, EffectError> {
+    let flags = end | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    open(path, flags, Bits::empty()).map_err(|e| {
+        let failed = EffectError::call(format!("open({})", path.display()), e);
+        if e == Errno::NOENT {
+            failed.help("the container has been started already, or an older version of this program has created it: delete it, and create it again")
+        } else {
+            failed
+        }
+    })
+}
 
 /// The longest message that is taken from a process of which nobody knows what it has become.
 const LONGEST: usize = 64 << 10;
 
 struct Starting {
-    path: PathBuf,
     init: Watched,
     pid: i32,
+    /// Held open, so that it tells whether init has taken its byte.
     fifo: OwnedFd,
+    report: OwnedFd,
     said: Vec<u8>,
-    /// Init has gone on.
-    released: bool,
-    /// When it has come to the FIFO at the latest.
-    until: Instant,
 }
 
 impl Pending for Starting {
     fn interest(&self, wants: &mut Vec<Interest>) {
-        wants.push(Interest::read(self.fifo.as_raw_fd()));
+        wants.push(Interest::read(self.report.as_raw_fd()));
         wants.push(self.init.interest());
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        (!self.released).then_some(self.until)
-    }
-
     fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
-        self.see_release()?;
         // Asked before the FIFO is read: what a process wrote before it died is there to be read then.
         let dead = self.init.is_dead()?;
-        let hung_up = self.read()?;
-        if !hung_up && !dead {
-            return if self.released || Instant::now() < self.until { Ok(None) } else { Err(self.started_before()?) };
+        if !self.read()? && !dead {
+            return Ok(None);
         }
         if let Some(error) = self.failure() {
             return Err(error);
         }
-        if !hung_up {
+        let left = rustix::io::ioctl_fionread(&self.fifo).map_err(|e| EffectError::call("ioctl(FIONREAD)", e))?;
+        if left > 0 {
             return Err(EffectError::new(format!("process {} died before it could be started", self.pid)));
         }
-        remove(&self.path)?;
         Ok(Some(Value::Null))
     }
 
-    /// One that has just gone on is started all the same. Where that cannot be seen, the next start finds it out.
-    fn cancel(&mut self, _: &mut Cx) {
-        let _ = self.see_release();
-    }
+    /// Init has its byte, and goes on without us.
+    fn cancel(&mut self, _: &mut Cx) {}
 }
 
 impl Starting {
-    /// Takes the FIFO's name away as soon as init has gone on. Nothing can hold it back from then on, so the container is not to be taken for one that
-    /// has to be started, whatever becomes of this engine while startContainer hooks run.
-    fn see_release(&mut self) -> Result<(), EffectError> {
-        if self.released {
-            return Ok(());
-        }
-        let mut buffer = [0; 4096];
-        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fifo, &mut buffer)) {
-            // Without a writer it is at its end: init has not come yet, or it has closed its end already, which poll(2) tells.
-            Ok(0) => return Ok(()),
-            Ok(n) => self.said.extend_from_slice(&buffer[..n]),
-            // A writer, and open(2) has let it go since there is a reader: fifo(7).
-            Err(Errno::AGAIN) => {}
-            Err(e) => return Err(EffectError::call("read(the exec FIFO)", e)),
-        }
-        remove(&self.path)?;
-        self.released = true;
-        Ok(())
-    }
-
-    /// Init waits at the FIFO before `create` has ended. One that does not was let go by a start that was cut off just then.
-    fn started_before(&self) -> Result<EffectError, EffectError> {
-        remove(&self.path)?;
-        Ok(EffectError::new(format!("process {} does not wait to be started: it has been started already", self.pid))
-            .help("an earlier start was cut off; `state` tells what has become of the container"))
-    }
-
-    /// Takes what is there; answers whether the last writer has gone. Before the first one comes, the FIFO has no end of file in poll(2)'s
-    /// eyes, but has one in read(2)'s.
+    /// Takes what is there; answers whether the writer has gone, or has said more than is taken.
     fn read(&mut self) -> Result<bool, EffectError> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut buffer = [0; 4096];
-        loop {
-            let mut polled = [PollFd::new(&self.fifo, PollFlags::IN)];
-            rustix::io::retry_on_intr(|| poll(&mut polled, Some(&now)))
-                .map_err(|e| EffectError::call("poll(the exec FIFO)", e))?;
-            let ready = polled[0].revents();
-            if !ready.intersects(PollFlags::IN | PollFlags::HUP) || self.said.len() > LONGEST {
-                return Ok(self.said.len() > LONGEST);
-            }
-            match rustix::io::read(&self.fifo, &mut buffer) {
+        while self.said.len() <= LONGEST {
+            match rustix::io::read(&self.report, &mut buffer) {
                 Ok(0) => return Ok(true),
                 Ok(n) => self.said.extend_from_slice(&buffer[..n]),
                 Err(Errno::AGAIN) => return Ok(false),
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(EffectError::call("read(the exec FIFO)", e)),
+                Err(e) => return Err(EffectError::call("read(the exec FIFO's companion)", e)),
             }
         }
+        Ok(true)
     }
 
     fn failure(&self) -> Option<EffectError> {
@@ -316,45 +274,112 @@ impl Starting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effects::testing::Bench;
+    use rustix::process::Pid;
     use std::process::{Child, Command, Stdio};
 
-    /// A process that takes the place of init, and whom the FIFO's reader waits for.
-    fn starting(path: &Path, until: Instant) -> (Child, Starting) {
+    /// A process that takes the place of init, both ends that it would hold, and what starts it.
+    struct Created {
+        init: Child,
+        ends: Option<(OwnedFd, OwnedFd)>,
+        release: Release,
+        _dir: tempfile::TempDir,
+    }
+
+    fn created() -> Created {
+        let dir = tempfile::tempdir().unwrap();
         let init = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let pid = rustix::process::Pid::from_raw(init.id().cast_signed()).unwrap();
-        mkfifoat(CWD, path, Bits::from_raw_mode(0o600)).unwrap();
-        let fifo = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Bits::empty()).unwrap();
-        let watched = Process::of(pid).unwrap().watch().unwrap().unwrap();
-        let (pid, said) = (pid.as_raw_nonzero().get(), Vec::new());
-        (init, Starting { path: path.to_owned(), init: watched, pid, fifo, said, released: false, until })
+        let process = Process::of(Pid::from_raw(init.id().cast_signed()).unwrap()).unwrap();
+        let (path, report) = (dir.path().join("exec.fifo"), dir.path().join("exec.report"));
+        let open = |path: &Path, flags| open(path, flags | OFlags::CLOEXEC, Bits::empty()).unwrap();
+        for path in [&path, &report] {
+            mkfifoat(CWD, path, Bits::from_raw_mode(0o600)).unwrap();
+        }
+        let reader = open(&report, OFlags::RDONLY | OFlags::NONBLOCK);
+        let ends = Some((open(&path, OFlags::RDWR), open(&report, OFlags::WRONLY)));
+        drop(reader);
+        Created { init, ends, release: Release { path, report, process: Later::Now(process) }, _dir: dir }
+    }
+
+    impl Created {
+        /// The answer of `start`, whose init does this meanwhile.
+        fn started(mut self, init: impl FnOnce(&mut Child, (OwnedFd, OwnedFd)) + Send) -> Result<Value, EffectError> {
+            let (ends, release) = (self.ends.take().unwrap(), &self.release);
+            let child = &mut self.init;
+            let answer = std::thread::scope(|scope| {
+                let init = scope.spawn(move || init(child, ends));
+                let answer = Bench::new(Path::new("/nowhere")).apply(release).1;
+                init.join().unwrap();
+                answer
+            });
+            let _ = self.init.kill();
+            self.init.wait().unwrap();
+            assert!(!release.path.exists() && !release.report.exists(), "a FIFO is left");
+            answer
+        }
+    }
+
+    fn take_byte(fifo: &OwnedFd) {
+        assert_eq!(rustix::io::read(fifo, &mut [0; 2]), Ok(1));
     }
 
     #[test]
-    fn the_fifo_goes_as_soon_as_init_has_gone_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("exec.fifo");
-        let (mut init, mut starting) = starting(&path, Instant::now() + ARRIVAL);
-        starting.see_release().unwrap();
-        assert!(path.exists() && !starting.released && starting.deadline().is_some());
-        let report = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Bits::empty()).unwrap();
-        starting.see_release().unwrap();
-        assert!(!path.exists() && starting.released && starting.deadline().is_none());
-        assert!(!starting.read().unwrap());
-        drop(report);
-        assert!(starting.read().unwrap(), "the program has taken over");
-        init.kill().unwrap();
-        init.wait().unwrap();
+    fn the_end_of_file_says_that_the_program_has_taken_over() {
+        created()
+            .started(|_, (fifo, report)| {
+                take_byte(&fifo);
+                drop((fifo, report));
+            })
+            .unwrap();
     }
 
     #[test]
-    fn an_init_that_does_not_come_was_let_go_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("exec.fifo");
-        let (mut init, starting) = starting(&path, Instant::now());
-        let error = starting.started_before().unwrap();
+    fn the_fifos_go_before_init_has_gone_on() {
+        let created = created();
+        let path = created.release.path.clone();
+        created
+            .started(|_, (fifo, report)| {
+                take_byte(&fifo);
+                while path.exists() {
+                    std::thread::yield_now();
+                }
+                drop(report);
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn an_init_that_dies_without_having_taken_its_byte_was_not_started() {
+        let error = created()
+            .started(|init, ends| {
+                while rustix::io::ioctl_fionread(&ends.0) == Ok(0) {
+                    std::thread::yield_now();
+                }
+                init.kill().unwrap();
+                drop(ends);
+            })
+            .unwrap_err();
+        assert!(error.what.contains("died before it could be started"), "{error}");
+    }
+
+    #[test]
+    fn what_init_says_is_the_failure_and_is_bounded() {
+        let error = created().started(|_, (fifo, report)| {
+            take_byte(&fifo);
+            // The reader goes away from one who never ends.
+            while rustix::io::write(&report, &[b'x'; 4096]).is_ok() {}
+        });
+        assert!(error.unwrap_err().what.contains("something else than an error"));
+    }
+
+    #[test]
+    fn an_init_that_reads_no_more_was_let_go_before() {
+        let mut created = created();
+        created.ends = None;
+        let error = Bench::new(Path::new("/nowhere")).apply(&created.release).1.unwrap_err();
         assert!(error.what.contains("has been started already"), "{error}");
-        assert!(!path.exists());
-        init.kill().unwrap();
-        init.wait().unwrap();
+        assert!(!created.release.path.exists());
+        created.init.kill().unwrap();
+        created.init.wait().unwrap();
     }
 }

@@ -21,7 +21,7 @@ use crate::spec::{Seccomp, SeccompFlag};
 use crate::sys::seccomp::{NEW_LISTENER, set_filter};
 
 /// The descriptor that gets the notified calls, between the effects that make it and send it.
-const LISTENER: &str = "seccomp-listener";
+pub(crate) const LISTENER: &str = "seccomp-listener";
 
 /// Loads a filter, or a part of one, into the process; nothing takes it away again, and exec passes it on.
 ///

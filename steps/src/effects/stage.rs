@@ -4,6 +4,9 @@
 //! must be joined before that is left, one that the new user namespace owns after it is entered. So the stage does, in this order: join what
 //! the caller's user namespace owns; enter or make the user namespace; wait (for its id maps); join the rest; set up the time namespace; clone
 //! init as its own sibling; exit. It holds nothing that outlives it, and goes when the engine does.
+//!
+//! Init is seen by whoever is in the pid namespace that it is cloned into, from its first moment on, and those who have CAP_SYS_PTRACE over it may
+//! use every descriptor in it. So by then the stage holds none that leads to the host: no directory of a file system or of a procfs.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,7 +20,8 @@ use lifecycle_engine::error::EffectError;
 use lifecycle_engine::site::SiteProgram;
 use lifecycle_engine::value::{Handle, Later};
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{CWD, Mode, OFlags, fstat, open, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, open, openat, stat};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
 use serde::{Deserialize, Serialize};
@@ -25,11 +29,14 @@ use serde_json::Value;
 
 use super::clone::{CloneInit, end, flags, refused};
 use super::wait::resolve;
+use crate::mounts::Bind;
+use crate::mounts::api::clone_tree;
 use crate::outcomes::Process;
 use crate::process::{ENGINE_ONLY, Handover, InitEnds, Stdio, Watched, drop_engines};
 use crate::spec::{Namespace, NamespaceType, TimeOffset};
 use crate::sys;
 use crate::sys::clone::Clone;
+use crate::sys::mount::{MountAttr, RDONLY, mount_setattr};
 
 /// How long the stage may take for what it was told. Every call that it makes answers at once; a namespace file on a dead file system does not.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -91,7 +98,7 @@ impl EffectDef for Stage {
         let (engine, stage) = UnixStream::pair().map_err(|e| EffectError::call("socketpair(AF_UNIX)", e))?;
         let (site, outcomes) = (cx.site.take(), cx.outcomes);
         let fds = &mut *cx.fds;
-        let work = Work { effect: self, joins, late: None, init: ends.init, talk: stage };
+        let work = Work { effect: self, joins, late: None, offsets: None, init: ends.init, talk: stage };
         let child = Clone::default().spawn(move || work.run(site, fds, outcomes)).map_err(|e| refused(&[], e))?;
         let watched = Watched::new(child.pidfd);
         let keep = |process: Process, cx: &mut Cx| Talk::keep(engine, ends.channel, ends.output, &process, cx);
@@ -118,6 +125,8 @@ struct Join {
     fd: OwnedFd,
     /// The engine's own user namespace owns it.
     early: bool,
+    /// It is not the engine's own.
+    other: bool,
 }
 
 impl Join {
@@ -138,16 +147,18 @@ impl Stage {
         let of = self.of.as_ref().map(|of| resolve(of, cx)).transpose()?;
         let of = of.as_ref().map(directory).transpose()?;
         let id = |fd: &OwnedFd| fstat(fd).map(|s| (s.st_dev, s.st_ino));
-        let own = open("/proc/self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|fd| id(&fd))
-            .map_err(|e| EffectError::call("open(/proc/self/ns/user)", e))?;
+        let engines = |kind: NamespaceType| {
+            let path = format!("/proc/self/ns/{}", kind.file());
+            stat(&path).map(|s| (s.st_dev, s.st_ino)).map_err(|e| EffectError::call(format!("stat({path})"), e))
+        };
+        let own = engines(NamespaceType::User)?;
         let mut joins = Vec::new();
         for namespace in &self.join {
             let path = match (&of, &namespace.path) {
                 (Some(_), _) => format!("ns/{}", namespace.kind.file()),
                 (None, path) => path.as_ref().map_or_else(String::new, |p| p.display().to_string()),
             };
-            let failed = |e: rustix::io::Errno| {
+            let failed = |e: Errno| {
                 EffectError::call(format!("open({path})"), e)
                     .help("a namespace is joined by a file such as /proc/PID/ns/net or /run/netns/NAME")
             };
@@ -156,12 +167,13 @@ impl Stage {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
             let fd = openat(dir, &path, flags, Mode::empty()).map_err(failed)?;
             // Its own user namespace is there already, and the kernel refuses to enter it again.
-            if namespace.kind == NamespaceType::User && id(&fd).map_err(failed)? == own {
+            let other = id(&fd).map_err(failed)? != engines(namespace.kind)?;
+            if namespace.kind == NamespaceType::User && !other {
                 continue;
             }
             let owner = sys::namespace::owner(fd.as_fd()).ok().and_then(|owner| id(&owner).ok());
             let early = namespace.kind != NamespaceType::User && owner == Some(own);
-            joins.push(Join { kind: namespace.kind, path, fd, early });
+            joins.push(Join { kind: namespace.kind, path, fd, early, other });
         }
         Ok(joins)
     }
@@ -191,6 +203,8 @@ struct Work<'a> {
     joins: Vec<Join>,
     /// What init joins itself, once it is in its cgroup.
     late: Option<Join>,
+    /// `/proc/self/timens_offsets`, opened while /proc is the host's.
+    offsets: Option<OwnedFd>,
     init: InitEnds,
     talk: UnixStream,
 }
@@ -215,6 +229,8 @@ impl Work<'_> {
     }
 
     fn prepare(&self, fds: &mut Fds) -> std::io::Result<()> {
+        // Whoever is in the pid namespace that init is cloned into would read them: `--env` of an exec.
+        sys::arguments::forget()?;
         sys::signal::reset(Some(Signal::PIPE))?;
         let mut keep: Vec<RawFd> = self.init.raw();
         keep.extend(self.joins.iter().map(|j| j.fd.as_raw_fd()));
@@ -227,6 +243,7 @@ impl Work<'_> {
 
     fn first_half(&mut self) -> Result<(), EffectError> {
         self.settle_cgroup()?;
+        self.open_offsets()?;
         self.join(|j| j.early)?;
         self.join(|j| j.kind == NamespaceType::User)?;
         if self.effect.new_user {
@@ -239,25 +256,34 @@ impl Work<'_> {
     /// namespace. So init joins that itself; where it could not any more, since it is in another user namespace then, the stage goes into the
     /// cgroup first.
     fn settle_cgroup(&mut self) -> Result<(), EffectError> {
+        let Some(dir) = self.init.cgroup.take() else { return Ok(()) };
         let changes_user = self.effect.new_user || self.joins.iter().any(|j| j.kind == NamespaceType::User);
         let joined = self.joins.iter().position(|j| j.kind == NamespaceType::Cgroup);
-        let (Some(at), true) = (joined, self.init.cgroup.is_some()) else { return Ok(()) };
-        if !self.joins[at].early || !changes_user {
-            self.late = Some(self.joins.remove(at));
+        if !joined.is_some_and(|at| changes_user && self.joins[at].early) {
+            self.late = joined.map(|at| self.joins.remove(at));
+            self.init.cgroup = Some(alone(dir)?);
             return Ok(());
         }
-        let Some(dir) = self.init.cgroup.take() else { return Ok(()) };
         openat(&dir, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|file| rustix::io::write(file, b"0"))
             .map(drop)
             .map_err(|e| EffectError::call("write(cgroup.procs, \"0\")", e))
     }
 
-    fn second_half(&self) -> Result<(), EffectError> {
+    fn open_offsets(&mut self) -> Result<(), EffectError> {
+        let wanted = self.effect.time.as_ref().is_some_and(|offsets| !offsets.is_empty());
+        let path = "/proc/self/timens_offsets";
+        let open = || open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        self.offsets = wanted.then(open).transpose().map_err(|e| EffectError::call(format!("open({path})"), e))?;
+        Ok(())
+    }
+
+    fn second_half(&mut self) -> Result<(), EffectError> {
         self.join(|j| !j.early && j.kind != NamespaceType::User)?;
         if let Some(offsets) = &self.effect.time {
             self.make_time(offsets)?;
         }
+        self.offsets = None;
         // Nothing is written into its /proc directory any more, and whoever is in a joined namespace may look at it from here on.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(|e| EffectError::call("prctl(PR_SET_DUMPABLE, 0)", e))
@@ -270,23 +296,23 @@ impl Work<'_> {
     fn make_time(&self, offsets: &BTreeMap<String, TimeOffset>) -> Result<(), EffectError> {
         unshare(CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME))
             .map_err(|e| refused(&[NamespaceType::Time], e.into()))?;
-        if offsets.is_empty() {
-            return Ok(());
-        }
+        let Some(file) = &self.offsets else { return Ok(()) };
         let lines =
             offsets.iter().map(|(c, o)| format!("{c} {} {}\n", o.secs, o.nanosecs)).collect::<Vec<_>>().concat();
-        openat(&self.init.proc, "self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|fd| rustix::io::write(fd, lines.as_bytes()))
-            .map(drop)
-            .map_err(|e| {
-                EffectError::call(format!("write(/proc/self/timens_offsets, {lines:?})"), e)
-                    .help("offsets need CAP_SYS_TIME, and no clock may come out negative or beyond 146 years")
-            })
+        rustix::io::write(file, lines.as_bytes()).map(drop).map_err(|e| {
+            EffectError::call(format!("write(/proc/self/timens_offsets, {lines:?})"), e)
+                .help("offsets need CAP_SYS_TIME, and no clock may come out negative or beyond 146 years")
+        })
     }
 
     fn clone_init(mut self, namespaces: u64, site: Option<SiteProgram>, fds: &mut Fds, outcomes: &Outcomes) -> i32 {
         let cgroup = self.init.cgroup.take();
         let clone = Clone { namespaces, sibling: true, cgroup: cgroup.as_ref().map(AsFd::as_fd) };
+        let joined = self.joins.drain(..).filter(|join| join.other).map(|join| join.kind);
+        self.init.own = joined.chain(NamespaceType::in_flags(namespaces)).collect();
+        if self.effect.new_user {
+            self.init.own.push(NamespaceType::User);
+        }
         let (init, late) = (self.init, self.late);
         let joined = late.as_ref().map(|_| pipe_with(PipeFlags::CLOEXEC)).transpose();
         let (heard, tell) = match joined {
@@ -321,6 +347,24 @@ impl Work<'_> {
     fn tell(&mut self, told: &Told, code: i32) -> i32 {
         send(&mut self.talk, told);
         code
+    }
+}
+
+/// The same cgroup as the root of a read-only mount of its own, which is in no mount namespace: no `..` leads out of it, and nothing is written by
+/// it.
+///
+/// Who may not make mounts gets the directory itself. He may enter user namespaces of his own alone, and nobody in them may trace what comes
+/// from outside.
+fn alone(dir: OwnedFd) -> Result<OwnedFd, EffectError> {
+    match clone_tree(&dir, Path::new("the cgroup"), Bind::One) {
+        Ok(mount) => {
+            let read_only = MountAttr { set: RDONLY, ..MountAttr::default() };
+            mount_setattr(&mount, false, &read_only)
+                .map_err(|e| EffectError::call("mount_setattr(the cgroup, MOUNT_ATTR_RDONLY)", e))?;
+            Ok(mount)
+        }
+        Err(error) if error.errno == Some(Errno::PERM.raw_os_error()) => Ok(dir),
+        Err(error) => Err(error),
     }
 }
 

@@ -23,9 +23,8 @@ impl Bench {
     }
 
     /// As in a site that has this namespace for itself.
-    pub(crate) fn owning(mut self, namespace: &str) -> Self {
-        let own = std::fs::File::open("/proc/self/ns/mnt").unwrap();
-        self.fds.put(format!("{}{namespace}", crate::process::OWN), own.into());
+    pub(crate) fn owning(mut self, namespace: &'static str) -> Self {
+        self.fds.mark(namespace);
         self
     }
 

@@ -6,6 +6,8 @@ pub mod wait;
 
 /// Its name in the run's directory.
 pub(crate) const NAME: &str = "exec.fifo";
+/// That of its companion, which takes what init has to say once it has been started.
+pub(crate) const REPORT: &str = "exec.report";
 
 /// A container that is created, started and waited for by one plan.
 const EXAMPLE: lifecycle_engine::step::Example = lifecycle_engine::step::Example {

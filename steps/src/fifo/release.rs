@@ -6,7 +6,7 @@ use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EXAMPLE, NAME};
+use super::{EXAMPLE, NAME, REPORT};
 use crate::effects::fifo::Release as ReleaseEffect;
 use crate::outcomes::Process;
 
@@ -28,7 +28,7 @@ pub struct Release;
 
 impl Step for Release {
     const KIND: &'static str = "fifo.release";
-    const CHANGES: &'static str = "The container's program runs; the FIFO is removed.";
+    const CHANGES: &'static str = "The container's program runs; the FIFOs are removed.";
     const REVERSED_BY: &'static str = "Nothing: what the program has done, it has done.";
     const NATURE: Nature = Nature::Commit;
     const EXAMPLES: &'static [Example] = &[EXAMPLE];
@@ -37,7 +37,8 @@ impl Step for Release {
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        cx.effect(ReleaseEffect { path: cx.run.dir().join(NAME), process: input.process });
+        let dir = cx.run.dir();
+        cx.effect(ReleaseEffect { path: dir.join(NAME), report: dir.join(REPORT), process: input.process });
         Ok(Output {})
     }
 }

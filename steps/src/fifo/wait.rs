@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::EXAMPLE;
 use crate::effects::fifo::AwaitStart;
 
-/// Waits at the exec FIFO until `fifo.release` opens it, in another run perhaps. What comes after it in the site is armed: planned, and not
+/// Waits at the exec FIFO until `fifo.release` writes to it, in another run perhaps. What comes after it in the site is armed: planned, and not
 /// waited for.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,7 +23,7 @@ pub struct Wait;
 
 impl Step for Wait {
     const KIND: &'static str = "fifo.wait";
-    const CHANGES: &'static str = "Nothing: the process blocks in opening the FIFO.";
+    const CHANGES: &'static str = "Nothing: the process blocks in reading from the FIFO.";
     const REVERSED_BY: &'static str = "Goes with the process.";
     const PLACE: Place = Place::Inside;
     const ARMS: bool = true;

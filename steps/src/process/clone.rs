@@ -20,7 +20,9 @@ use crate::effects::rlimit::RaiseRlimits;
 use crate::effects::schedule::SetAffinity;
 use crate::effects::stage::Stage;
 use crate::facts::{Limit, lacks};
-use crate::outcomes::{CgroupJoin, DetachedMount, Fifo, Process};
+use crate::fifo::create::ExecFifo;
+use crate::mounts::Api;
+use crate::outcomes::{CgroupJoin, DetachedMount, Process};
 use crate::spec::{IdMapping, Namespace, NamespaceType, Rlimit, TimeOffset, number_list, wrong_namespace};
 
 /// Makes the first process of a container: a site for the steps that set it up from within, until one of them replaces it by the container's
@@ -81,7 +83,7 @@ pub struct Input {
     pub preserve_fds: u32,
     /// The FIFO at which a `fifo.wait` in its site waits: the `fifo` of a `fifo.create`.
     #[serde(default)]
-    pub fifo: Option<Handle<Fifo>>,
+    pub fifo: Option<ExecFifo>,
     /// Bind mounts for a `rootfs.mount` in its site to attach: the `prepared` of a `rootfs.sources`.
     #[serde(default)]
     pub mounts: BTreeMap<String, Handle<DetachedMount>>,
@@ -190,15 +192,18 @@ main: wait
         let is_in = |kind| namespaces.iter().any(|n| n.kind == kind);
         let new_user = is_new(NamespaceType::User);
         let limits = input.raised(is_in(NamespaceType::User), cx.facts)?;
+        let joins = input.join.is_some() || namespaces.iter().any(|n| n.path.is_some());
+        let is_staged = joins || is_in(NamespaceType::Time);
         // Whoever is cloned into a cgroup has no time before it.
         let into_cgroup = input.cpu_affinity.is_none()
             && input.cgroup.as_ref().is_some_and(|c| c.v2.is_some())
-            && cx.facts.has("kernel.clone_into_cgroup");
+            && cx.facts.has("kernel.clone_into_cgroup")
+            // Whom others see in the pid namespace that he is cloned into holds no directory of the host, not even that of his cgroup.
+            && (!is_staged || Api::choose(cx.facts) == Api::Detached);
         let console = Console::of(input.terminal, input.console_socket.as_ref(), input.detached)?;
         let handover = input.handover(into_cgroup, console);
         let maps = if new_user { Some(Maps::of(&input, cx.facts)?) } else { None };
-        let joins = input.join.is_some() || namespaces.iter().any(|n| n.path.is_some());
-        let made = if joins || namespaces.iter().any(|n| n.kind == NamespaceType::Time) {
+        let made = if is_staged {
             by_stage(&input, &namespaces, handover, (maps, limits), cx)
         } else {
             let made = cx.effect(CloneInit { namespaces: made_by_clone(&namespaces, true), handover, stage: None });
@@ -386,7 +391,8 @@ impl Input {
             preserve_fds: self.preserve_fds,
             cgroup: self.cgroup.clone(),
             into_cgroup,
-            fifo: self.fifo.clone(),
+            fifo: self.fifo.as_ref().map(|fifo| fifo.start.clone()),
+            report: self.fifo.as_ref().map(|fifo| fifo.report.clone()),
             mounts: self.mounts.values().cloned().collect(),
             seccomp_agent: self.seccomp_agent.clone(),
         }

@@ -3,36 +3,37 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::{Cx, Fds, Outcomes};
 use lifecycle_engine::error::{EffectError, PlanError};
-use lifecycle_engine::site::SiteProgram;
+use lifecycle_engine::site::{REPORT, SiteProgram};
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Handle;
-use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open, openat, statat};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::effects::inside::root::ROOT;
+use crate::effects::seccomp::LISTENER;
 use crate::outcomes::{CgroupJoin, DetachedMount, Fifo};
+use crate::spec::NamespaceType;
 use crate::sys;
 
 /// Descriptors kept under a name with this prefix stay in the engine: no site gets them.
 pub(crate) const ENGINE_ONLY: &str = "engine:";
-/// The exec FIFO, O_PATH.
+/// The exec FIFO, at which init reads. It is a writer too, and so is never at its end.
 pub(crate) const FIFO: &str = "fifo";
-/// `/proc/self/fd` of init, from the engine's own procfs: a way to open again what is open, whatever the container mounts on /proc.
-pub(crate) const SELF_FD: &str = "self-fd";
+/// The FIFO that takes init's failure after it has been started, for writing.
+pub(crate) const FIFO_REPORT: &str = "fifo-report";
 /// Init's end of the socket that takes the terminal's master.
 pub(crate) const CONSOLE: &str = "console";
 /// A connection to the agent that the container's seccomp filter notifies.
 pub(crate) const AGENT: &str = "seccomp-agent";
-/// With a namespace's name after it: init does not share that namespace with the engine.
-pub(crate) const OWN: &str = "own:";
 /// With a number after it: a file into which `0` is written to join a cgroup.
 pub(crate) const CGROUP: &str = "cgroup:";
 
@@ -116,6 +117,9 @@ pub struct Handover {
     /// The FIFO at which it waits for `start`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fifo: Option<Handle<Fifo>>,
+    /// The FIFO by which it then tells of a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Handle<Fifo>>,
     /// Mounts that hang nowhere yet, for it to attach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Handle<DetachedMount>>,
@@ -142,33 +146,26 @@ pub(crate) struct InitEnds {
     preserve: u32,
     /// The v2 cgroup's directory, to be cloned into.
     pub cgroup: Option<OwnedFd>,
-    /// The engine's /proc.
-    pub proc: OwnedFd,
-    /// The engine's own namespaces by name, to tell shared ones.
-    namespaces: Vec<(&'static str, (u64, u64))>,
+    /// The namespaces that it does not share with the engine.
+    pub own: Vec<NamespaceType>,
 }
 
 impl Handover {
     /// Opens everything. The engine's end of the console's socket is kept under `console_name`.
     pub(crate) fn open(&self, cx: &mut Cx) -> Result<Ends, EffectError> {
         let (channel, init_channel) = channel()?;
-        let proc = open_at_path("/proc", OFlags::PATH | OFlags::DIRECTORY)?;
         let mut kept = self.console(cx)?;
-        kept.extend(self.fifo(cx)?);
+        kept.extend(self.fifos(cx)?);
         kept.extend(self.agent()?);
         kept.extend(self.cgroup_files()?);
         kept.extend(self.mounts(cx)?);
         let cgroup = match self.cgroup.as_ref().and_then(|c| c.v2.as_ref()) {
-            Some(dir) if self.into_cgroup => {
-                Some(open_at_path(&dir.to_string_lossy(), OFlags::RDONLY | OFlags::DIRECTORY)?)
-            }
+            Some(dir) if self.into_cgroup => Some(open_at_path(dir, OFlags::RDONLY | OFlags::DIRECTORY)?),
             _ => None,
         };
         let (stdio, output) = self.stdio()?;
-        let namespaces =
-            OWNABLE.iter().map(|n| Ok((*n, namespace_id(&proc, n)?))).collect::<Result<_, EffectError>>()?;
         let init =
-            InitEnds { channel: init_channel, stdio, kept, preserve: self.preserve_fds, cgroup, proc, namespaces };
+            InitEnds { channel: init_channel, stdio, kept, preserve: self.preserve_fds, cgroup, own: Vec::new() };
         Ok(Ends { channel, output, init })
     }
 
@@ -176,7 +173,10 @@ impl Handover {
         let null = || open_at_path("/dev/null", OFlags::RDWR);
         Ok(match self.stdio {
             _ if self.console.is_some() => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
-            Stdio::Inherit => ([None, None, None], Vec::new()),
+            Stdio::Inherit => {
+                refuse_directories()?;
+                ([None, None, None], Vec::new())
+            }
             Stdio::Null => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
             Stdio::Log => {
                 let ((out, out_end), (err, err_end)) = (output_pipe()?, output_pipe()?);
@@ -197,18 +197,20 @@ impl Handover {
         Ok(connected.map(|fd| (AGENT.to_owned(), fd)))
     }
 
-    fn fifo(&self, cx: &Cx) -> Result<Option<(String, OwnedFd)>, EffectError> {
-        let Some(handle) = &self.fifo else { return Ok(None) };
-        let fifo = cx.resolve(handle)?;
-        let path = fifo.path.display();
-        let fd = open_at_path(&path.to_string(), OFlags::PATH | OFlags::NOFOLLOW)?;
-        let stat = fstat(&fd).map_err(|e| EffectError::call(format!("fstat({path})"), e))?;
-        let ours = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo
-            && (stat.st_dev, stat.st_ino) == (fifo.device, fifo.inode);
-        if !ours {
-            return Err(EffectError::new(format!("{path} is not the FIFO that this run made")));
+    /// Opened here, so that init needs no name of them: their directory is the host's, and so is every procfs that init could open them by.
+    fn fifos(&self, cx: &Cx) -> Result<Vec<(String, OwnedFd)>, EffectError> {
+        let mut kept = Vec::new();
+        if let Some(handle) = &self.fifo {
+            kept.push((FIFO.to_owned(), open_fifo(&cx.resolve(handle)?, OFlags::RDWR)?));
         }
-        Ok(Some((FIFO.to_owned(), fd)))
+        if let Some(handle) = &self.report {
+            let fifo = cx.resolve(handle)?;
+            // Without a reader, opening it to write would wait for one.
+            let reader = open_fifo(&fifo, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            kept.push((FIFO_REPORT.to_owned(), open_fifo(&fifo, OFlags::WRONLY)?));
+            drop(reader);
+        }
+        Ok(kept)
     }
 
     /// The engine's own descriptors for them go: who holds one keeps the file system busy.
@@ -228,7 +230,7 @@ impl Handover {
         let v1 = join.v1.iter().map(|dir| dir.join("tasks"));
         let v2 = join.v2.iter().filter(|_| !self.into_cgroup).map(|dir| dir.join("cgroup.procs"));
         let open = |(i, path): (usize, PathBuf)| {
-            Ok((format!("{CGROUP}{i}"), open_at_path(&path.to_string_lossy(), OFlags::WRONLY | OFlags::NOFOLLOW)?))
+            Ok((format!("{CGROUP}{i}"), open_at_path(&path, OFlags::WRONLY | OFlags::NOFOLLOW)?))
         };
         v1.chain(v2).enumerate().map(open).collect()
     }
@@ -244,13 +246,35 @@ pub(crate) fn handed(name: &str) -> String {
     name.trim_start_matches(ENGINE_ONLY).to_owned()
 }
 
-/// The namespaces whose sharing matters to a step in the site.
-const OWNABLE: [&str; 5] = ["ipc", "mnt", "net", "user", "uts"];
+fn open_fifo(fifo: &Fifo, flags: OFlags) -> Result<OwnedFd, EffectError> {
+    let path = fifo.path.display();
+    let fd = open_at_path(&fifo.path, flags | OFlags::NOFOLLOW)?;
+    let stat = fstat(&fd).map_err(|e| EffectError::call(format!("fstat({path})"), e))?;
+    let ours = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo
+        && (stat.st_dev, stat.st_ino) == (fifo.device, fifo.inode);
+    if ours { Ok(fd) } else { Err(EffectError::new(format!("{path} is not the FIFO that this run made"))) }
+}
 
-fn namespace_id(proc: &OwnedFd, name: &str) -> Result<(u64, u64), EffectError> {
-    let path = format!("self/ns/{name}");
-    let stat = statat(proc, &path, rustix::fs::AtFlags::empty());
-    stat.map(|s| (s.st_dev, s.st_ino)).map_err(|e| EffectError::call(format!("stat(/proc/{path})"), e))
+/// A directory as standard input would be the host's, open in the container.
+fn refuse_directories() -> Result<(), EffectError> {
+    let streams = [("input", stdin()), ("output", stdout()), ("error", stderr())];
+    let is_directory =
+        |fd: BorrowedFd| fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+    streams.into_iter().find(|(_, fd)| is_directory(*fd)).map_or(Ok(()), |(name, _)| {
+        Err(EffectError::new(format!("standard {name} is a directory"))
+            .help("the container could leave its root by it; give it a file, a pipe or a terminal"))
+    })
+}
+
+/// What may still be open in a process that has left the host's root: sockets, FIFOs, and directories of the container's own. Nothing in
+/// it leads out.
+const INSIDE: [&str; 7] = [ROOT, FIFO, FIFO_REPORT, REPORT, CONSOLE, AGENT, LISTENER];
+
+/// The one place where a process lets go of the host's files (CVE-2024-21626). From here on no descriptor in it, but those that its caller asked
+/// to be preserved, leads out of the container's root: neither for a path of the image's, nor for a process of the container that may look into
+/// its /proc directory. A process that enters a container has never had one: see `effects/stage.rs`.
+pub(crate) fn leave_host(fds: &mut Fds) {
+    fds.keep_only(&INSIDE);
 }
 
 /// A pipe whose read end does not block: the engine has other things to do. The write end does, as programs expect.
@@ -275,9 +299,10 @@ pub(crate) fn connect_to(path: &HostPath, help: &str) -> Result<OwnedFd, EffectE
     Ok(socket)
 }
 
-fn open_at_path(path: &str, flags: OFlags) -> Result<OwnedFd, EffectError> {
+fn open_at_path(path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, EffectError> {
+    let path = path.as_ref();
     open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
-        .map_err(|e| EffectError::call(format!("open({path})"), e))
+        .map_err(|e| EffectError::call(format!("open({})", path.display()), e))
 }
 
 /// Closes what is the engine's alone.
@@ -291,7 +316,7 @@ pub(crate) fn drop_engines(fds: &mut Fds) {
 impl InitEnds {
     /// The descriptors that the process needs.
     pub(crate) fn raw(&self) -> Vec<RawFd> {
-        let stdio = self.stdio.iter().flatten().chain(self.cgroup.iter()).chain([&self.channel, &self.proc]);
+        let stdio = self.stdio.iter().flatten().chain(self.cgroup.iter()).chain([&self.channel]);
         stdio
             .chain(self.kept.iter().map(|(_, fd)| fd))
             .map(AsRawFd::as_raw_fd)
@@ -323,14 +348,8 @@ impl InitEnds {
         keep.extend(fds.iter().map(|(_, fd)| fd.as_raw_fd()));
         self.wear_stdio()?;
         sys::child::close_all_but(&keep)?;
-        let own_fds = openat(&self.proc, "self/fd", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        fds.put(SELF_FD, own_fds);
-        for (name, engines) in &self.namespaces {
-            let own = openat(&self.proc, format!("self/ns/{name}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-            let stat = fstat(&own)?;
-            if (stat.st_dev, stat.st_ino) != *engines {
-                fds.put(format!("{OWN}{name}"), own);
-            }
+        for namespace in &self.own {
+            fds.mark(namespace.file());
         }
         for (name, fd) in self.kept {
             fds.put(name, fd);

@@ -23,7 +23,8 @@ mod tests;
 pub mod wait;
 
 pub(crate) use handover::{
-    AGENT, CGROUP, CONSOLE, ENGINE_ONLY, FIFO, InitEnds, OWN, SELF_FD, connect_to, console_of, drop_engines, handed,
+    AGENT, CGROUP, CONSOLE, ENGINE_ONLY, FIFO, FIFO_REPORT, InitEnds, connect_to, console_of, drop_engines, handed,
+    leave_host,
 };
 pub use handover::{Console, Handover, Stdio};
 pub use identity::Watched;

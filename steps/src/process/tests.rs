@@ -208,7 +208,8 @@ fn a_filter_refuses_what_the_profile_says() {
 
 #[test]
 fn a_created_container_waits_to_be_started_and_its_failure_is_the_starters() {
-    let fifo = json!({ "$handle": { "step": "fifo", "effect": 0, "field": "" } });
+    let handle = |effect| json!({ "$handle": { "step": "fifo", "effect": effect, "field": "" } });
+    let fifo = json!({ "report": handle(0), "start": handle(1) });
     let create = |args: Value| {
         [
             host("fifo", "fifo.create", json!({})),

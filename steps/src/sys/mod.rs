@@ -3,6 +3,7 @@
 //! Each function is safe to call; what the kernel needs from its arguments is checked by their types. One file per group of calls.
 #![expect(unsafe_code, reason = "raw system calls; each block says why it is sound")]
 
+pub mod arguments;
 pub mod bpf;
 pub mod child;
 pub mod clone;

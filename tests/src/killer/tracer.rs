@@ -26,13 +26,16 @@ pub(super) struct Kill {
     pub when: When,
 }
 
-/// Runs `command` under trace. `kill` none only counts.
-pub(super) fn run(command: &mut Command, kill: Option<Kill>, limit: Duration) -> Result<Outcome> {
+/// Looks at a thread that stands still.
+pub(super) type Look<'a> = &'a mut dyn FnMut(Pid);
+
+/// Runs `command` under trace. `kill` none only counts. `look` sees each thread before and after each of its calls.
+pub(super) fn run(command: &mut Command, kill: Option<Kill>, look: Look, limit: Duration) -> Result<Outcome> {
     let mut stdout = tempfile::tempfile().when(|| "making a file for the output".into())?;
     let mut stderr = tempfile::tempfile().when(|| "making a file for the errors".into())?;
     let share = |file: &File| file.try_clone().map(Stdio::from).when(|| "sharing the output file".into());
     command.stdin(Stdio::null()).stdout(share(&stdout)?).stderr(share(&stderr)?);
-    let mut tracer = Tracer::start(command, kill)?;
+    let mut tracer = Tracer::start(command, kill, look)?;
     let watch = Watch::over(tracer.engine, limit);
     let traced = tracer.follow();
     let timed_out = watch.stop();
@@ -97,8 +100,9 @@ enum Phase {
     Releasing,
 }
 
-struct Tracer {
+struct Tracer<'a> {
     engine: Pid,
+    look: Look<'a>,
     /// The program under test: a process that runs it, or an unnamed copy of it, is ours.
     program: PathBuf,
     kill: Option<Kill>,
@@ -126,9 +130,9 @@ fn flags() -> WaitPidFlag {
     WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD
 }
 
-impl Tracer {
+impl<'a> Tracer<'a> {
     /// Starts the command and holds it at its first instruction.
-    fn start(command: &mut Command, kill_at: Option<Kill>) -> Result<Self> {
+    fn start(command: &mut Command, kill_at: Option<Kill>, look: Look<'a>) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
         sys::trace_from_exec(command);
         let child = command.spawn().when(|| format!("starting {program}"))?;
@@ -145,6 +149,7 @@ impl Tracer {
         let first = Tracee { process: 0, stopped: false, at_point: false };
         Ok(Self {
             engine,
+            look,
             program,
             kill: kill_at,
             phase: Phase::Watching,
@@ -250,6 +255,7 @@ impl Tracer {
     }
 
     fn at_syscall(&mut self, thread: Pid) -> Result<()> {
+        (self.look)(thread);
         let at = match sys::syscall_at(thread) {
             Ok(at) => at,
             // Killed in the meantime; its end will be reported.

@@ -1,6 +1,7 @@
 //! The change of root.
 
 use super::root::{ROOT, Root, open_host};
+use crate::process::leave_host;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, statat};
@@ -88,6 +89,7 @@ fn arrive(cx: &mut Cx) -> Result<Applied, EffectError> {
     chdir(c"/").map_err(|errno| EffectError::call("chdir(\"/\")", errno))?;
     own_null()?;
     cx.fds.put(ROOT, open_host(Path::new("/"))?);
+    leave_host(cx.fds);
     Ok(Applied::done())
 }
 

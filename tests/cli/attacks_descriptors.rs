@@ -1,0 +1,201 @@
+//! No descriptor of the runtime's leads a container out of its root (CVE-2024-21626): not as the program's path, nor through the /proc directory
+//! of what makes a container or enters it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lifecycle_tests::harness::{Need, Test, TestResult};
+use lifecycle_tests::lab::Lab;
+use lifecycle_tests::{killer, program};
+use serde_json::json;
+
+use crate::oci_scene::Oci;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        no_descriptor_of_a_created_container_leads_out,
+        no_descriptor_of_what_enters_a_container_leads_out,
+        what_enters_a_container_does_not_show_its_arguments,
+        no_program_of_the_host_is_started_by_a_descriptor,
+        a_directory_is_not_taken_for_standard_input,
+    ];
+    tests.into_iter().map(|test| test.within("attacks_descriptors").needs(&[Root, Program("busybox")])).collect()
+}
+
+/// A directory of the host, with a program that is not the image's and a file.
+struct Outside(PathBuf);
+
+impl Outside {
+    fn new(lab: &Lab) -> Result<Self, Box<dyn std::error::Error>> {
+        let dir = lab.dir().join("outside");
+        fs::create_dir(&dir)?;
+        fs::write(dir.join("flag"), "of the host\n")?;
+        fs::copy(program::find("busybox").ok_or("no busybox")?, dir.join("busybox-host"))?;
+        Ok(Self(dir))
+    }
+
+    /// The descriptors of a process by which its file can be reached, upwards from what they are, with what they are.
+    fn ways_out(&self, pid: i32) -> Vec<String> {
+        let held = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let process = ["cwd", "root"].map(|name| PathBuf::from(format!("/proc/{pid}/{name}")));
+        let leads_out = |held: &PathBuf| {
+            (0..8).any(|up| {
+                Path::new(&format!("{}{}{}/flag", held.display(), "/..".repeat(up), self.0.display())).exists()
+            })
+        };
+        let all = held.chain(process).filter(leads_out);
+        all.map(|held| format!("{}: {}", held.display(), fs::read_link(&held).unwrap_or_default().display())).collect()
+    }
+}
+
+/// What a created container waits with, and what it is when it runs.
+pub fn no_descriptor_of_a_created_container_leads_out(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "1000"])?;
+    let outside = Outside::new(lab)?;
+    assert!(!outside.ways_out(1).is_empty(), "the test finds no way where there is one");
+    oci.create(&[]);
+    assert_eq!(outside.ways_out(oci.pid()?), [""; 0]);
+    oci.verb("start").ended(0);
+    assert_eq!(outside.ways_out(oci.pid()?), [""; 0]);
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    Ok(())
+}
+
+/// What enters a container is seen by its processes from its first moment in their pid namespace on. It is looked at before and after each of its
+/// system calls, as a process with CAP_SYS_PTRACE could.
+pub fn no_descriptor_of_what_enters_a_container_leads_out(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "1000"])?;
+    let outside = Outside::new(lab)?;
+    oci.scene.begins_here()?;
+    oci.running(&[]);
+    let no_new_privileges = json!({ "args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "noNewPrivileges": true,
+        "user": { "uid": 1000, "gid": 1000 } });
+    fs::write(lab.dir().join("process.json"), no_new_privileges.to_string())?;
+    let execs: [&[&str]; 3] = [
+        &["exec", &oci.id, "true"],
+        &["exec", "--process", "process.json", &oci.id],
+        &["exec", "--user", "1000:1000", "--cwd", "/tmp", "--env", "A=B", &oci.id, "true"],
+    ];
+    for exec in execs {
+        let mut ways = Vec::new();
+        entering(&oci, exec, |pid| ways.extend(outside.ways_out(pid)))?;
+        ways.dedup();
+        assert_eq!(ways, [""; 0], "{exec:?}");
+    }
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    Ok(())
+}
+
+/// What `--env` says is a secret until the program has it.
+pub fn what_enters_a_container_does_not_show_its_arguments(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "1000"])?;
+    oci.running(&[]);
+    let mut seen = Vec::new();
+    entering(&oci, &["exec", "--env", "SECRET=hunter2", &oci.id, "true"], |pid| {
+        let shown = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned();
+        seen.extend(Some(shown).filter(|shown| shown.contains("hunter2")));
+    })?;
+    assert_eq!(seen, [""; 0]);
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    Ok(())
+}
+
+/// Runs an exec, and looks at every process of it that the container's processes see, before and after each of its system calls.
+fn entering(oci: &Oci, exec: &[&str], mut look: impl FnMut(i32)) -> TestResult {
+    let pids = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let inside = pids(oci.pid()?)?;
+    let mut looks = 0;
+    let outcome = killer::watch(&mut oci.command(exec), |pid| {
+        if pids(pid).is_ok_and(|pids| pids == inside) {
+            looks += 1;
+            look(pid);
+        }
+    })?;
+    assert_eq!(outcome.ending, killer::Ending::Exited(0), "{exec:?}: {}", outcome.stderr);
+    assert!(looks > 20, "what enters the container was looked at {looks} times only");
+    Ok(())
+}
+
+/// By each number that a descriptor may have, upwards from it: as the program, as a link or an interpreter in the image, by PATH, from the working
+/// directory, as another user, and by exec.
+pub fn no_program_of_the_host_is_started_by_a_descriptor(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["true"])?;
+    let outside = Outside::new(lab)?;
+    oci.scene.begins_here()?;
+    let inside = oci.bundle.rootfs();
+    let mut escapes = Vec::new();
+    let mut judge = |how: String, out: &str| {
+        if out.contains("of the host") {
+            escapes.push(how);
+        }
+    };
+    let flag = outside.0.join("flag").display().to_string();
+    for fd in 3..16 {
+        let up = format!("/proc/self/fd/{fd}/../../..");
+        let program = format!("{up}{}/busybox-host", outside.0.display());
+        let link = inside.join("link");
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&program, &link)?;
+        fs::write(inside.join("script"), format!("#!{program} cat\n# of the host\n"))?;
+        fs::set_permissions(inside.join("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let directory = format!("{up}{}", outside.0.display());
+        let cases: [(&str, &str, &str, u32); 6] = [
+            (&program, "/", "/bin", 0),
+            (&program, "/", "/bin", 1000),
+            ("/link", "/", "/bin", 0),
+            ("/script", "/", "/bin", 0),
+            ("busybox-host", "/", &directory, 0),
+            ("./busybox-host", &directory, "/bin", 0),
+        ];
+        for (program, cwd, path, uid) in cases {
+            oci.bundle.edit(|config| {
+                config["root"]["readonly"] = json!(false);
+                let process = &mut config["process"];
+                process["args"] = json!([program, "echo", "of the host"]);
+                process["cwd"] = json!(cwd);
+                process["env"] = json!([format!("PATH={path}")]);
+                process["user"]["uid"] = json!(uid);
+            })?;
+            let told = oci.told(&["run", "--bundle", "bundle", &oci.id]);
+            judge(format!("run {program} in {cwd} with PATH={path} as {uid}"), &told.out);
+        }
+    }
+    oci.bundle.edit(|config| {
+        config["process"]["args"] = json!(["sleep", "1000"]);
+        config["process"]["cwd"] = json!("/");
+        config["process"]["user"]["uid"] = json!(0);
+        config["process"]["env"] = json!(["PATH=/bin"]);
+    })?;
+    oci.running(&[]);
+    for fd in 3..16 {
+        let directory = format!("/proc/self/fd/{fd}/../../..{}", outside.0.display());
+        let program = format!("{directory}/busybox-host");
+        let path = format!("PATH={directory}");
+        let file = format!("/proc/self/fd/{fd}/../../..{flag}");
+        let execs: [&[&str]; 4] = [
+            &["exec", &oci.id, &program, "echo", "of the host"],
+            &["exec", "--env", &path, &oci.id, "busybox-host", "echo", "of the host"],
+            &["exec", "--cwd", &directory, &oci.id, "./busybox-host", "echo", "of the host"],
+            &["exec", &oci.id, "cat", &file],
+        ];
+        for exec in execs {
+            judge(format!("{exec:?}"), &oci.told(exec).out);
+        }
+    }
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    assert_eq!(escapes, [""; 0]);
+    Ok(())
+}
+
+/// It would be the host's, open in the container.
+pub fn a_directory_is_not_taken_for_standard_input(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["ls", "/proc/self/fd/0/"])?;
+    let mut command = oci.command(&["run", "--bundle", "bundle", &oci.id]);
+    let told = crate::scene::told_from(&mut command, fs::File::open(lab.dir())?.into());
+    drop(command);
+    told.ended_badly().says(&["standard input is a directory"]);
+    oci.scene.nothing_left()?;
+    Ok(())
+}
