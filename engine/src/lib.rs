@@ -15,6 +15,7 @@ pub mod journal;
 pub mod lines;
 pub mod plan;
 pub mod planning;
+pub mod proc;
 pub mod program;
 pub mod render;
 pub mod run;

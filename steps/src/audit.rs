@@ -3,6 +3,7 @@
 //! Names that we choose derive from the state root and the run's id, so even what has lost its journal can be found: cgroups below `/lifecycle`,
 //! links with an alias of ours, mounts and directories in the state root, and the processes that journals and cgroups know of.
 
+use lifecycle_engine::proc;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -162,7 +163,7 @@ fn links(runs: &Runs) -> std::io::Result<Vec<Finding>> {
 
 /// Mounts below the state root.
 fn mounts(root: &Path, runs: &Runs) -> std::io::Result<Vec<Finding>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let table = proc::text("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
     let ours = points.filter_map(|point| {
         let id = point.strip_prefix(root).ok()?.components().next()?.as_os_str().to_string_lossy().into_owned();

@@ -6,6 +6,7 @@ use lifecycle_tests::harness;
 
 mod apparmor;
 mod attacks;
+mod attacks_cgroups;
 mod attacks_descriptors;
 mod boxed;
 mod catalogue;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     let tests = [
         apparmor::tests(),
         attacks::tests(),
+        attacks_cgroups::tests(),
         attacks_descriptors::tests(),
         catalogue::tests(),
         containers::tests(),

@@ -207,13 +207,13 @@ fn cancel_engine(engine: &Identity, deadline: Instant) -> bool {
 
 /// Whether the very process is there still, and is more than a zombie that nobody has reaped.
 pub fn is_alive(process: &Identity) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    let stat = crate::proc::text(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     start_time(process.pid) == Some(process.start) && !matches!(state, None | Some('Z' | 'X'))
 }
 
 /// Field 22 of /proc/PID/stat: clock ticks between boot and the process's start (proc(5)).
 fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = crate::proc::text(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

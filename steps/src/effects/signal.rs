@@ -1,6 +1,7 @@
 //! Signals to a container.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
@@ -28,6 +29,9 @@ pub struct SendSignal {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cgroups: Vec<PathBuf>,
 }
+
+/// How many processes are held on to at once.
+const HELD: usize = 64;
 
 impl EffectDef for SendSignal {
     const KIND: &'static str = "signal";
@@ -71,10 +75,9 @@ impl SendSignal {
         loop {
             let mut fresh = false;
             for dir in &self.cgroups {
-                let listed = members_of(dir)
-                    .map_err(|e| EffectError::call(format!("list the processes of {}", dir.display()), e))?;
-                for pid in listed.into_iter().filter(|pid| told.insert(*pid)) {
-                    fresh |= self.tell(pid, dir)?;
+                let new: Vec<i32> = list(dir)?.into_iter().filter(|pid| told.insert(*pid)).collect();
+                for pids in new.chunks(HELD) {
+                    fresh |= self.tell(pids, dir)?;
                 }
             }
             if !fresh {
@@ -83,19 +86,27 @@ impl SendSignal {
         }
     }
 
-    fn tell(&self, pid: i32, dir: &Path) -> Result<bool, EffectError> {
-        let Some(found) = Pid::from_raw(pid).filter(|pid| *pid != getpid()) else { return Ok(false) };
-        let Ok(pidfd) = pidfd_open(found, PidfdFlags::empty()) else { return Ok(false) };
-        // The pid may have passed to another process before it was opened: only one that is still in the cgroup is meant.
-        let still =
-            members_of(dir).map_err(|e| EffectError::call(format!("list the processes of {}", dir.display()), e))?;
-        if !still.contains(&pid) {
-            return Ok(false);
+    /// Answers whether there was one of them.
+    fn tell(&self, pids: &[i32], dir: &Path) -> Result<bool, EffectError> {
+        let open = |pid: &i32| {
+            let found = Pid::from_raw(*pid).filter(|pid| *pid != getpid())?;
+            Some((*pid, pidfd_open(found, PidfdFlags::empty()).ok()?))
+        };
+        let opened: Vec<(i32, OwnedFd)> = pids.iter().filter_map(open).collect();
+        // A pid may have passed to another process before it was opened: only one that is still in the cgroup is meant.
+        let still: BTreeSet<i32> = list(dir)?.into_iter().collect();
+        let mut fresh = false;
+        for (pid, pidfd) in opened.into_iter().filter(|(pid, _)| still.contains(pid)) {
+            match pidfd_send_signal(&pidfd, self.signal.0) {
+                Ok(()) => fresh = true,
+                Err(Errno::SRCH) => {}
+                Err(e) => return Err(wait::refused(self.signal, pid, e.into())),
+            }
         }
-        match pidfd_send_signal(&pidfd, self.signal.0) {
-            Ok(()) => Ok(true),
-            Err(Errno::SRCH) => Ok(false),
-            Err(e) => Err(wait::refused(self.signal, pid, e.into())),
-        }
+        Ok(fresh)
     }
+}
+
+fn list(dir: &Path) -> Result<Vec<i32>, EffectError> {
+    members_of(dir).map_err(|e| EffectError::call(format!("list the processes of {}", dir.display()), e))
 }

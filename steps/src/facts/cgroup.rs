@@ -1,6 +1,9 @@
 //! Which cgroup hierarchies there are, and where the caller is in them.
 
+use lifecycle_engine::proc;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -94,8 +97,8 @@ struct Mounted {
 }
 
 pub(super) fn layout() -> Value {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let known = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let mounts = proc::text("/proc/self/mountinfo").unwrap_or_default();
+    let known = proc::text("/proc/cgroups").unwrap_or_default();
     let writable = |at: &Path| access(at, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     let controllers = |at: &Path| {
         let text = std::fs::read_to_string(at.join("cgroup.controllers")).unwrap_or_default();
@@ -170,18 +173,20 @@ fn unescape(field: &str) -> String {
 /// The caller's own cgroup by the hierarchy's mount point, as seen below it. Read only where a relative path is asked for: it differs between
 /// two shells on one machine.
 pub(super) fn own() -> Value {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = proc::text("/proc/self/mountinfo").unwrap_or_default();
+    let own = proc::text("/proc/self/cgroup").unwrap_or_default();
     json!(own_of(&mounts, &own))
 }
 
 /// A process's cgroup in the hierarchy of certain controllers (none: version 2), from its /proc/PID/cgroup: `HIERARCHY:CONTROLLERS:PATH`,
 /// cgroups(7).
-pub(crate) fn cgroup_of(text: &str, is_of: impl Fn(&str) -> bool) -> Option<&str> {
-    text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let controllers = fields.next()?;
-        fields.next().filter(|_| is_of(controllers))
+///
+/// The path may be of any bytes but a line feed, which the kernel lets no cgroup have.
+pub(crate) fn cgroup_of(text: &[u8], is_of: impl Fn(&str) -> bool) -> Option<&Path> {
+    text.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.splitn(3, |byte| *byte == b':').skip(1);
+        let controllers = str::from_utf8(fields.next()?).ok()?;
+        fields.next().filter(|_| is_of(controllers)).map(|path| Path::new(OsStr::from_bytes(path)))
     })
 }
 
@@ -192,9 +197,9 @@ fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
         let is_of = |controllers: &str| {
             if mounted.v2 { controllers.is_empty() } else { !controllers.is_empty() && controllers.split(',').all(has) }
         };
-        let path = cgroup_of(own, is_of);
+        let path = cgroup_of(own.as_bytes(), is_of);
         // In a container that shares the host's cgroup namespace only a part of the hierarchy is mounted.
-        let below = path.and_then(|path| Path::new(path).strip_prefix(&mounted.root).ok());
+        let below = path.and_then(|path| path.strip_prefix(&mounted.root).ok());
         if let Some(below) = below {
             paths.entry(mounted.at).or_insert_with(|| format!("/{}", below.display()));
         }

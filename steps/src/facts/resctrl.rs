@@ -1,5 +1,6 @@
 //! Shares of cache and memory bandwidth: what the processor has of them, and what the kernel offers.
 
+use lifecycle_engine::proc;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ pub struct Resctrl {
 
 /// Null where it is not mounted.
 pub(super) fn resctrl() -> Value {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = proc::text("/proc/self/mountinfo").unwrap_or_default();
     mount_point(&mounts).map_or(Value::Null, |mount| json!(at(&mount)))
 }
 
@@ -44,7 +45,7 @@ fn at(mount: &Path) -> Resctrl {
 
 /// The flags of /proc/cpuinfo that stand for RDT (Intel) or QoS (AMD).
 pub(super) fn processor() -> Value {
-    json!(flags(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()))
+    json!(flags(&proc::text("/proc/cpuinfo").unwrap_or_default()))
 }
 
 fn flags(cpuinfo: &str) -> Vec<&str> {

@@ -1,6 +1,7 @@
 //! Mounts as the kernel lists them, and what tells one from another.
 
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::proc;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
@@ -49,7 +50,7 @@ fn number(fd: impl AsFd) -> Result<u64, EffectError> {
     }
     // Before 5.8 only procfs tells.
     let path = format!("/proc/self/fdinfo/{}", std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd()));
-    let text = std::fs::read_to_string(&path).map_err(|error| EffectError::call(format!("read(\"{path}\")"), error))?;
+    let text = proc::text(&path).map_err(|error| EffectError::call(format!("read(\"{path}\")"), error))?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok());
     id.ok_or_else(|| EffectError::new(format!("{path} names no mount")))
 }
@@ -57,7 +58,7 @@ fn number(fd: impl AsFd) -> Result<u64, EffectError> {
 /// The mounts of the calling process's namespace.
 pub fn read() -> Result<Vec<Mount>, EffectError> {
     let path = "/proc/self/mountinfo";
-    let text = std::fs::read_to_string(path).map_err(|error| EffectError::call(format!("read(\"{path}\")"), error))?;
+    let text = proc::text(path).map_err(|error| EffectError::call(format!("read(\"{path}\")"), error))?;
     Ok(parse(&text))
 }
 

@@ -1,5 +1,6 @@
 //! Telling a process from a later one with the same pid, and ending it.
 
+use lifecycle_engine::proc;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -199,14 +200,14 @@ fn kept_by(pid: i32) -> Option<Kept> {
     let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let others = pids.filter(|name| name.parse::<i32>().is_ok_and(|other| other != pid));
     others.filter(|name| namespace(name).as_ref() == Some(&own)).find_map(|name| {
-        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
+        let stat = proc::text(format!("/proc/{name}/stat")).ok()?;
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
         // 0: whose child it is cannot be seen from here.
         if state != "Z" || parent == pid || parent == 0 {
             return None;
         }
-        let comm = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+        let comm = proc::text(format!("/proc/{parent}/comm")).unwrap_or_default();
         Some(Kept { zombie: name.parse().ok()?, parent, name: comm.trim_end().to_owned() })
     })
 }

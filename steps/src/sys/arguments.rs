@@ -1,5 +1,6 @@
 //! The arguments that the process was started with, as everybody sees them in /proc/PID/cmdline.
 
+use lifecycle_engine::proc;
 use std::io;
 
 /// Overwrites them with zeros, for a process that others than the caller's own will see: they may hold secrets, and the kernel shows them to
@@ -7,7 +8,7 @@ use std::io;
 ///
 /// `std::env::args` gives empty strings from here on. The process must have one thread.
 pub fn forget() -> io::Result<()> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let stat = proc::text("/proc/self/stat")?;
     let Some((start, end)) = bounds(&stat) else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,

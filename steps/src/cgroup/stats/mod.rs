@@ -6,6 +6,7 @@ mod rdt;
 mod v1;
 mod v2;
 
+use lifecycle_engine::proc;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -408,7 +409,7 @@ pub fn pids(cgroups: &BTreeMap<String, PathBuf>) -> io::Result<Vec<i32>> {
 
 /// The interfaces in the network namespace of a process, without the loopback, from /proc/PID/net/dev.
 pub fn network(pid: i32) -> io::Result<Vec<NetworkInterface>> {
-    std::fs::read_to_string(format!("/proc/{pid}/net/dev")).map(|text| interfaces(&text))
+    proc::text(format!("/proc/{pid}/net/dev")).map(|text| interfaces(&text))
 }
 
 fn interfaces(text: &str) -> Vec<NetworkInterface> {

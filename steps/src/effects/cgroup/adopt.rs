@@ -107,7 +107,7 @@ impl EffectDef for AdoptCgroup {
             Err(Errno::NOENT) => return Ok(Undone::Done),
             Err(errno) => return Err(failed(errno)),
         };
-        if remove(&parent, &name.to_string_lossy()).map_err(|e| self.failed("rmdir", e))? {
+        if remove(&parent, name).map_err(|e| self.failed("rmdir", e))? {
             return Ok(Undone::Done);
         }
         Ok(Undone::Pending(Box::new(Emptying::new(parent, leaf, self.at.clone(), false, Box::new(|| Ok(())))?)))

@@ -1,5 +1,6 @@
 //! Ends whatever is left in a cgroup that is ours, and removes it with all that was made below it.
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,12 +8,11 @@ use std::time::{Duration, Instant};
 use lifecycle_engine::effect::{Cx, Interest, Pending};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::inotify;
-use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
-use super::{open_directory, read, realtime, remove, write};
+use super::{open_directory, read, realtime, tree, write};
 
 /// The longest that killed processes may take to be gone. One that hangs in the kernel (a dead network file system) never is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ pub(crate) fn processes_below(at: &std::path::Path) -> std::io::Result<Vec<i32>>
 /// Processes in the cgroup and those below it, by pid. 0 stands for one of another pid namespace.
 pub(super) fn processes(directory: impl AsFd) -> std::io::Result<Vec<i32>> {
     let mut found = Vec::new();
-    each_below(directory.as_fd(), &mut |cgroup| {
+    tree::each(directory.as_fd(), &mut |cgroup| {
         match read(cgroup, "cgroup.procs") {
             Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
             // A threaded cgroup of version 2 lists no processes; their leader is listed above it. One that goes meanwhile has none.
@@ -46,62 +46,11 @@ pub(super) fn processes(directory: impl AsFd) -> std::io::Result<Vec<i32>> {
     Ok(found)
 }
 
-/// Calls `visit` for each cgroup below and then for the directory itself.
-fn each_below(
-    directory: rustix::fd::BorrowedFd<'_>,
-    visit: &mut dyn FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    for name in children(directory)? {
-        match open_directory(directory, name.as_str()) {
-            Ok(child) => each_below(child.as_fd(), visit)?,
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    visit(directory)
-}
-
-/// The cgroups in this one; none if somebody removes it meanwhile.
-pub(super) fn children(directory: impl AsFd) -> Result<Vec<String>, Errno> {
-    let mut names = Vec::new();
-    let fd = match openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(Errno::NOENT | Errno::NODEV) => return Ok(names),
-        Err(errno) => return Err(errno),
-    };
-    for entry in Dir::read_from(&fd)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy();
-        if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-            names.push(name.into_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// Removes the cgroup and those below it. `false`: something is still in one of them.
-pub(super) fn remove_all(parent: impl AsFd, name: &str) -> Result<bool, Errno> {
-    if remove(&parent, name)? {
-        return Ok(true);
-    }
-    let directory = match open_directory(&parent, name) {
-        Ok(directory) => directory,
-        Err(Errno::NOENT) => return Ok(true),
-        Err(errno) => return Err(errno),
-    };
-    for child in children(&directory)? {
-        if !remove_all(&directory, &child)? {
-            return Ok(false);
-        }
-    }
-    remove(&parent, name)
-}
-
 /// A cgroup that is being emptied and removed.
 pub(super) struct Emptying {
     parent: OwnedFd,
     directory: OwnedFd,
-    name: String,
+    name: OsString,
     /// For messages.
     at: PathBuf,
     /// Readable when `cgroup.events` changes (version 2).
@@ -128,7 +77,7 @@ impl Emptying {
     ) -> Result<Self, EffectError> {
         let now = Instant::now();
         let pause = Duration::from_millis(1);
-        let name = at.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = at.file_name().map(OsStr::to_owned).unwrap_or_default();
         let events = watch(&at);
         let dying = Vec::new();
         let then = Some(then);
@@ -211,8 +160,8 @@ impl Pending for Emptying {
         if self.realtime {
             realtime::let_go(&self.directory);
         }
-        let gone = remove_all(&self.parent, &self.name)
-            .map_err(|errno| EffectError::call(format!("remove the cgroup {}", self.at.display()), errno))?;
+        let gone = tree::remove_all(&self.parent, &self.name)
+            .map_err(|e| EffectError::call(format!("remove the cgroup {}", self.at.display()), e))?;
         if gone {
             return self.then.take().map_or(Ok(()), |then| then()).map(|()| Some(Value::Null));
         }

@@ -16,6 +16,7 @@ mod slices;
 #[cfg(test)]
 mod tests;
 mod thaw;
+mod tree;
 mod update;
 mod write;
 
@@ -35,10 +36,12 @@ pub(crate) use thaw::thaw_killed;
 pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
 
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::proc::lossy;
 use lifecycle_engine::value::Outcome;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, unlinkat};
 use rustix::io::Errno;
@@ -112,7 +115,9 @@ fn open_directory(below: impl AsFd, name: impl rustix::path::Arg) -> Result<Owne
 /// The whole text of one of a cgroup's files.
 fn read(directory: impl AsFd, file: &str) -> std::io::Result<String> {
     let fd = openat(directory, file, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    std::io::read_to_string(std::fs::File::from(fd))
+    let mut text = Vec::new();
+    std::fs::File::from(fd).read_to_end(&mut text)?;
+    Ok(lossy(text))
 }
 
 /// Writes one value, in one write: the kernel takes each write as a whole.
@@ -122,7 +127,7 @@ fn write(directory: impl AsFd, file: &str, value: &str) -> Result<(), Errno> {
 }
 
 /// Removes a cgroup; absence counts as done. `false`: something is still in it.
-fn remove(parent: impl AsFd, name: &str) -> Result<bool, Errno> {
+fn remove(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<bool, Errno> {
     match unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
         Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::members::children;
+use super::tree::children;
 use super::{mark, open_directory, read};
 use crate::systemd::{Job, Manager};
 

@@ -15,7 +15,7 @@ use crate::facts::cgroup_of;
 pub(crate) fn thaw_killed(pid: i32, cx: &Cx) -> Result<(), EffectError> {
     let Some(freezer) = machine().v1_of("freezer").map(|hierarchy| hierarchy.mount.clone()) else { return Ok(()) };
     // One that has gone needs nothing any more.
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Ok(()) };
+    let Ok(text) = std::fs::read(format!("/proc/{pid}/cgroup")) else { return Ok(()) };
     let Some(path) = path_of(&text) else { return Ok(()) };
     // A process that was executed in a container is in the cgroup of the run around its own.
     let tags: Vec<String> = std::iter::once(cx.run.tag()).chain(cx.run.around().map(|run| run.tag())).collect();
@@ -30,13 +30,14 @@ pub(crate) fn thaw_killed(pid: i32, cx: &Cx) -> Result<(), EffectError> {
 }
 
 /// The path of its cgroup below the freezer's top.
-fn path_of(text: &str) -> Option<&str> {
+fn path_of(text: &[u8]) -> Option<&Path> {
     let freezer = |controllers: &str| controllers.split(',').any(|name| name == "freezer");
-    cgroup_of(text, freezer).map(|path| path.trim_start_matches('/'))
+    let path = cgroup_of(text, freezer)?;
+    Some(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// From the topmost cgroup that is the run's down to the process's own; none if none is.
-fn ours(top: &Path, path: &str, is_ours: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
+fn ours(top: &Path, path: &Path, is_ours: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
     let at = top.join(path);
     let mut chain: Vec<PathBuf> = at.ancestors().take_while(|above| *above != top).map(Path::to_owned).collect();
     match chain.iter().rposition(|at| is_ours(at)) {
@@ -52,13 +53,16 @@ fn ours(top: &Path, path: &str, is_ours: &dyn Fn(&Path) -> bool) -> Vec<PathBuf>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn only_what_is_below_the_runs_own_cgroup_is_thawed() {
-        let text = "5:pids:/a\n4:cpu,freezer:/lifecycle/web/inner\n0::/\n";
-        assert_eq!(path_of(text), Some("lifecycle/web/inner"));
-        assert_eq!(path_of("0::/x\n"), None);
-        let of = |own: &str| ours(Path::new("/cg"), "lifecycle/web/inner", &|at| at.ends_with(own));
+        let text = b"5:pids:/a\n4:cpu,freezer:/lifecycle/web/inner\n0::/\n";
+        assert_eq!(path_of(text), Some(Path::new("lifecycle/web/inner")));
+        assert_eq!(path_of(b"4:freezer:/web/\xff\n"), Some(Path::new(OsStr::from_bytes(b"web/\xff"))));
+        assert_eq!(path_of(b"0::/x\n"), None);
+        let of = |own: &str| ours(Path::new("/cg"), Path::new("lifecycle/web/inner"), &|at| at.ends_with(own));
         let all = ["/cg/lifecycle/web", "/cg/lifecycle/web/inner"].map(PathBuf::from);
         assert_eq!(of("web"), all);
         assert_eq!(of("inner"), all[1..]);

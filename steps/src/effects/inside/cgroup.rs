@@ -8,6 +8,7 @@ use crate::mounts::{Bind, Options};
 use crate::sys::mount::RDONLY;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::proc;
 use rustix::fs::{Mode, mkdirat, symlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -98,7 +99,7 @@ impl EffectDef for RootCgroup {
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let options = Options::parse(&self.options).map_err(EffectError::new)?;
-        let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|error| {
+        let own = proc::text("/proc/self/cgroup").map_err(|error| {
             EffectError::call("read(\"/proc/self/cgroup\")", error).help("the host's /proc must be mounted")
         })?;
         let root = Root::of(cx)?;
@@ -259,7 +260,7 @@ fn own_cgroup<'a>(text: &'a str, controllers: &[String]) -> &'a str {
         Some(controller) => listed.split(',').any(|name| name == controller),
         None => listed.is_empty(),
     };
-    cgroup_of(text, same).unwrap_or("/")
+    cgroup_of(text.as_bytes(), same).and_then(Path::to_str).unwrap_or("/")
 }
 
 #[cfg(test)]

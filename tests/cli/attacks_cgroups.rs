@@ -1,0 +1,97 @@
+//! Names that a container gives to cgroups and processes, and how deep it nests them, keep nobody from ending it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use lifecycle_tests::harness::{Need, Test, TestResult};
+use lifecycle_tests::lab::Lab;
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
+use crate::oci_scene::{Oci, eventually};
+use crate::scene::told;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    use Need::{Program, Root};
+    let tests = lifecycle_tests::tests![
+        a_cgroup_whose_name_is_not_utf_8_hides_no_process,
+        cgroups_that_are_nested_thousands_deep_are_deleted,
+        a_process_whose_name_is_not_utf_8_is_told_of_and_ended,
+    ];
+    tests.into_iter().map(|test| test.within("attacks_cgroups").needs(&[Root, Program("busybox")])).collect()
+}
+
+/// A process in this cgroup.
+fn sleeper(cgroup: &Path) -> Result<Child, Box<dyn std::error::Error>> {
+    let child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn()?;
+    fs::write(cgroup.join("cgroup.procs"), child.id().to_string())?;
+    Ok(child)
+}
+
+/// It does so by itself, or somebody else has reaped it.
+fn ends(child: &mut Child) -> TestResult {
+    Ok(eventually("the process to end", || Ok(child.try_wait().map_or(true, |ended| ended.is_some())))?)
+}
+
+pub fn a_cgroup_whose_name_is_not_utf_8_hides_no_process(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "1000"])?;
+    oci.running(&[]);
+    // As a container with a writable cgroup makes it.
+    let hidden = oci.cgroup("pids")?.join(OsStr::from_bytes(b"\xff\xfe")).join(OsStr::from_bytes(b"\x80"));
+    fs::create_dir_all(&hidden)?;
+    let mut child = sleeper(&hidden)?;
+    let pids = oci.told(&["ps", "--format", "json", &oci.id]).ended(0).out;
+    assert!(pids.contains(&child.id().to_string()), "{pids} without {}", child.id());
+    oci.told(&["kill", "--all", &oci.id, "KILL"]).ended(0);
+    ends(&mut child)?;
+    let mut child = sleeper(&hidden)?;
+    oci.gone()?;
+    ends(&mut child)?;
+    assert!(!hidden.exists());
+    Ok(())
+}
+
+/// More than there are descriptors, and deeper than a path can name.
+const LEVELS: u32 = 3_000;
+/// How many descriptors there are for who deletes them, RLIMIT_NOFILE.
+const DESCRIPTORS: u32 = 256;
+
+pub fn cgroups_that_are_nested_thousands_deep_are_deleted(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "1000"])?;
+    oci.running(&[]);
+    let open = |below: &OwnedFd, name: &str| openat(below, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let mut deepest: OwnedFd = openat(CWD, oci.cgroup("pids")?, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for _ in 0..LEVELS {
+        mkdirat(&deepest, "d", Mode::RWXU)?;
+        deepest = open(&deepest, "d")?;
+    }
+    let mut child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn()?;
+    let procs = openat(&deepest, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&procs, child.id().to_string().as_bytes())?;
+    drop((procs, deepest));
+    let delete = oci.command(&["delete", "--force", &oci.id]);
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(format!("ulimit -n {DESCRIPTORS} && exec \"$@\"")).arg("sh").arg(delete.get_program());
+    told(limited.args(delete.get_args()).current_dir(lab.dir())).ended(0);
+    ends(&mut child)?;
+    Ok(oci.scene.nothing_left()?)
+}
+
+pub fn a_process_whose_name_is_not_utf_8_is_told_of_and_ended(lab: &Lab) -> TestResult {
+    let oci =
+        Oci::new(lab, &["sh", "-c", "printf '\\377 )' > /proc/self/comm; touch /tmp/named; read -r wait < /dev/zero"])?;
+    oci.running(&[]);
+    let comm = format!("/proc/{}/comm", oci.pid()?);
+    eventually("the name", || Ok(fs::read(&comm).is_ok_and(|name| name.starts_with(b"\xff"))))?;
+    assert_eq!(oci.state()?["status"], "running");
+    oci.told(&["events", "--stats", &oci.id]).ended(0);
+    oci.told(&["exec", &oci.id, "true"]).ended(0);
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    oci.wait_for_status("stopped")?;
+    oci.verb("delete").ended(0);
+    Ok(())
+}
