@@ -26,13 +26,38 @@ pub(super) struct Kill {
     pub when: When,
 }
 
-/// Runs `command` under trace. `kill` none only counts.
-pub(super) fn run(command: &mut Command, kill: Option<Kill>, limit: Duration) -> Result<Outcome> {
+/// What to do at which calls.
+pub(super) struct Meddle<'a> {
+    pub call: &'static str,
+    pub when: When,
+    pub act: &'a mut dyn FnMut(),
+}
+
+/// What the calls are watched for.
+pub(super) enum Goal<'a> {
+    Count,
+    Kill(Kill),
+    Meddle(Meddle<'a>),
+}
+
+impl Goal<'_> {
+    /// On which side of this call there is something to do.
+    fn side(&self, process: usize, index: usize, call: &str) -> Option<When> {
+        match self {
+            Self::Kill(Kill { point, when, .. }) if (point.process, point.index) == (process, index) => Some(*when),
+            Self::Meddle(meddle) if meddle.call == call => Some(meddle.when),
+            Self::Count | Self::Kill(_) | Self::Meddle(_) => None,
+        }
+    }
+}
+
+/// Runs `command` under trace.
+pub(super) fn run(command: &mut Command, goal: Goal, limit: Duration) -> Result<Outcome> {
     let mut stdout = tempfile::tempfile().when(|| "making a file for the output".into())?;
     let mut stderr = tempfile::tempfile().when(|| "making a file for the errors".into())?;
     let share = |file: &File| file.try_clone().map(Stdio::from).when(|| "sharing the output file".into());
     command.stdin(Stdio::null()).stdout(share(&stdout)?).stderr(share(&stderr)?);
-    let mut tracer = Tracer::start(command, kill)?;
+    let mut tracer = Tracer::start(command, goal)?;
     let watch = Watch::over(tracer.engine, limit);
     let traced = tracer.follow();
     let timed_out = watch.stop();
@@ -82,7 +107,7 @@ struct Tracee {
     process: usize,
     /// Whether it stands still until we say otherwise.
     stopped: bool,
-    /// Whether it is inside the call at which to kill.
+    /// Whether it is inside a call after which there is something to do.
     at_point: bool,
 }
 
@@ -97,11 +122,11 @@ enum Phase {
     Releasing,
 }
 
-struct Tracer {
+struct Tracer<'a> {
     engine: Pid,
     /// The program under test: a process that runs it, or an unnamed copy of it, is ours.
     program: PathBuf,
-    kill: Option<Kill>,
+    goal: Goal<'a>,
     phase: Phase,
     tracees: HashMap<Pid, Tracee>,
     /// Every thread that was ever a tracee: a parent's report of a birth may come after the child's end.
@@ -126,9 +151,9 @@ fn flags() -> WaitPidFlag {
     WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD
 }
 
-impl Tracer {
+impl<'a> Tracer<'a> {
     /// Starts the command and holds it at its first instruction.
-    fn start(command: &mut Command, kill_at: Option<Kill>) -> Result<Self> {
+    fn start(command: &mut Command, goal: Goal<'a>) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
         sys::trace_from_exec(command);
         let child = command.spawn().when(|| format!("starting {program}"))?;
@@ -146,7 +171,7 @@ impl Tracer {
         Ok(Self {
             engine,
             program,
-            kill: kill_at,
+            goal,
             phase: Phase::Watching,
             tracees: HashMap::from([(engine, first)]),
             met: HashSet::from([engine]),
@@ -263,32 +288,32 @@ impl Tracer {
                 At::Neither => false,
             };
             if reached {
-                return self.strike(thread);
+                match &mut self.goal {
+                    Goal::Meddle(meddle) => (meddle.act)(),
+                    Goal::Count | Goal::Kill(_) => return self.strike(thread),
+                }
             }
         }
         self.go_on(thread, None)
     }
 
-    /// Counts the call. Whether it is the one before which to kill.
+    /// Counts the call. Whether there is something to do before it.
     fn entering(&mut self, thread: Pid, number: u64, arguments: &[u64; 6]) -> bool {
         let Some(call) = calls::changes_machine(number, arguments) else { return false };
         let Some(tracee) = self.tracees.get_mut(&thread) else { return false };
         let index = self.calls[tracee.process];
         self.calls[tracee.process] += 1;
         self.points.push(SyscallPoint { process: tracee.process, index, call });
-        let Some(Kill { point, when, .. }) = &self.kill else { return false };
-        if (point.process, point.index) != (tracee.process, index) {
-            return false;
-        }
-        tracee.at_point = *when == When::After;
-        *when == When::Before
+        let side = self.goal.side(tracee.process, index, call);
+        tracee.at_point = side == Some(When::After);
+        side == Some(When::Before)
     }
 
     /// Kills the victim, while the caller stands at the point.
     fn strike(&mut self, caller: Pid) -> Result<()> {
-        let victim = match self.kill.as_ref().map(|kill| kill.victim) {
-            Some(Victim::Engine) | None => self.engine,
-            Some(Victim::Caller) => thread_group(caller).unwrap_or(caller),
+        let victim = match &self.goal {
+            Goal::Kill(Kill { victim: Victim::Caller, .. }) => thread_group(caller).unwrap_or(caller),
+            _ => self.engine,
         };
         self.killed = true;
         kill(victim, Signal::SIGKILL).when(|| format!("killing process {victim}"))?;
