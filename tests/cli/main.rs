@@ -12,6 +12,7 @@ mod containers;
 mod coverage;
 mod covers;
 mod delegated;
+mod exchanged;
 mod faults;
 mod fields;
 mod fields_cgroup;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         containers::tests(),
         coverage::tests(),
         delegated::tests(),
+        exchanged::tests(),
         faults::tests(),
         fields_cgroup::tests(),
         fields_config::tests(),

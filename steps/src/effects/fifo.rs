@@ -12,15 +12,13 @@ use lifecycle_engine::error::EffectError;
 use lifecycle_engine::site::{REPORT, Report};
 use lifecycle_engine::types::Mode;
 use lifecycle_engine::value::Later;
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode as Bits, OFlags, chmodat, chownat, lstat, mkfifoat, open, openat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode as Bits, OFlags, lstat, open, openat, unlinkat};
 use rustix::io::Errno;
-use rustix::thread::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::wait::{resolve, watch};
+use crate::made;
 use crate::outcomes::{Fifo, Process};
 use crate::process::{FIFO, SELF_FD, Watched};
 
@@ -68,13 +66,8 @@ impl EffectDef for MakeFifo {
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
         let path = self.path.display();
         let failed = |call: String| move |e: Errno| EffectError::call(call, e);
-        mkfifoat(CWD, &self.path, Bits::from_raw_mode(0o600)).map_err(failed(format!("mkfifo({path})")))?;
-        let (uid, gid) = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
-        chownat(CWD, &self.path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed(format!("chown({path}, {}:{})", self.uid, self.gid)))?;
-        // After mkfifo, which the umask has narrowed.
-        chmodat(CWD, &self.path, Bits::from_raw_mode(self.mode.0), AtFlags::empty())
-            .map_err(failed(format!("chmod({path}, {})", self.mode)))?;
+        let (mode, owner) = (Bits::from_raw_mode(self.mode.0), (self.uid, self.gid));
+        made::node(CWD, &self.path, FileType::Fifo, 0, mode, Some(owner))?;
         let stat = lstat(&self.path).map_err(failed(format!("lstat({path})")))?;
         Ok(Applied::outcome(&Fifo { path: self.path.clone(), device: stat.st_dev, inode: stat.st_ino }))
     }
@@ -322,7 +315,7 @@ mod tests {
     fn starting(path: &Path, until: Instant) -> (Child, Starting) {
         let init = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let pid = rustix::process::Pid::from_raw(init.id().cast_signed()).unwrap();
-        mkfifoat(CWD, path, Bits::from_raw_mode(0o600)).unwrap();
+        rustix::fs::mkfifoat(CWD, path, Bits::from_raw_mode(0o600)).unwrap();
         let fifo = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Bits::empty()).unwrap();
         let watched = Process::of(pid).unwrap().watch().unwrap().unwrap();
         let (pid, said) = (pid.as_raw_nonzero().get(), Vec::new());

@@ -41,7 +41,7 @@ pub fn has_unique_ids() -> bool {
 }
 
 /// The number of the mount that `fd` is in, as mountinfo has it.
-fn number(fd: impl AsFd) -> Result<u64, EffectError> {
+pub fn number(fd: impl AsFd) -> Result<u64, EffectError> {
     let stat = statx(fd.as_fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
         .map_err(|errno| EffectError::call("statx(mount id)", errno))?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {

@@ -1,6 +1,6 @@
 //! The change of root.
 
-use super::root::{ROOT, Root, open_host};
+use super::root::{ROOT, Root, forget_own, open_host};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, statat};
@@ -88,6 +88,7 @@ fn arrive(cx: &mut Cx) -> Result<Applied, EffectError> {
     chdir(c"/").map_err(|errno| EffectError::call("chdir(\"/\")", errno))?;
     own_null()?;
     cx.fds.put(ROOT, open_host(Path::new("/"))?);
+    forget_own(cx.fds);
     Ok(Applied::done())
 }
 
