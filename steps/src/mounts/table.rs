@@ -67,6 +67,17 @@ pub fn containing(fd: impl AsFd) -> Result<Option<Mount>, EffectError> {
     Ok(read()?.into_iter().find(|mount| mount.id == id))
 }
 
+/// Whether the mount that `fd` is in is attached in this namespace.
+pub fn is_attached(fd: impl AsFd) -> Result<bool, EffectError> {
+    // The list of a host with many mounts is long.
+    if let Some(id) = unique_id(&fd)?
+        && let Some(attached) = crate::sys::mount::is_attached(id)
+    {
+        return Ok(attached);
+    }
+    Ok(containing(fd)?.is_some())
+}
+
 /// Whether the mount that `top` is in is one on the mount that `below` is in.
 pub fn is_on(top: impl AsFd, below: impl AsFd) -> Result<bool, EffectError> {
     let (top, below) = (number(top)?, number(below)?);
