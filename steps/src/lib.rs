@@ -14,6 +14,7 @@ pub mod features;
 pub mod fifo;
 pub mod fs;
 pub mod hooks;
+pub mod made;
 pub mod mounts;
 pub mod namespaces;
 pub mod net;

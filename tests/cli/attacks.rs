@@ -3,15 +3,18 @@
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::process::Command;
 
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
+use nix::mount::MsFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
+use crate::fields::tmpfs;
 use crate::oci_scene::{Oci, eventually};
-use crate::scene;
+use crate::scene::{self, Started};
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
@@ -19,6 +22,7 @@ pub fn tests() -> Vec<Test> {
     let tests = lifecycle_tests::tests![
         a_descriptor_that_leaks_is_no_way_out,
         the_runtimes_own_file_cannot_be_overwritten,
+        the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again,
         what_enters_a_container_is_closed_to_it,
     ];
     tests.into_iter().map(|test| test.within("attacks").needs(&[Root, Program("busybox")])).collect()
@@ -130,7 +134,7 @@ pub fn the_runtimes_own_file_cannot_be_overwritten(lab: &Lab) -> TestResult {
         config["linux"]["maskedPaths"] = json!([]);
     })?;
     let ours = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(&runtime);
+        let mut command = Command::new(&runtime);
         command.arg("--root").arg(lab.state_root()).args(arguments).current_dir(lab.dir());
         scene::told(&mut command)
     };
@@ -174,6 +178,56 @@ pub fn the_runtimes_own_file_cannot_be_overwritten(lab: &Lab) -> TestResult {
     } else {
         "the container never saw the runtime's file"
     });
+    Ok(())
+}
+
+/// CVE-2019-5736 where the runtime lies on a read-only /usr: what a container can hold of it must not be that mount, which the administrator makes
+/// writable for the next upgrade.
+pub fn the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "1000"])?;
+    let usr = lab.dir().join("usr");
+    tmpfs(&usr, MsFlags::empty())?;
+    let runtime = usr.join("runtime");
+    fs::copy(program::lifecycle_oci()?, &runtime)?;
+    let original = fs::read(&runtime)?;
+    let remount = |flags: MsFlags| {
+        let none: Option<&str> = None;
+        nix::mount::mount(none, &usr, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none)
+    };
+    // By its name, and as somebody would do it who knows how the runtime knows what it was executed from.
+    for how in ["exec \"$0\" \"$@\"", "exec 9< \"$0\"; exec /dev/fd/9 \"$@\""] {
+        remount(MsFlags::MS_RDONLY)?;
+        let ours = |arguments: &[&str]| {
+            let mut command = Command::new("sh");
+            command.args(["-c", how]).arg(&runtime).arg("--root").arg(lab.state_root()).args(arguments);
+            command.current_dir(lab.dir());
+            command
+        };
+        let hold = |pid: i32| {
+            let exe = format!("/proc/{pid}/exe");
+            assert!(fs::read(&exe)? == original, "{how}: the process is not the runtime any more");
+            File::open(&exe)
+        };
+        scene::told(&mut ours(&["create", "--bundle", "bundle", &oci.id])).ended(0);
+        let mut held = vec![hold(oci.pid()?)?];
+        scene::told(&mut ours(&["start", &oci.id])).ended(0);
+        let mut exec = Started::new(&mut ours(&["exec", &oci.id, "sh", "-c", "echo inside; read line"]))?;
+        exec.wait_for("inside")?;
+        held.push(hold(exec.pid())?);
+        exec.end()?;
+        scene::told(&mut ours(&["delete", "--force", &oci.id])).ended(0);
+        remount(MsFlags::empty())?;
+        for held in &held {
+            let link = format!("/proc/self/fd/{}", held.as_raw_fd());
+            let written = fs::write(&link, "owned\n");
+            assert!(fs::read(&runtime)? == original, "{how}: the runtime's file was overwritten: {written:?}");
+            written.expect_err("what the container holds can be written");
+        }
+    }
+    // The attack itself works on that mount.
+    let held = File::open(&runtime)?;
+    fs::write(format!("/proc/self/fd/{}", held.as_raw_fd()), "owned\n")?;
+    assert_eq!(fs::read(&runtime)?, b"owned\n");
     Ok(())
 }
 

@@ -110,6 +110,11 @@ impl<'a> Field<'a> {
         self.scene.told(&self.params("oci/run", &[&["-p", "bundle=bundle"], more].concat()))
     }
 
+    /// What does that, to be run otherwise.
+    pub fn command(&self, more: &[&str]) -> std::process::Command {
+        self.scene.command(&self.params("oci/run", &[&["-p", "bundle=bundle"], more].concat()))
+    }
+
     /// Nothing happens, and the message has these words.
     pub fn is_refused(&mut self, words: &[&str]) -> Result<()> {
         self.scene.begins_here()?;

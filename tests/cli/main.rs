@@ -14,6 +14,7 @@ mod containers;
 mod coverage;
 mod covers;
 mod delegated;
+mod exchanged;
 mod faults;
 mod fields;
 mod fields_cgroup;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         containers::tests(),
         coverage::tests(),
         delegated::tests(),
+        exchanged::tests(),
         faults::tests(),
         fields_cgroup::tests(),
         fields_config::tests(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lifecycle_tests::PATIENCE;
 use lifecycle_tests::harness::TestResult;
-use lifecycle_tests::killer::{Ending, SyscallPoint, Victim, When, count, run_killed_at, run_within};
+use lifecycle_tests::killer::{Ending, SyscallPoint, Victim, When, count, run_killed_at, run_meddling, run_within};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 
@@ -133,5 +133,19 @@ pub fn every_one_of_many_calls_is_counted(lab: &Lab) -> TestResult {
     let script = "i=0; while [ $i -lt 1500 ]; do echo $i; i=$((i+1)); done";
     let outcome = count(&mut busybox(&["sh", "-c", script], lab.dir()))?;
     assert_eq!(outcome.points.len(), 1500);
+    Ok(())
+}
+
+pub fn somebody_who_meddles_comes_between_two_calls(lab: &Lab) -> TestResult {
+    let (a, b) = (lab.dir().join("a"), lab.dir().join("b"));
+    for (when, seen) in [(When::Before, [0, 1]), (When::After, [1, 2])] {
+        let mut counts = Vec::new();
+        let mut meddle = || counts.push([&a, &b].iter().filter(|dir| dir.exists()).count());
+        let outcome = run_meddling(&mut busybox(&["mkdir", "a", "b"], lab.dir()), "mkdir", when, &mut meddle)?;
+        assert_eq!((outcome.ending, outcome.killed), (Ending::Exited(0), false), "{}", outcome.stderr);
+        assert_eq!(counts, seen, "{when}");
+        fs::remove_dir(&a)?;
+        fs::remove_dir(&b)?;
+    }
     Ok(())
 }

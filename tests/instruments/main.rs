@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         killer::every_point_can_be_reached_again,
         #[needs(Program("busybox"))]
         killer::every_one_of_many_calls_is_counted,
+        #[needs(Program("busybox"))]
+        killer::somebody_who_meddles_comes_between_two_calls,
         #[needs(Root, Program("busybox"))]
         rounds::a_lawful_pair_passes_every_kill,
         #[needs(Root, Program("busybox"))]

@@ -103,22 +103,33 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs the command to its end and names every call at which it could be killed.
 pub fn count(command: &mut Command) -> Result<Outcome> {
-    run_within(command, TIME_LIMIT)
+    tracer::run(command, tracer::Goal::Count, TIME_LIMIT)
 }
 
 /// As [`count`], with another time limit.
 pub fn run_within(command: &mut Command, limit: Duration) -> Result<Outcome> {
-    tracer::run(command, None, &mut |_| {}, limit)
+    tracer::run(command, tracer::Goal::Count, limit)
 }
 
 /// As [`count`], and shows every process, before and after each of its system calls, while it stands still there.
 pub fn watch(command: &mut Command, mut look: impl FnMut(i32)) -> Result<Outcome> {
-    tracer::run(command, None, &mut |pid| look(pid.as_raw()), TIME_LIMIT)
+    tracer::run(command, tracer::Goal::Look(&mut |pid| look(pid.as_raw())), TIME_LIMIT)
+}
+
+/// Runs the command to its end, and does something each time that a process of it is about to make this call, or has made it: whatever races with
+/// the command wins. Only calls that count have a name here.
+pub fn run_meddling(
+    command: &mut Command,
+    call: &'static str,
+    when: When,
+    meddle: &mut dyn FnMut(),
+) -> Result<Outcome> {
+    tracer::run(command, tracer::Goal::Meddle(tracer::Meddle { call, when, act: meddle }), TIME_LIMIT)
 }
 
 /// Runs the command and kills the victim at the point; everything else is let go and runs on untraced.
 ///
 /// Returns when the command has ended. What it leaves running is not waited for.
 pub fn run_killed_at(command: &mut Command, point: &SyscallPoint, victim: Victim, when: When) -> Result<Outcome> {
-    tracer::run(command, Some(tracer::Kill { point: point.clone(), victim, when }), &mut |_| {}, TIME_LIMIT)
+    tracer::run(command, tracer::Goal::Kill(tracer::Kill { point: point.clone(), victim, when }), TIME_LIMIT)
 }

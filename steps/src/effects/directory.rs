@@ -1,10 +1,11 @@
 //! A directory on the host.
 
 use super::placed::{self, Existing, Place};
+use crate::made;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::types::Mode;
-use rustix::fs::{AtFlags, FileType, Gid, Uid, chmodat, chownat, mkdirat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -85,34 +86,12 @@ impl Place for Directory {
     }
 
     fn make(&self, dir: BorrowedFd, name: &Path, _cx: &Cx) -> Result<(), EffectError> {
-        make(dir, name, rustix::fs::Mode::from_raw_mode(self.mode.0))?;
-        own(dir, name, self.owner)
+        made::directory(dir, name, rustix::fs::Mode::from_raw_mode(self.mode.0), self.owner)
     }
 
     fn parents(&self, before: &Value) -> Vec<PathBuf> {
         Vec::deserialize(&before["missing"]).unwrap_or_default()
     }
-}
-
-/// mkdirat, with the permissions that are asked for: the umask is the caller's.
-pub(super) fn make(dir: BorrowedFd, name: &Path, mode: rustix::fs::Mode) -> Result<(), EffectError> {
-    mkdirat(dir, name, mode).and_then(|()| chmodat(dir, name, mode, AtFlags::empty())).map_err(|errno| {
-        EffectError::call(format!("mkdirat(\"{}\")", name.display()), errno).help(match errno {
-            Errno::ACCESS | Errno::PERM => "the directory around it cannot be written by this user",
-            Errno::ROFS => "the file system is read-only",
-            Errno::NOSPC | Errno::DQUOT => "the file system is full",
-            _ => "the directory cannot be made",
-        })
-    })
-}
-
-/// Gives what has this name an owner.
-pub(super) fn own(dir: BorrowedFd, name: &Path, owner: Option<(u32, u32)>) -> Result<(), EffectError> {
-    let Some((uid, gid)) = owner else { return Ok(()) };
-    chownat(dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| {
-        EffectError::call(format!("fchownat(\"{}\", {uid}, {gid})", name.display()), errno)
-            .help("giving a file away needs CAP_CHOWN")
-    })
 }
 
 /// For descriptions.

@@ -11,12 +11,13 @@ use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending,
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::site::{REPORT, Report};
 use lifecycle_engine::value::Later;
-use rustix::fs::{AtFlags, CWD, FileType, Mode as Bits, OFlags, lstat, mkfifoat, open, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode as Bits, OFlags, lstat, open, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::wait::{resolve, watch};
+use crate::made;
 use crate::outcomes::{Fifo, Process};
 use crate::process::{FIFO, FIFO_REPORT, Watched};
 
@@ -62,7 +63,7 @@ impl EffectDef for MakeFifo {
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
         let path = self.path.display();
         let failed = |call: String| move |e: Errno| EffectError::call(call, e);
-        mkfifoat(CWD, &self.path, Bits::from_raw_mode(0o600)).map_err(failed(format!("mkfifo({path})")))?;
+        made::node(CWD, &self.path, FileType::Fifo, 0, Bits::from_raw_mode(0o600), None)?;
         let stat = lstat(&self.path).map_err(failed(format!("lstat({path})")))?;
         Ok(Applied::outcome(&Fifo { path: self.path.clone(), device: stat.st_dev, inode: stat.st_ino }))
     }
@@ -293,7 +294,7 @@ mod tests {
         let (path, report) = (dir.path().join("exec.fifo"), dir.path().join("exec.report"));
         let open = |path: &Path, flags| open(path, flags | OFlags::CLOEXEC, Bits::empty()).unwrap();
         for path in [&path, &report] {
-            mkfifoat(CWD, path, Bits::from_raw_mode(0o600)).unwrap();
+            rustix::fs::mkfifoat(CWD, path, Bits::from_raw_mode(0o600)).unwrap();
         }
         let reader = open(&report, OFlags::RDONLY | OFlags::NONBLOCK);
         let ends = Some((open(&path, OFlags::RDWR), open(&report, OFlags::WRONLY)));

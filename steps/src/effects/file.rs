@@ -1,7 +1,8 @@
 //! A regular file on the host.
 
-use super::directory::{own, owner_text};
+use super::directory::owner_text;
 use super::placed::{self, Existing, Place};
+use crate::made;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::types::Mode;
@@ -74,8 +75,8 @@ impl Place for File {
 
     fn make(&self, dir: BorrowedFd, name: &Path, cx: &Cx) -> Result<(), EffectError> {
         let content = cx.text(&self.content)?;
-        write_new(dir, name, content.as_bytes(), rustix::fs::Mode::from_raw_mode(self.mode.0))?;
-        own(dir, name, self.owner)
+        let mode = rustix::fs::Mode::from_raw_mode(self.mode.0);
+        write_new(dir, name, content.as_bytes(), mode, self.owner)
     }
 }
 
@@ -85,6 +86,7 @@ pub(super) fn write_new(
     name: &Path,
     content: &[u8],
     mode: rustix::fs::Mode,
+    owner: Option<made::Owner>,
 ) -> Result<(), EffectError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed = |call: &str, error: std::io::Error| {
@@ -96,5 +98,7 @@ pub(super) fn write_new(
         .map_err(|errno| failed("openat", errno.into()))?;
     let mut file = std::fs::File::from(fd);
     file.write_all(content).map_err(|error| failed("write", error))?;
+    // Before the permissions: a change of owner takes set-user-id away.
+    owner.map_or(Ok(()), |owner| made::give(&file, name, owner))?;
     fchmod(&file, mode).map_err(|errno| failed("fchmod", errno.into()))
 }

@@ -1,12 +1,12 @@
 //! FIFOs, symlinks and device nodes on the host.
 
-use super::directory::{own, owner_text};
+use super::directory::owner_text;
 use super::placed::{self, Existing, Place};
+use crate::made;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::types::Mode;
-use rustix::fs::{AtFlags, FileType, chmodat, mknodat, symlinkat};
-use rustix::io::Errno;
+use rustix::fs::{FileType, symlinkat};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::os::fd::BorrowedFd;
@@ -90,8 +90,7 @@ impl Place for Fifo {
     }
 
     fn make(&self, dir: BorrowedFd, name: &Path, _cx: &Cx) -> Result<(), EffectError> {
-        make(dir, name, FileType::Fifo, self.mode, 0)?;
-        own(dir, name, self.owner)
+        made::node(dir, name, FileType::Fifo, 0, rustix::fs::Mode::from_raw_mode(self.mode.0), self.owner)
     }
 }
 
@@ -181,19 +180,8 @@ impl Place for Device {
     }
 
     fn make(&self, dir: BorrowedFd, name: &Path, _cx: &Cx) -> Result<(), EffectError> {
-        make(dir, name, self.file_type(), self.mode, rustix::fs::makedev(self.major, self.minor))?;
-        own(dir, name, self.owner)
+        let (number, mode) =
+            (rustix::fs::makedev(self.major, self.minor), rustix::fs::Mode::from_raw_mode(self.mode.0));
+        made::node(dir, name, self.file_type(), number, mode, self.owner)
     }
-}
-
-/// mknodat, with the permissions that are asked for: the umask is the caller's.
-pub(super) fn make(dir: BorrowedFd, name: &Path, kind: FileType, mode: Mode, number: u64) -> Result<(), EffectError> {
-    let mode = rustix::fs::Mode::from_raw_mode(mode.0);
-    mknodat(dir, name, kind, mode, number).and_then(|()| chmodat(dir, name, mode, AtFlags::empty())).map_err(|errno| {
-        EffectError::call(format!("mknodat(\"{}\", {kind:?})", name.display()), errno).help(match errno {
-            Errno::PERM => "device nodes need CAP_MKNOD, and cannot be made in a user namespace",
-            Errno::ACCESS => "the directory around it cannot be written by this user",
-            _ => "the node cannot be made",
-        })
-    })
 }

@@ -10,7 +10,7 @@ use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending,
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Later;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, lstat, open, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, lstat, open, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use super::example_process;
 use super::wait::{resolve, watch};
+use crate::made;
 use crate::outcomes::Process;
 use crate::process::{ENGINE_ONLY, Watched};
 
@@ -121,9 +122,8 @@ impl BindNotify {
         let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
         let address = SocketAddrUnix::new(&short).map_err(failed("bind"))?;
         let socket = datagrams()?;
-        bind(&socket, &address).map_err(failed("bind"))?;
         // The container's program may be any user.
-        chmodat(&dir, name, Mode::from_raw_mode(0o777), AtFlags::empty()).map_err(failed("chmod"))?;
+        made::unmasked(|| bind(&socket, &address)).map_err(failed("bind"))?;
         let stat = lstat(&self.path).map_err(failed("lstat"))?;
         Ok((socket, Bound { device: stat.st_dev, inode: stat.st_ino }))
     }

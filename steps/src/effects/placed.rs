@@ -3,6 +3,7 @@
 //! It is made under a name that only we choose, its identity is journaled, and only then is it renamed into its place, which fails if
 //! somebody else has put something there meanwhile. Whatever moment the engine dies at, undo finds either our name or our identity.
 
+use crate::made;
 use lifecycle_engine::effect::{Applied, Cx, Interest, Pending, Record, RunNames, Undone};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::{
@@ -95,22 +96,11 @@ pub(super) fn apply(place: &impl Place, before: &Value, cx: &Cx) -> Result<Appli
         Ok(_) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(EffectError::call(format!("statx(\"{}\")", path.display()), errno)),
     }
-    let temporary = temporary_name(cx.run, cx.step, cx.effect);
-    let below = below(&temporary, place.path(), path);
+    let below = below(temporary_name(cx.run, cx.step, cx.effect), place.path(), path);
     // Left by an attempt of ours that was cut off.
     remove_chain(dir.as_fd(), &below, place.file_type(), path)?;
-    let (leaf, made) = below.split_last().ok_or_else(|| EffectError::new("nothing to make"))?;
-    for directory in made {
-        super::directory::make(dir.as_fd(), directory, PARENTS)?;
-    }
-    place.make(dir.as_fd(), leaf, cx)?;
     let places = parents.iter().map(PathBuf::as_path).chain([place.path()]);
-    let identities = below.iter().zip(places).map(|(name, path)| {
-        Identity::of(dir.as_fd(), name, path)
-            .map(|(identity, _)| identity)
-            .map_err(|errno| EffectError::call(format!("statx(\"{}\")", name.display()), errno))
-    });
-    let identities: Vec<Identity> = identities.collect::<Result<_, _>>()?;
+    let identities = make_chain(place, dir.as_fd(), &below, places, cx)?;
     let name = name.to_owned();
     Ok(Applied::Pending(Box::new(Placing {
         dir,
@@ -126,13 +116,39 @@ pub(super) fn apply(place: &impl Place, before: &Value, cx: &Cx) -> Result<Appli
 /// The permissions of directories that are made on the way to another one.
 const PARENTS: Mode = Mode::from_raw_mode(0o755);
 
-/// The temporary names of everything from `top` to `leaf`, the outermost first.
-fn below(temporary: &Path, leaf: &Path, top: &Path) -> Vec<PathBuf> {
-    let mut names = vec![temporary.to_owned()];
-    for part in leaf.strip_prefix(top).unwrap_or(Path::new("")).components() {
-        names.push(names[names.len() - 1].join(part));
+/// The names of everything from `top` to `leaf`, each in the one before; the outermost has a temporary one.
+fn below(temporary: PathBuf, leaf: &Path, top: &Path) -> Vec<PathBuf> {
+    let inner = leaf.strip_prefix(top).unwrap_or(Path::new(""));
+    std::iter::once(temporary).chain(inner.iter().map(PathBuf::from)).collect()
+}
+
+/// Makes the directories on the way, and the thing itself in the last of them; answers with the identity of each, whose place will be that in
+/// `places`. Each is entered by descriptor: whoever may write to the directory around them may put a link in the place of one.
+fn make_chain<'p>(
+    place: &impl Place,
+    dir: BorrowedFd,
+    names: &[PathBuf],
+    places: impl Iterator<Item = &'p Path>,
+    cx: &Cx,
+) -> Result<Vec<Identity>, EffectError> {
+    let mut around: Option<OwnedFd> = None;
+    let mut identities = Vec::new();
+    for (depth, (name, path)) in names.iter().zip(places).enumerate() {
+        let at = around.as_ref().map_or(dir, AsFd::as_fd);
+        let is_last = depth + 1 == names.len();
+        if is_last {
+            place.make(at, name, cx)?;
+        } else {
+            made::directory(at, name, PARENTS, None)?;
+        }
+        let (identity, _) = Identity::of(at, name, path)
+            .map_err(|errno| EffectError::call(format!("statx(\"{}\")", name.display()), errno))?;
+        identities.push(identity);
+        if !is_last {
+            around = Some(made::enter(at, name)?);
+        }
     }
-    names
+    Ok(identities)
 }
 
 /// Takes an effect that is a [`Place`] back.
@@ -141,7 +157,7 @@ pub(super) fn undo(place: &impl Place, record: &Record, cx: &Cx) -> Result<Undon
     let path = top(place, &parents);
     match open_parent(path) {
         Ok((dir, _)) => {
-            let names = below(&temporary_name(cx.run, cx.step, cx.effect), place.path(), path);
+            let names = below(temporary_name(cx.run, cx.step, cx.effect), place.path(), path);
             remove_chain(dir.as_fd(), &names, place.file_type(), path)?;
         }
         // With the directory, what was in it has gone.
@@ -209,10 +225,20 @@ fn open_parent(path: &Path) -> Result<(OwnedFd, &Path), EffectError> {
     Ok((dir, Path::new(name)))
 }
 
-/// Removes what has these names, the innermost (of type `kind`) first. `path` is for the message.
+/// Removes what has these names, each in the one before; the innermost is of type `kind`. `path` is for the message.
 fn remove_chain(dir: BorrowedFd, names: &[PathBuf], kind: FileType, path: &Path) -> Result<(), EffectError> {
-    let kinds = std::iter::once(kind).chain(std::iter::repeat(FileType::Directory));
-    names.iter().rev().zip(kinds).try_for_each(|(name, kind)| remove(dir, name, kind, path))
+    let Some((name, inner)) = names.split_first() else { return Ok(()) };
+    if inner.is_empty() {
+        return remove(dir, name, kind, path);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(dir, name, flags, Mode::empty()) {
+        Ok(around) => remove_chain(around.as_fd(), inner, kind, path)?,
+        // A link in its place is not ours, and below it nothing is: removing it fails, and says so.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+        Err(errno) => return Err(EffectError::call(format!("open(\"{}\", O_DIRECTORY)", path.display()), errno)),
+    }
+    remove(dir, name, FileType::Directory, path)
 }
 
 /// Removes what has this name, if there is anything. `path` is for the message.
@@ -237,7 +263,7 @@ fn remove(dir: BorrowedFd, name: &Path, kind: FileType, path: &Path) -> Result<(
 /// Made, and not yet in its place.
 struct Placing {
     dir: OwnedFd,
-    /// Temporary names, the outermost first.
+    /// Names, each in the one before, the outermost a temporary one.
     below: Vec<PathBuf>,
     name: PathBuf,
     identities: Vec<Identity>,

@@ -269,13 +269,13 @@ pub fn reconfigure_file_system(api: Api, top: impl AsFd, options: &Options, what
     fsconfig_reconfigure(context.as_fd()).map_err(|errno| failed("fsconfig(reconfigure)", errno, log()))
 }
 
-/// Gives a file its label, fsetxattr(2): the root of a file system that knows no `context=`, or a terminal.
+/// Gives an open file its label, fsetxattr(2): the root of a file system that knows no `context=`, or a terminal.
 pub fn label_file(top: impl AsFd, label: &str, what: &Path) -> Result<(), EffectError> {
-    // The kernel takes a label with its NUL; the magic link stands in for descriptors that are O_PATH.
+    // The kernel takes a label with its NUL.
     let mut value = label.as_bytes().to_vec();
     value.push(0);
-    rustix::fs::setxattr(magic_link(top), "security.selinux", &value, XattrFlags::empty()).map_err(|errno| {
-        EffectError::call(format!("setxattr(\"{}\", security.selinux, {label:?})", what.display()), errno)
+    rustix::fs::fsetxattr(top, "security.selinux", &value, XattrFlags::empty()).map_err(|errno| {
+        EffectError::call(format!("fsetxattr(\"{}\", security.selinux, {label:?})", what.display()), errno)
             .help("the policy does not know this label, or does not let the caller set it (relabelto)")
     })
 }

@@ -1,13 +1,17 @@
 //! tmpcopyup: what a directory held goes into the tmpfs that covers it.
 
+use super::api::magic_link;
+use crate::made;
 use lifecycle_engine::error::EffectError;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chownat, fchmod, mkdirat, mknodat,
-    openat, readlinkat, statat, symlinkat, utimensat,
+    CWD, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fchmod, fstat, futimens, openat, readlinkat,
+    symlinkat,
 };
 use rustix::io::Errno;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Bounds: the tree is the image's, and the copy is kept in memory.
 const MOST_ENTRIES: u32 = 100_000;
@@ -16,15 +20,14 @@ const DEEPEST: u32 = 128;
 
 /// Copies the contents of directory `from` into directory `to`. Symlinks are copied, never followed, and other mounts are not entered.
 pub fn copy_tree(from: BorrowedFd, to: BorrowedFd) -> Result<(), EffectError> {
-    let device = rustix::fs::fstat(from).map_err(|errno| EffectError::call("fstat", errno))?.st_dev;
+    let device = fstat(from).map_err(|errno| EffectError::call("fstat", errno))?.st_dev;
     let readable = openat(from, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| failed("open", c".", errno))?;
     let mut copy = Copy { entries: 0, bytes: 0, device };
     copy.directory(readable.as_fd(), to, 0)?;
     // The root of the tmpfs looks like the directory that it covers.
-    let stat = rustix::fs::fstat(from).map_err(|errno| EffectError::call("fstat", errno))?;
-    chownat(to, c"", Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), AtFlags::EMPTY_PATH)
-        .map_err(|errno| failed("fchownat", c".", errno))
+    let stat = fstat(from).map_err(|errno| EffectError::call("fstat", errno))?;
+    made::give(to, Path::new("."), owner(&stat))
 }
 
 struct Copy {
@@ -53,33 +56,31 @@ impl Copy {
         Ok(())
     }
 
+    /// Whoever has a part in the directory may put something else in an entry's place at any time: it is looked at and read by descriptor.
     fn entry(&mut self, from: BorrowedFd, to: BorrowedFd, name: &CString, depth: u32) -> Result<(), EffectError> {
-        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| failed("fstatat", name, errno))?;
-        match FileType::from_raw_mode(stat.st_mode) {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = openat(from, name, flags, Mode::empty()).map_err(|errno| failed("openat", name, errno))?;
+        let stat = fstat(&found).map_err(|errno| failed("fstat", name, errno))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        match kind {
             // A mountpoint's contents are another mount's.
             FileType::Directory if stat.st_dev != self.device => make_directory(to, name).map(drop),
             FileType::Directory => {
-                let source = open(from, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                let source = openat(&found, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|errno| failed("openat", name, errno))?;
                 let made = make_directory(to, name)?;
                 self.directory(source.as_fd(), made.as_fd(), depth + 1)?;
-                dress(made.as_fd(), to, name, &stat)
+                dress(made.as_fd(), name, &stat)
             }
-            FileType::RegularFile => self.file(from, to, name, &stat),
+            FileType::RegularFile => self.file(&found, to, name, &stat),
             FileType::Symlink => {
-                let target = readlinkat(from, name, Vec::new()).map_err(|errno| failed("readlinkat", name, errno))?;
+                let target = readlinkat(&found, c"", Vec::new()).map_err(|errno| failed("readlinkat", name, errno))?;
                 symlinkat(&target, to, name).map_err(|errno| failed("symlinkat", name, errno))?;
-                own(to, name, &stat)
+                made::own(to, path(name), kind, 0, owner(&stat))
             }
             FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice => {
-                mknodat(
-                    to,
-                    name,
-                    FileType::from_raw_mode(stat.st_mode),
-                    Mode::from_raw_mode(stat.st_mode),
-                    stat.st_rdev,
-                )
-                .map_err(|errno| failed("mknodat", name, errno))?;
-                own(to, name, &stat)
+                let mode = Mode::from_raw_mode(stat.st_mode);
+                made::node(to, path(name), kind, stat.st_rdev, mode, Some(owner(&stat)))
             }
             FileType::Unknown => {
                 Err(EffectError::new(format!("tmpcopyup: {} is of no known type", name.to_string_lossy())))
@@ -87,12 +88,13 @@ impl Copy {
         }
     }
 
-    fn file(&mut self, from: BorrowedFd, to: BorrowedFd, name: &CStr, stat: &Stat) -> Result<(), EffectError> {
+    fn file(&mut self, found: &OwnedFd, to: BorrowedFd, name: &CStr, stat: &Stat) -> Result<(), EffectError> {
         self.bytes += stat.st_size as u64;
         if self.bytes > MOST_BYTES {
             return Err(EffectError::new(format!("tmpcopyup: the directory holds more than {} MiB", MOST_BYTES >> 20)));
         }
-        let source = open(from, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let source = openat(CWD, magic_link(found), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| failed("openat", name, errno))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made =
             openat(to, name, flags, Mode::from_raw_mode(0o600)).map_err(|errno| failed("openat", name, errno))?;
@@ -101,35 +103,33 @@ impl Copy {
         // A file that grows while it is copied is copied to the length that it had.
         std::io::copy(&mut std::io::Read::take(&mut source, stat.st_size as u64), &mut made)
             .map_err(|error| EffectError::call(format!("copying {}", name.to_string_lossy()), error))?;
-        dress(made.as_fd(), to, name, stat)
+        dress(made.as_fd(), name, stat)
     }
 }
 
-fn open(dir: BorrowedFd, name: &CStr, flags: OFlags) -> Result<OwnedFd, EffectError> {
-    openat(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| failed("openat", name, errno))
+fn path(name: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(name.to_bytes()))
+}
+
+fn owner(stat: &Stat) -> made::Owner {
+    (stat.st_uid, stat.st_gid)
 }
 
 fn make_directory(to: BorrowedFd, name: &CStr) -> Result<OwnedFd, EffectError> {
-    mkdirat(to, name, Mode::from_raw_mode(0o700)).map_err(|errno| failed("mkdirat", name, errno))?;
-    open(to, name, OFlags::RDONLY | OFlags::DIRECTORY)
-}
-
-fn own(dir: BorrowedFd, name: &CStr, stat: &Stat) -> Result<(), EffectError> {
-    chownat(dir, name, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| failed("fchownat", name, errno))
+    made::directory(to, path(name), Mode::from_raw_mode(0o700), None)?;
+    made::enter(to, path(name))
 }
 
 /// Owner, permissions and times; in this order, because a change of owner clears set-user-id.
-fn dress(made: BorrowedFd, dir: BorrowedFd, name: &CStr, stat: &Stat) -> Result<(), EffectError> {
-    own(dir, name, stat)?;
+fn dress(made: BorrowedFd, name: &CStr, stat: &Stat) -> Result<(), EffectError> {
+    made::give(made, path(name), owner(stat))?;
     fchmod(made, Mode::from_raw_mode(stat.st_mode)).map_err(|errno| failed("fchmod", name, errno))?;
     let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     };
-    utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| failed("utimensat", name, errno))
+    futimens(made, &times).map_err(|errno| failed("futimens", name, errno))
 }
 
 fn failed(call: &str, name: &CStr, errno: Errno) -> EffectError {

@@ -42,7 +42,7 @@ pub fn has_unique_ids() -> bool {
 }
 
 /// The number of the mount that `fd` is in, as mountinfo has it.
-fn number(fd: impl AsFd) -> Result<u64, EffectError> {
+pub fn number(fd: impl AsFd) -> Result<u64, EffectError> {
     let stat = statx(fd.as_fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
         .map_err(|errno| EffectError::call("statx(mount id)", errno))?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {
@@ -66,6 +66,17 @@ pub fn read() -> Result<Vec<Mount>, EffectError> {
 pub fn containing(fd: impl AsFd) -> Result<Option<Mount>, EffectError> {
     let id = number(fd)?;
     Ok(read()?.into_iter().find(|mount| mount.id == id))
+}
+
+/// Whether the mount that `fd` is in is attached in this namespace.
+pub fn is_attached(fd: impl AsFd) -> Result<bool, EffectError> {
+    // The list of a host with many mounts is long.
+    if let Some(id) = unique_id(&fd)?
+        && let Some(attached) = crate::sys::mount::is_attached(id)
+    {
+        return Ok(attached);
+    }
+    Ok(containing(fd)?.is_some())
 }
 
 /// Whether the mount that `top` is in is one on the mount that `below` is in.

@@ -16,9 +16,13 @@ use crate::spec::{Mount, Namespace, NamespaceType};
 /// Whether what is made at the path goes with the container; `root` says whether the root itself does.
 /// The innermost mount decides, of two in one place the later one.
 pub(super) fn lies_in_own(root: bool, mounts: &[Mount], path: &Path) -> bool {
+    mount_around(mounts, path).map_or(root, |mount| !mount.binds())
+}
+
+/// The mount in which the path lies, by the destinations' text.
+pub(super) fn mount_around<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     let around = mounts.iter().filter(|mount| path.starts_with(clean(&mount.destination)));
-    let innermost = around.max_by_key(|mount| clean(&mount.destination).components().count());
-    innermost.map_or(root, |mount| !mount.binds())
+    around.max_by_key(|mount| clean(&mount.destination).components().count())
 }
 
 /// What all mounts of a container have in common.

@@ -10,8 +10,8 @@ use lifecycle_engine::value::{Handle, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Common, lies_in_own, plan_mount};
-use crate::effects::inside::{RootBind, RootDevice, RootFile, RootPropagation, RootSymlink, clean};
+use super::entry::{Common, lies_in_own, mount_around, plan_mount};
+use crate::effects::inside::{InVolume, RootBind, RootDevice, RootFile, RootPropagation, RootSymlink, clean};
 use crate::mounts::{Api, Propagation};
 use crate::outcomes::{CgroupJoin, DetachedMount};
 use crate::process::label::require_selinux;
@@ -134,7 +134,7 @@ main: wait
             prepared: Some(&input.prepared),
         };
         (0..input.mounts.len()).try_for_each(|index| plan_mount(&input.mounts, index, common, cx))?;
-        // As in runc: a /dev of the host's, bound, is not ours to fill.
+        // As in runc: a /dev of the host's, bound, is not ours to fill. Where the image's symlinks put one there is found out when it is resolved.
         let dev_is_bound =
             input.mounts.iter().any(|mount| clean(&mount.destination) == Path::new("/dev") && mount.binds());
         if input.default_devices && !dev_is_bound {
@@ -144,7 +144,7 @@ main: wait
         let is_link = |device: &Device| !dev_is_bound && clean(&device.path) == Path::new("/dev/ptmx");
         for (index, device) in input.devices.iter().enumerate().filter(|(_, device)| !is_link(device)) {
             cx.effect(
-                device_effect(device, is_own(&input, &clean(&device.path)), api)
+                device_effect(device, &input, api)
                     .map_err(|message| PlanError::new(format!("devices.{index}"), message))?,
             );
         }
@@ -189,7 +189,8 @@ pub(super) fn default_devices(api: Api, own: bool, cx: &mut Planning) {
         let path = Path::new("/dev").join(name);
         let host = Some(path.clone());
         let (kind, mode, owner) = (DeviceType::C, Mode(0o666), (0, 0));
-        cx.effect(RootDevice { path, kind, major, minor, mode, owner, host, api, own });
+        let in_volume = InVolume::Leave;
+        cx.effect(RootDevice { path, kind, major, minor, mode, owner, host, api, own, in_volume });
     }
     for (name, target) in [
         ("ptmx", "pts/ptmx"),
@@ -198,12 +199,17 @@ pub(super) fn default_devices(api: Api, own: bool, cx: &mut Planning) {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        cx.effect(RootSymlink { path: Path::new("/dev").join(name), target: target.into(), own });
+        let (path, target) = (Path::new("/dev").join(name), target.into());
+        cx.effect(RootSymlink { path, target, own, in_volume: InVolume::Leave });
     }
 }
 
-fn device_effect(device: &Device, own: bool, api: Api) -> Result<RootDevice, String> {
+fn device_effect(device: &Device, input: &Input, api: Api) -> Result<RootDevice, String> {
     let path = clean(&device.path);
+    let own = is_own(input, &path);
+    // In a directory of the host's it is made only where the config itself puts it there.
+    let around = path.parent().and_then(|parent| mount_around(&input.mounts, parent));
+    let in_volume = if around.is_some_and(Mount::binds) { InVolume::Make } else { InVolume::Refuse };
     let number = |number: Option<i64>, name: &str| match number {
         Some(number) => u32::try_from(number).map_err(|_| format!("{name} {number} is not a device number")),
         None if device.kind == DeviceType::P => Ok(0),
@@ -217,7 +223,7 @@ fn device_effect(device: &Device, own: bool, api: Api) -> Result<RootDevice, Str
     // Podman and containerd write the bits of the file's type along with the permissions.
     let mode = Mode(device.file_mode.unwrap_or(0o666) & 0o7777);
     let host = (device.kind != DeviceType::P).then(|| path.clone());
-    Ok(RootDevice { path, kind: device.kind, major, minor, mode, owner, host, api, own })
+    Ok(RootDevice { path, kind: device.kind, major, minor, mode, owner, host, api, own, in_volume })
 }
 
 impl RootfsPropagation {

@@ -1,9 +1,10 @@
-//! close_range(2).
+//! close_range(2), and descriptors that the program was started with.
 
 use super::check;
 use nix::libc;
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Marks every descriptor from `first` on as one that exec closes (CVE-2024-21626: a leaked one is a way out of the container).
 ///
@@ -23,6 +24,21 @@ pub fn inherited<'a>(fd: RawFd) -> io::Result<BorrowedFd<'a>> {
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     rustix::io::fcntl_getfd(fd)?;
     Ok(fd)
+}
+
+/// The descriptor by which the program was executed, execveat(2), if it is still open. To be called once, before any other is opened.
+pub fn executed_from() -> Option<OwnedFd> {
+    // SAFETY: the call reads a table that does not change.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    if name == 0 {
+        return None;
+    }
+    // SAFETY: the kernel has put a string there that ends in NUL, above the stack, where it stays.
+    let name = unsafe { CStr::from_ptr(name as *const libc::c_char) };
+    let fd = name.to_str().ok()?.strip_prefix("/dev/fd/")?.parse().ok()?;
+    inherited(fd).ok()?;
+    // SAFETY: it is open, and the program has opened none yet that could be this one.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn mark_each(first: RawFd) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! mount_setattr(2).
+//! mount_setattr(2), statmount(2).
 
 use super::check;
 use nix::libc;
@@ -74,10 +74,54 @@ pub fn mount_setattr(dir: impl AsFd, recursive: bool, attr: &MountAttr) -> io::R
     check(answer).map(drop)
 }
 
+/// linux/mount.h: struct mnt_id_req as of Linux 6.8.
+#[repr(C)]
+struct MountIdRequest {
+    size: u32,
+    spare: u32,
+    id: u64,
+    param: u64,
+}
+
+/// Whether a mount is attached in the caller's mount namespace, by its number that is never used again. `None` where the kernel does not say
+/// (before Linux 6.8, or to a caller whom a filter forbids to ask).
+pub fn is_attached(id: u64) -> Option<bool> {
+    // Newer than the C library's list, and numbered alike on every architecture but alpha.
+    const SYS_STATMOUNT: libc::c_long = 457;
+    const STATMOUNT_MNT_BASIC: u64 = 2;
+    let request = MountIdRequest { size: size_of::<MountIdRequest>() as u32, spare: 0, id, param: STATMOUNT_MNT_BASIC };
+    // struct statmount, without room for strings.
+    let mut answer = [0_u64; 64];
+    // SAFETY: the request is as long as it says, and the answer has room for as many bytes as are named; both outlive the call.
+    let result =
+        unsafe { libc::syscall(SYS_STATMOUNT, &raw const request, answer.as_mut_ptr(), size_of_val(&answer), 0) };
+    match check(result) {
+        Ok(_) => Some(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Some(false),
+        Err(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+    #[test]
+    fn an_attached_mount_is_told_from_a_detached_one() {
+        let root = std::fs::File::open("/").unwrap();
+        let detached = rustix::mount::open_tree(
+            &root,
+            c"",
+            rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE | rustix::mount::OpenTreeFlags::AT_EMPTY_PATH,
+        )
+        .unwrap();
+        assert!(crate::mounts::table::is_attached(&root).unwrap());
+        assert!(!crate::mounts::table::is_attached(&detached).unwrap());
+        if crate::mounts::table::has_unique_ids() {
+            assert_eq!(is_attached(u64::MAX), Some(false));
+        }
+    }
 
     #[test]
     fn attributes_of_a_detached_mount_change() {

@@ -26,16 +26,40 @@ pub(super) struct Kill {
     pub when: When,
 }
 
-/// Looks at a thread that stands still.
-pub(super) type Look<'a> = &'a mut dyn FnMut(Pid);
+/// What to do at which calls.
+pub(super) struct Meddle<'a> {
+    pub call: &'static str,
+    pub when: When,
+    pub act: &'a mut dyn FnMut(),
+}
 
-/// Runs `command` under trace. `kill` none only counts. `look` sees each thread before and after each of its calls.
-pub(super) fn run(command: &mut Command, kill: Option<Kill>, look: Look, limit: Duration) -> Result<Outcome> {
+/// What the calls are watched for.
+pub(super) enum Goal<'a> {
+    Count,
+    /// Each thread before and after each of its calls, while it stands still.
+    Look(&'a mut dyn FnMut(Pid)),
+    Kill(Kill),
+    Meddle(Meddle<'a>),
+}
+
+impl Goal<'_> {
+    /// On which side of this call there is something to do.
+    fn side(&self, process: usize, index: usize, call: &str) -> Option<When> {
+        match self {
+            Self::Kill(Kill { point, when, .. }) if (point.process, point.index) == (process, index) => Some(*when),
+            Self::Meddle(meddle) if meddle.call == call => Some(meddle.when),
+            Self::Count | Self::Look(_) | Self::Kill(_) | Self::Meddle(_) => None,
+        }
+    }
+}
+
+/// Runs `command` under trace.
+pub(super) fn run(command: &mut Command, goal: Goal, limit: Duration) -> Result<Outcome> {
     let mut stdout = tempfile::tempfile().when(|| "making a file for the output".into())?;
     let mut stderr = tempfile::tempfile().when(|| "making a file for the errors".into())?;
     let share = |file: &File| file.try_clone().map(Stdio::from).when(|| "sharing the output file".into());
     command.stdin(Stdio::null()).stdout(share(&stdout)?).stderr(share(&stderr)?);
-    let mut tracer = Tracer::start(command, kill, look)?;
+    let mut tracer = Tracer::start(command, goal)?;
     let watch = Watch::over(tracer.engine, limit);
     let traced = tracer.follow();
     let timed_out = watch.stop();
@@ -85,7 +109,7 @@ struct Tracee {
     process: usize,
     /// Whether it stands still until we say otherwise.
     stopped: bool,
-    /// Whether it is inside the call at which to kill.
+    /// Whether it is inside a call after which there is something to do.
     at_point: bool,
 }
 
@@ -102,10 +126,9 @@ enum Phase {
 
 struct Tracer<'a> {
     engine: Pid,
-    look: Look<'a>,
     /// The program under test: a process that runs it, or an unnamed copy of it, is ours.
     program: PathBuf,
-    kill: Option<Kill>,
+    goal: Goal<'a>,
     phase: Phase,
     tracees: HashMap<Pid, Tracee>,
     /// Every thread that was ever a tracee: a parent's report of a birth may come after the child's end.
@@ -132,7 +155,7 @@ fn flags() -> WaitPidFlag {
 
 impl<'a> Tracer<'a> {
     /// Starts the command and holds it at its first instruction.
-    fn start(command: &mut Command, kill_at: Option<Kill>, look: Look<'a>) -> Result<Self> {
+    fn start(command: &mut Command, goal: Goal<'a>) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
         sys::trace_from_exec(command);
         let child = command.spawn().when(|| format!("starting {program}"))?;
@@ -149,9 +172,8 @@ impl<'a> Tracer<'a> {
         let first = Tracee { process: 0, stopped: false, at_point: false };
         Ok(Self {
             engine,
-            look,
             program,
-            kill: kill_at,
+            goal,
             phase: Phase::Watching,
             tracees: HashMap::from([(engine, first)]),
             met: HashSet::from([engine]),
@@ -255,7 +277,9 @@ impl<'a> Tracer<'a> {
     }
 
     fn at_syscall(&mut self, thread: Pid) -> Result<()> {
-        (self.look)(thread);
+        if let Goal::Look(look) = &mut self.goal {
+            look(thread);
+        }
         let at = match sys::syscall_at(thread) {
             Ok(at) => at,
             // Killed in the meantime; its end will be reported.
@@ -269,32 +293,32 @@ impl<'a> Tracer<'a> {
                 At::Neither => false,
             };
             if reached {
-                return self.strike(thread);
+                match &mut self.goal {
+                    Goal::Meddle(meddle) => (meddle.act)(),
+                    Goal::Count | Goal::Look(_) | Goal::Kill(_) => return self.strike(thread),
+                }
             }
         }
         self.go_on(thread, None)
     }
 
-    /// Counts the call. Whether it is the one before which to kill.
+    /// Counts the call. Whether there is something to do before it.
     fn entering(&mut self, thread: Pid, number: u64, arguments: &[u64; 6]) -> bool {
         let Some(call) = calls::changes_machine(number, arguments) else { return false };
         let Some(tracee) = self.tracees.get_mut(&thread) else { return false };
         let index = self.calls[tracee.process];
         self.calls[tracee.process] += 1;
         self.points.push(SyscallPoint { process: tracee.process, index, call });
-        let Some(Kill { point, when, .. }) = &self.kill else { return false };
-        if (point.process, point.index) != (tracee.process, index) {
-            return false;
-        }
-        tracee.at_point = *when == When::After;
-        *when == When::Before
+        let side = self.goal.side(tracee.process, index, call);
+        tracee.at_point = side == Some(When::After);
+        side == Some(When::Before)
     }
 
     /// Kills the victim, while the caller stands at the point.
     fn strike(&mut self, caller: Pid) -> Result<()> {
-        let victim = match self.kill.as_ref().map(|kill| kill.victim) {
-            Some(Victim::Engine) | None => self.engine,
-            Some(Victim::Caller) => thread_group(caller).unwrap_or(caller),
+        let victim = match &self.goal {
+            Goal::Kill(Kill { victim: Victim::Caller, .. }) => thread_group(caller).unwrap_or(caller),
+            _ => self.engine,
         };
         self.killed = true;
         kill(victim, Signal::SIGKILL).when(|| format!("killing process {victim}"))?;

@@ -22,6 +22,7 @@ fn unsupported(errno: Errno) -> bool {
 }
 
 /// Marks the directory. `false`: neither the kernel nor the caller's rights allow a mark, and the journal's word has to do.
+#[expect(clippy::disallowed_methods, reason = "the name is that of the open descriptor, in the host's procfs")]
 pub(super) fn set(directory: impl AsFd + Copy, key: &str, value: &str) -> Result<bool, Errno> {
     let path = name_of(directory);
     for space in SPACES {

@@ -21,7 +21,7 @@ pub use bind::RootBind;
 pub use cgroup::{CgroupHierarchy, RootCgroup};
 pub(crate) use mount::ALLOWED_IN_PROC;
 pub use mount::RootMount;
-pub use node::{RootDevice, RootDirectory, RootFile, RootSymlink};
+pub use node::{InVolume, RootDevice, RootDirectory, RootFile, RootSymlink};
 pub use overlay::{Entry, Layout, RootOverlay, probe};
 pub use pivot::RootPivot;
 pub use propagation::RootPropagation;

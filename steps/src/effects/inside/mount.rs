@@ -1,6 +1,6 @@
 //! One mount in the container's root.
 
-use super::root::{Root, clean, is_directory, is_in_proc};
+use super::root::{Root, clean, is_directory, is_in_proc, remember_own};
 use crate::mounts::api::{self, Api};
 use crate::mounts::{Bind, Options, copy, id_map};
 use crate::outcomes::DetachedMount;
@@ -9,6 +9,7 @@ use crate::spec::IdMapping;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Handle;
+use rustix::fs::{Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::os::fd::{AsFd, OwnedFd};
@@ -114,10 +115,13 @@ impl EffectDef for RootMount {
         }
         let options = self.parsed()?;
         let root = Root::of(cx)?;
-        match self.api {
+        let mount = match self.api {
             Api::Detached => self.detached(&root, &options),
             Api::Classic => self.classic(&root, &options),
         }?;
+        if options.bind.is_none() {
+            remember_own(mount, cx.fds)?;
+        }
         Ok(Applied::done())
     }
 
@@ -139,7 +143,13 @@ impl RootMount {
     /// A file system that takes no `context=` and can be labelled afterwards.
     fn label_afterwards(&self, mount: impl AsFd) -> Result<(), EffectError> {
         match &self.label {
-            Some(label) if self.kind.as_deref() == Some("mqueue") => api::label_file(mount, label, &self.destination),
+            Some(label) if self.kind.as_deref() == Some("mqueue") => {
+                // A mount's descriptor is O_PATH, which takes no attribute.
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let top = openat(mount, c".", flags, Mode::empty())
+                    .map_err(|errno| EffectError::call(format!("open(\"{}\")", self.destination.display()), errno))?;
+                api::label_file(top, label, &self.destination)
+            }
             _ => Ok(()),
         }
     }
@@ -159,7 +169,7 @@ impl RootMount {
         Ok(Applied::done())
     }
 
-    fn detached(&self, root: &Root, options: &Options) -> Result<(), EffectError> {
+    fn detached(&self, root: &Root, options: &Options) -> Result<OwnedFd, EffectError> {
         let mount = match options.bind {
             Some(bind) => api::clone_tree(self.open_source()?, &self.destination, bind)?,
             None => api::new_file_system(self.kind()?, self.source_name().as_deref(), options)?,
@@ -171,10 +181,11 @@ impl RootMount {
         self.label_afterwards(&mount)?;
         let map = self.user_namespace(options)?;
         api::configure(&mount, options, map.as_ref().map(AsFd::as_fd))?;
-        api::attach(&mount, &target, &self.destination)
+        api::attach(&mount, &target, &self.destination)?;
+        Ok(mount)
     }
 
-    fn classic(&self, root: &Root, options: &Options) -> Result<(), EffectError> {
+    fn classic(&self, root: &Root, options: &Options) -> Result<OwnedFd, EffectError> {
         if options.id_map.is_some() {
             return Err(EffectError::new(format!("the id-mapped mount on {}", self.destination.display()))
                 .help("it needs mount_setattr, Linux 5.12"));
@@ -194,7 +205,8 @@ impl RootMount {
             copy::copy_tree(target.as_fd(), top.as_fd())?;
         }
         self.label_afterwards(&top)?;
-        api::classic_configure(&top, options, &self.destination)
+        api::classic_configure(&top, options, &self.destination)?;
+        Ok(top)
     }
 
     fn open_source(&self) -> Result<OwnedFd, EffectError> {

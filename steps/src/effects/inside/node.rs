@@ -3,7 +3,7 @@
 use super::mount::bind_on;
 use super::root::{Root, clean, is_device};
 use crate::effects::file::write_new;
-use crate::effects::node::make;
+use crate::made;
 use crate::mounts::Bind;
 use crate::mounts::api::{Api, open_source};
 use crate::spec::DeviceType;
@@ -11,7 +11,7 @@ use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::types::Mode;
 use lifecycle_engine::value::Text;
-use rustix::fs::{AtFlags, FileType, Gid, OFlags, Uid, chownat, openat, readlinkat, symlinkat};
+use rustix::fs::{AtFlags, FileType, OFlags, openat, readlinkat, symlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,6 +54,9 @@ pub struct RootSymlink {
     /// It lies in a mount of the container's own, or in a throw-away root, and goes with that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
+    /// Whether it may come to lie in a directory of the host's.
+    #[serde(default, skip_serializing_if = "InVolume::is_default")]
+    pub in_volume: InVolume,
 }
 
 /// Makes a device node in the root. A user namespace forbids it: there the host's node is bound.
@@ -83,6 +86,41 @@ pub struct RootDevice {
     /// It lies in a mount of the container's own, or in a throw-away root, and goes with that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
+    /// Whether it may come to lie in a directory of the host's.
+    #[serde(default, skip_serializing_if = "InVolume::is_default")]
+    pub in_volume: InVolume,
+}
+
+/// What to do where a path leads into a directory of the host's that is bound in the container: by the image's symlinks, that can be any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InVolume {
+    /// It is made there: the config says so.
+    #[default]
+    Make,
+    /// Nothing is made.
+    Leave,
+    /// It is an error.
+    Refuse,
+}
+
+impl InVolume {
+    /// Whether it is the usual one; effects leave it out of their JSON then.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether to make something in this directory.
+    fn allows(self, root: &Root, directory: &OwnedFd, path: &Path) -> Result<bool, EffectError> {
+        if self == Self::Make || root.is_own(directory)? {
+            return Ok(true);
+        }
+        if self == Self::Leave {
+            return Ok(false);
+        }
+        Err(EffectError::new(format!("{} leads into a directory of the host that is bound there", path.display()))
+            .help("a symlink in the image puts one on the other; take it away, or mount the directory elsewhere"))
+    }
 }
 
 impl EffectDef for RootDirectory {
@@ -141,7 +179,7 @@ impl EffectDef for RootFile {
                 return Err(EffectError::call(format!("unlinkat(\"{}\") in the root", path.display()), errno));
             }
         }
-        write_new(parent.as_fd(), name, content.as_bytes(), rustix::fs::Mode::from_raw_mode(self.mode.0))?;
+        write_new(parent.as_fd(), name, content.as_bytes(), rustix::fs::Mode::from_raw_mode(self.mode.0), None)?;
         Ok(Applied::done())
     }
 
@@ -154,7 +192,8 @@ impl EffectDef for RootSymlink {
     const KIND: &'static str = "root.symlink";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        vec![Self { path: "/dev/fd".into(), target: "/proc/self/fd".into(), own: false }]
+        let (path, target) = ("/dev/fd".into(), "/proc/self/fd".into());
+        vec![Self { path, target, own: false, in_volume: InVolume::Leave }]
     }
 
     fn class(&self) -> Class {
@@ -171,7 +210,11 @@ impl EffectDef for RootSymlink {
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let path = clean(&self.path);
-        let (parent, name) = Root::of(cx)?.parent(&path)?;
+        let root = Root::of(cx)?;
+        let (parent, name) = root.parent(&path)?;
+        if !self.in_volume.allows(&root, &parent, &path)? {
+            return Ok(Applied::done());
+        }
         match symlinkat(&self.target, &parent, name) {
             Ok(()) | Err(Errno::EXIST) => Ok(Applied::done()),
             Err(errno) => Err(EffectError::call(format!("symlinkat(\"{}\") in the root", path.display()), errno)
@@ -198,6 +241,7 @@ impl EffectDef for RootDevice {
             host: Some("/dev/null".into()),
             api,
             own: false,
+            in_volume: InVolume::Leave,
         };
         vec![null("/dev/null", Api::Detached), null("/dev/null-too", Api::Classic)]
     }
@@ -219,7 +263,11 @@ impl EffectDef for RootDevice {
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let root = Root::of(cx)?;
         let path = clean(&self.path);
-        match (self.make(&root, &path), &self.host) {
+        let (parent, name) = root.parent(&path)?;
+        if !self.in_volume.allows(&root, &parent, &path)? {
+            return Ok(Applied::done());
+        }
+        match (self.make(&parent, name, &path), &self.host) {
             (Err(error), Some(host)) if error.errno == Some(Errno::PERM.raw_os_error()) => {
                 self.bind(&root, &path, host)?;
             }
@@ -242,21 +290,14 @@ impl RootDevice {
         }
     }
 
-    fn make(&self, root: &Root, path: &Path) -> Result<(), EffectError> {
-        let (parent, name) = root.parent(path)?;
-        let number = rustix::fs::makedev(self.major, self.minor);
-        match make(parent.as_fd(), name, self.file_type(), self.mode, number) {
-            Ok(()) => {
-                let (uid, gid) = self.owner;
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                chownat(&parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags).map_err(|errno| {
-                    EffectError::call(format!("fchownat(\"{}\", {uid}, {gid})", path.display()), errno)
-                })
-            }
+    fn make(&self, parent: &OwnedFd, name: &Path, path: &Path) -> Result<(), EffectError> {
+        let (number, mode) =
+            (rustix::fs::makedev(self.major, self.minor), rustix::fs::Mode::from_raw_mode(self.mode.0));
+        match made::node(parent.as_fd(), name, self.file_type(), number, mode, Some(self.owner)) {
             Err(error) if error.errno == Some(Errno::EXIST.raw_os_error()) => {
-                self.check(&open_node(&parent, name, path)?, path)
+                self.check(&open_node(parent, name, path)?, path)
             }
-            Err(error) => Err(error),
+            answer => answer,
         }
     }
 

@@ -3,17 +3,17 @@
 use super::mount::bind_on;
 use super::root::{ROOT, open_host};
 use crate::effects::owns;
+use crate::made;
 use crate::mounts::api::{self, Api};
 use crate::mounts::{Bind, Options};
 use crate::sys::mount::RDONLY;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::types::{self, Size};
-use rustix::fs::{AtFlags, Mode, chmodat, mkdirat, symlinkat};
-use rustix::io::Errno;
+use rustix::fs::{Mode, symlinkat};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// How the view is made: which way works is a fact of the host and of the caller.
@@ -204,11 +204,8 @@ fn read_only(api: Api, source: &Path, target: &Path) -> Result<(), EffectError> 
 }
 
 fn make_directory(dir: &OwnedFd, name: &str, mode: types::Mode) -> Result<(), EffectError> {
-    let mode = Mode::from_raw_mode(mode.0);
-    mkdirat(dir, name, mode).and_then(|()| chmodat(dir, name, mode, AtFlags::empty())).map_err(|errno: Errno| {
-        EffectError::call(format!("mkdirat(\"{name}\") in the new root"), errno)
-            .help("the size of the overlay may be too small")
-    })
+    made::directory(dir.as_fd(), Path::new(name), Mode::from_raw_mode(mode.0), None)
+        .map_err(|failed| failed.help("the size of the overlay may be too small"))
 }
 
 /// Finds out which layout works here, in the calling process, which is thrown away with its mount namespace. The best that works is the

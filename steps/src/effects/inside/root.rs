@@ -14,10 +14,13 @@ use std::path::{Component, Path, PathBuf};
 
 /// Under which name the effects of one process keep the root's descriptor.
 pub(crate) const ROOT: &str = "rootfs";
+/// With a mount's number after it: a file system that was made for the container.
+const OWN_FILE_SYSTEM: &str = "file-system:";
 
 /// The container's root.
 pub(crate) struct Root<'a> {
     fd: BorrowedFd<'a>,
+    fds: Option<&'a Fds>,
 }
 
 impl<'a> Root<'a> {
@@ -28,7 +31,7 @@ impl<'a> Root<'a> {
 
     /// The same, by the descriptors alone.
     pub(crate) fn in_fds(fds: &'a Fds) -> Result<Self, EffectError> {
-        fds.get(ROOT).map(|fd| Self { fd }).ok_or_else(|| {
+        fds.get(ROOT).map(|fd| Self { fd, fds: Some(fds) }).ok_or_else(|| {
             EffectError::new("there is no root file system yet")
                 .help("give rootfs.mount a `root`, or put rootfs.overlay before it")
         })
@@ -36,7 +39,7 @@ impl<'a> Root<'a> {
 
     /// A directory of the host, as [`open_host`] opens it.
     pub(crate) fn at(directory: &'a OwnedFd) -> Self {
-        Self { fd: directory.as_fd() }
+        Self { fd: directory.as_fd(), fds: None }
     }
 
     /// The directory itself.
@@ -83,6 +86,14 @@ impl<'a> Root<'a> {
         if table::is_on(&top, below)? { Ok(top) } else { Err(bent()) }
     }
 
+    /// Whether the directory lies in the root itself, or in a file system that was made for the container. Otherwise it is a directory of the host
+    /// that is bound there, whatever its path in the container is: where a path leads is the image's to say.
+    pub(crate) fn is_own(&self, directory: impl AsFd) -> Result<bool, EffectError> {
+        let number = table::number(directory)?;
+        let was_made = || self.fds.is_some_and(|fds| fds.get(&format!("{OWN_FILE_SYSTEM}{number}")).is_some());
+        Ok(table::number(self.fd)? == number || was_made())
+    }
+
     /// Where something can be mounted: a directory, or for the mount of a file an empty file; made where it is missing.
     pub(crate) fn mountpoint(&self, path: &Path, directory: bool) -> Result<OwnedFd, EffectError> {
         if directory {
@@ -102,6 +113,12 @@ impl<'a> Root<'a> {
             })
         })
     }
+}
+
+/// Remembers a file system that was made for the container, by its mount: its number is used for no other as long as that is open.
+pub(super) fn remember_own(mount: OwnedFd, fds: &mut Fds) -> Result<(), EffectError> {
+    fds.put(format!("{OWN_FILE_SYSTEM}{}", table::number(&mount)?), mount);
+    Ok(())
 }
 
 fn optional(answer: Result<pathrs::Handle, Error>, path: &Path) -> Result<Option<OwnedFd>, EffectError> {

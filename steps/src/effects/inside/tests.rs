@@ -208,6 +208,7 @@ fn null(host: Option<&str>, api: Api) -> RootDevice {
         host: host.map(PathBuf::from),
         api,
         own: false,
+        in_volume: InVolume::Refuse,
     }
 }
 
@@ -218,10 +219,37 @@ fn devices_and_links_are_made() {
             bench.apply(&null(Some("/dev/null"), api)).1.unwrap();
             assert!(fs::metadata(root.join("dev/null")).unwrap().file_type().is_char_device());
             fs::write(root.join("dev/null"), "swallowed").unwrap();
-            bench.apply(&RootSymlink { path: "/dev/fd".into(), target: "/proc/self/fd".into(), own: false }).1.unwrap();
+            let (path, target) = ("/dev/fd".into(), "/proc/self/fd".into());
+            bench.apply(&RootSymlink { path, target, own: false, in_volume: InVolume::Leave }).1.unwrap();
             assert_eq!(fs::read_link(root.join("dev/fd")).unwrap(), Path::new("/proc/self/fd"));
         };
         with_root(api, |_| {}, body);
+    }
+}
+
+#[test]
+fn a_volume_that_a_link_puts_on_dev_is_not_filled() {
+    for api in BOTH {
+        let prepare = |root: &Path| {
+            symlink("dev", root.join("data")).unwrap();
+            fs::create_dir(root.join("own")).unwrap();
+            symlink("own", root.join("other")).unwrap();
+        };
+        with_root(api, prepare, |bench, root| {
+            let host = root.parent().unwrap().join("host");
+            bench.apply(&mount("/data", None, Some(&host), &["rbind"], api)).1.unwrap();
+            bench.apply(&mount("/other", Some("tmpfs"), None, &[], api)).1.unwrap();
+            let error = bench.apply(&null(None, api)).1.unwrap_err();
+            assert!(error.what.contains("leads into a directory of the host"), "{error}");
+            bench.apply(&RootDevice { in_volume: InVolume::Leave, ..null(None, api) }).1.unwrap();
+            let (path, target) = ("/dev/fd".into(), "/proc/self/fd".into());
+            bench.apply(&RootSymlink { path, target, own: false, in_volume: InVolume::Leave }).1.unwrap();
+            assert_eq!(fs::read_dir(&host).unwrap().count(), 0, "something was made in the volume");
+            for place in ["/etc/null", "/own/null"] {
+                bench.apply(&RootDevice { path: place.into(), ..null(None, api) }).1.unwrap();
+                assert!(fs::metadata(root.join(&place[1..])).unwrap().file_type().is_char_device());
+            }
+        });
     }
 }
 
