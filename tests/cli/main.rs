@@ -49,6 +49,7 @@ mod runs;
 mod saved;
 mod scene;
 mod service;
+mod state_root;
 mod systemd;
 mod systemd_oci;
 mod systemd_slices;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         runs::tests(),
         saved::tests(),
         service::tests(),
+        state_root::tests(),
         systemd::tests(),
         users::tests(),
     ]
