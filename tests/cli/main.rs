@@ -7,6 +7,7 @@ use lifecycle_tests::harness;
 mod apparmor;
 mod attacks;
 mod boxed;
+mod bystanders;
 mod catalogue;
 mod containers;
 mod coverage;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     let tests = [
         apparmor::tests(),
         attacks::tests(),
+        bystanders::tests(),
         catalogue::tests(),
         containers::tests(),
         coverage::tests(),

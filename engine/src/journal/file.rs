@@ -156,8 +156,8 @@ impl Journal {
 /// A run's directory.
 pub struct RunDir;
 
-/// The permissions of a state root and of the runs in it.
-const MODE: Mode = Mode::RWXU.union(Mode::XGRP).union(Mode::XOTH);
+/// The permissions of a state root and of the runs in it. What a container needs of them it has by descriptor, or bound into it.
+const MODE: Mode = Mode::RWXU;
 
 impl RunDir {
     /// Reserves the id: a directory with a locked journal appears under it at once, or not at all.
