@@ -1,14 +1,13 @@
 //! `run --detach`: the engine goes on in a session of its own, with its output in the run's directory.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
+use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Event, Watch};
 
 use crate::print::{self, Failure, failed};
+use crate::watch::append;
 
 /// What the processes write that inherit a detached engine's output, in the run's directory.
 pub const OUTPUT: &str = "output";
@@ -42,17 +41,16 @@ pub fn launch() -> Result<ExitCode, Failure> {
 
 /// A view that moves the engine's output into the run's directory as soon as that exists, and tells the process that waits for it.
 pub struct Move {
-    id: String,
-    dir: PathBuf,
+    names: RunNames,
     moved: bool,
 }
 
 impl Move {
     /// For the engine of this run; makes it the leader of a session of its own.
-    pub fn new(id: String, dir: PathBuf) -> Self {
+    pub fn new(names: RunNames) -> Self {
         // Fails only for a group's leader, which a process that was just spawned is not.
         let _ = rustix::process::setsid();
-        Self { id, dir, moved: false }
+        Self { names, moved: false }
     }
 }
 
@@ -62,17 +60,16 @@ impl Watch for Move {
             return;
         }
         // The launcher reads the id; if it has gone nobody waits.
-        let _ = print::text(&format!("{}\n", self.id));
-        let open = |name| File::options().append(true).create(true).mode(0o600).open(self.dir.join(name));
-        let moved = open(OUTPUT).and_then(|output| {
-            let problems = open(PROBLEMS)?;
+        let _ = print::text(&format!("{}\n", self.names.id));
+        let moved = append(&self.names, OUTPUT).and_then(|output| {
+            let problems = append(&self.names, PROBLEMS)?;
             rustix::stdio::dup2_stdout(&output)?;
             rustix::stdio::dup2_stderr(&output)?;
             print::speak_into(problems);
             Ok(())
         });
         if let Err(e) = moved {
-            print::say(&format!("cannot write to {}: {e}\n", self.dir.display()));
+            print::say(&format!("cannot write to {}: {e}\n", self.names.dir().display()));
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::print::{Failure, failed, refused};
 pub fn root(global: &Global) -> Result<PathBuf, Failure> {
     let given = global.root.as_deref();
     lifecycle_cli::runs::root(given).map_err(|e| {
-        failed(format!("cannot use {} as the state root", given.unwrap_or(std::path::Path::new("it")).display()), &e)
+        let named = given.map_or_else(String::new, |root| format!(" {}", root.display()));
+        failed(format!("cannot use the state root{named}"), &e)
     })
 }
 
@@ -63,6 +64,7 @@ impl From<RunError> for Failure {
             RunError::Journal(JournalError::Corrupt { .. }) => {
                 "nothing was touched; the journal was damaged by something else than a crash: what the run made has to be removed by hand, `lifecycle audit` lists it".into()
             }
+            RunError::Journal(JournalError::Foreign { path, why }) => why.help(path),
             RunError::Journal(JournalError::Io { .. }) => "name a state root that you may write to with --root".into(),
             RunError::Beside(_) => "mend the cause, then try again".into(),
             RunError::Unknown { .. } => "use the version of the program that made the run, or a later one".into(),

@@ -1,31 +1,48 @@
 //! Where runs are, and what they are called.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::facts::Facts;
-use lifecycle_engine::journal::{self, JournalError};
+use lifecycle_engine::journal;
 use lifecycle_engine::run::RunError;
 use lifecycle_engine::types::Name;
 use serde_json::Value;
 
-/// The state root: what the caller names, `/run/lifecycle` for root, `$XDG_RUNTIME_DIR/lifecycle` for others.
+/// The state root: what the caller names, `/run/lifecycle` for root, `$XDG_RUNTIME_DIR/lifecycle` for others. Nothing that others could have made
+/// before: where no variable says it, it is in the directory that the system has made for the user, or nowhere.
 ///
 /// # Errors
 ///
-/// The caller names a relative path, and the working directory is gone.
+/// The caller names a relative path, and the working directory is gone; or there is no place of his own.
 pub fn root(given: Option<&Path>) -> std::io::Result<PathBuf> {
     if let Some(root) = given {
         return std::path::absolute(root);
     }
     let uid = rustix::process::geteuid();
-    if uid.is_root() {
-        return Ok("/run/lifecycle".into());
-    }
-    Ok(match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => PathBuf::from(dir).join("lifecycle"),
-        None => std::env::temp_dir().join(format!("lifecycle-{}", uid.as_raw())),
-    })
+    // "All paths … must be absolute. If an implementation encounters a relative path … it should … ignore it" (XDG Base Directory Specification).
+    let variable = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let base = match variable {
+        _ if uid.is_root() && !is_another_users_root() => PathBuf::from("/run"),
+        Some(dir) => dir,
+        None if uid.is_root() => PathBuf::from("/run"),
+        None => {
+            let dir = PathBuf::from(format!("/run/user/{}", uid.as_raw()));
+            let own = std::fs::symlink_metadata(&dir).is_ok_and(|m| m.is_dir() && m.uid() == uid.as_raw());
+            own.then_some(dir).ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, NOWHERE))?
+        }
+    };
+    Ok(base.join("lifecycle"))
+}
+
+const NOWHERE: &str =
+    "there is no directory of the caller's own for it: set XDG_RUNTIME_DIR to one, or name one with --root";
+
+/// Whether this root is but an ordinary user in a user namespace that he has made, as a caller of runtimes such as podman has it. Who takes himself
+/// for the machine's root is called so.
+fn is_another_users_root() -> bool {
+    lifecycle_steps::facts::is_nested() && std::env::var_os("USER").is_none_or(|name| name != "root")
 }
 
 /// The outputs of the run that a plan opens. The journal is read like everything that planning reads, so that the plan replays.
@@ -34,14 +51,8 @@ pub fn root(given: Option<&Path>) -> std::io::Result<PathBuf> {
 ///
 /// There is no such run, or its journal cannot be read.
 pub fn outputs(names: &RunNames, facts: &mut Facts) -> Result<Value, RunError> {
-    let path = names.dir().join(journal::JOURNAL);
-    match facts.file(&path) {
-        Ok(text) => Ok(journal::outputs(&path, text.as_bytes())?),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Err(JournalError::Absent { id: names.id.clone(), root: names.root.clone() }.into())
-        }
-        Err(source) => Err(JournalError::Io { what: "read", path, source }.into()),
-    }
+    let text = facts.own_file(names, journal::JOURNAL)?;
+    Ok(journal::outputs(&names.dir().join(journal::JOURNAL), text.as_bytes())?)
 }
 
 /// The id of a run whose plan gives it none: the plan's name.

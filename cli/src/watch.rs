@@ -7,7 +7,7 @@ mod record;
 
 pub use lines::{Lines, NOTICEABLE};
 pub use live::Live;
-pub use log::{LOG, LogFile, LogLine};
+pub use log::{LOG, LogFile, LogLine, append};
 pub use record::{EventFile, Record};
 
 use lifecycle_engine::events::{Event, Paused, Watch};

@@ -228,7 +228,7 @@ pub struct RunNames {
 }
 
 /// The directory in a run's own that holds the runs beside it.
-const BESIDE: &str = "beside";
+pub(crate) const BESIDE: &str = "beside";
 
 impl RunNames {
     /// The run's directory.

@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::effect::RunNames;
+use crate::journal::{JournalError, OwnDir};
+
 /// Finds facts out on the real host. Lives outside the engine, which knows nothing of containers.
 pub trait Host {
     /// The names of all facts, in the order in which `lifecycle facts` prints them.
@@ -157,14 +160,22 @@ impl Facts {
             Some(fact) => fact.clone(),
         };
         self.read.files.insert(path.to_owned(), fact.clone());
-        match fact {
-            FileFact::Text(text) => Ok(text),
-            FileFact::Errno(errno) => Err(std::io::Error::from_raw_os_error(errno)),
-            // A digest is never what `read_bounded` answers.
-            FileFact::Kind(_) | FileFact::Sha256(_) => {
-                Err(std::io::Error::from_raw_os_error(rustix::io::Errno::ISDIR.raw_os_error()))
-            }
-        }
+        text(fact)
+    }
+
+    /// The text of a file in a run's directory, which has to be the caller's own.
+    pub fn own_file(&mut self, names: &RunNames, name: &str) -> Result<String, JournalError> {
+        let path = names.dir().join(name);
+        let absent = || JournalError::Absent { id: names.id.clone(), root: names.root.clone() };
+        let fact = match self.read.files.get(&path).or_else(|| self.given.files.get(&path)) {
+            None | Some(FileFact::Sha256(_)) => OwnDir::of(names)?.find(name)?.map(bounded).ok_or_else(absent)?,
+            Some(fact) => fact.clone(),
+        };
+        self.read.files.insert(path.clone(), fact.clone());
+        text(fact).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => absent(),
+            _ => JournalError::Io { what: "read", path, source },
+        })
     }
 
     /// What the path leads to, symlinks followed; the error is the kernel's.
@@ -178,6 +189,17 @@ impl Facts {
             FileFact::Kind(kind) => Ok(kind),
             FileFact::Text(_) | FileFact::Sha256(_) => Ok(FileKind::File),
             FileFact::Errno(errno) => Err(std::io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+fn text(fact: FileFact) -> std::io::Result<String> {
+    match fact {
+        FileFact::Text(text) => Ok(text),
+        FileFact::Errno(errno) => Err(std::io::Error::from_raw_os_error(errno)),
+        // A digest is never what a file is read as.
+        FileFact::Kind(_) | FileFact::Sha256(_) => {
+            Err(std::io::Error::from_raw_os_error(rustix::io::Errno::ISDIR.raw_os_error()))
         }
     }
 }
@@ -197,20 +219,24 @@ fn kind_of(path: &Path) -> FileFact {
 
 /// Never blocks on a fifo and never reads without end: both may be somebody's trap.
 fn read_bounded(path: &Path) -> FileFact {
-    use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+    use rustix::fs::{Mode, OFlags, open};
+    match open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()) {
+        Ok(fd) => bounded(fd.into()),
+        Err(e) => FileFact::Errno(e.raw_os_error()),
+    }
+}
+
+fn bounded(file: std::fs::File) -> FileFact {
+    use rustix::fs::{FileType, fstat};
     use std::io::Read;
-    let fd = match open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(e) => return FileFact::Errno(e.raw_os_error()),
-    };
-    let size = match fstat(&fd).map(|s| (FileType::from_raw_mode(s.st_mode), s.st_size)) {
+    let size = match fstat(&file).map(|s| (FileType::from_raw_mode(s.st_mode), s.st_size)) {
         Ok((FileType::RegularFile, size)) => u64::try_from(size).unwrap_or(0).min(LARGEST),
         Ok((FileType::Directory, _)) => return FileFact::Kind(FileKind::Directory),
         Ok(_) => return FileFact::Errno(rustix::io::Errno::INVAL.raw_os_error()),
         Err(e) => return FileFact::Errno(e.raw_os_error()),
     };
     let mut bytes = Vec::with_capacity(size as usize + 1);
-    match std::fs::File::from(fd).take(LARGEST + 1).read_to_end(&mut bytes) {
+    match file.take(LARGEST + 1).read_to_end(&mut bytes) {
         Err(e) => errno(&e),
         Ok(n) if n as u64 > LARGEST => FileFact::Errno(rustix::io::Errno::FBIG.raw_os_error()),
         Ok(_) => {

@@ -5,8 +5,10 @@
 
 mod entry;
 mod file;
+mod own;
 mod state;
 
 pub use entry::{Entry, Identity, PlannedData, Settlement, VERSION};
 pub use file::{JOURNAL, Journal, JournalError, RunDir, outputs, parse, read};
+pub use own::{Foreign, OwnDir};
 pub use state::{EffectState, NodeState, Phase, RunState, Segment, Status};

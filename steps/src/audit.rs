@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::facts::Host;
-use lifecycle_engine::journal::{self, Identity, RunDir, RunState};
+use lifecycle_engine::journal::{self, Identity, JournalError, RunDir, RunState};
 use lifecycle_engine::run::is_alive;
 use serde::Serialize;
 
@@ -69,7 +69,7 @@ pub enum Owner {
 }
 
 /// Looks at the whole machine, as far as the caller may see it. Changes nothing.
-pub fn audit(root: &Path) -> std::io::Result<Vec<Finding>> {
+pub fn audit(root: &Path) -> Result<Vec<Finding>, JournalError> {
     let runs = Runs::read(root)?;
     let mut found = runs.directories(root)?;
     found.extend(runs.processes());
@@ -85,8 +85,8 @@ pub fn audit(root: &Path) -> std::io::Result<Vec<Finding>> {
 struct Runs(Vec<(RunNames, Option<RunState>)>);
 
 impl Runs {
-    fn read(root: &Path) -> std::io::Result<Self> {
-        let ids = RunDir::list(root).map_err(std::io::Error::other)?;
+    fn read(root: &Path) -> Result<Self, JournalError> {
+        let ids = RunDir::list(root)?;
         let names = ids.into_iter().map(|id| RunNames { root: root.to_owned(), id });
         Ok(Self(names.map(|names| (names.clone(), journal::read(&names).ok())).collect()))
     }
@@ -96,7 +96,7 @@ impl Runs {
         if known { Owner::Run(id.to_owned()) } else { Owner::Nobody }
     }
 
-    fn directories(&self, root: &Path) -> std::io::Result<Vec<Finding>> {
+    fn directories(&self, root: &Path) -> Result<Vec<Finding>, JournalError> {
         let Some(entries) = entries(root)? else { return Ok(Vec::new()) };
         let finding = |path: PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -150,7 +150,7 @@ fn populated(cgroup: &Path) -> bool {
 }
 
 /// Links whose alias says that they are ours. The alias names the run, not its state root.
-fn links(runs: &Runs) -> std::io::Result<Vec<Finding>> {
+fn links(runs: &Runs) -> Result<Vec<Finding>, JournalError> {
     let links = entries(Path::new("/sys/class/net"))?.unwrap_or_default();
     let ours = links.into_iter().filter_map(|link| {
         let alias = fs::read_to_string(link.join("ifalias")).ok()?;
@@ -162,8 +162,9 @@ fn links(runs: &Runs) -> std::io::Result<Vec<Finding>> {
 }
 
 /// Mounts below the state root.
-fn mounts(root: &Path, runs: &Runs) -> std::io::Result<Vec<Finding>> {
-    let table = proc::text("/proc/self/mountinfo")?;
+fn mounts(root: &Path, runs: &Runs) -> Result<Vec<Finding>, JournalError> {
+    let path = Path::new("/proc/self/mountinfo");
+    let table = proc::text(path).map_err(|e| unreadable(path, e))?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
     let ours = points.filter_map(|point| {
         let id = point.strip_prefix(root).ok()?.components().next()?.as_os_str().to_string_lossy().into_owned();
@@ -173,12 +174,16 @@ fn mounts(root: &Path, runs: &Runs) -> std::io::Result<Vec<Finding>> {
 }
 
 /// The entries of a directory; `None` if there is no such directory.
-fn entries(dir: &Path) -> std::io::Result<Option<Vec<PathBuf>>> {
-    match fs::read_dir(dir) {
-        Ok(entries) => entries.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>().map(Some),
+fn entries(dir: &Path) -> Result<Option<Vec<PathBuf>>, JournalError> {
+    let read = |entries: fs::ReadDir| entries.map(|e| e.map(|e| e.path())).collect();
+    match fs::read_dir(dir).and_then(read) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+        other => other.map(Some).map_err(|e| unreadable(dir, e)),
     }
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> JournalError {
+    JournalError::Io { what: "read", path: path.to_owned(), source }
 }
 
 #[cfg(test)]

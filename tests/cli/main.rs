@@ -9,6 +9,7 @@ mod attacks;
 mod attacks_cgroups;
 mod attacks_descriptors;
 mod boxed;
+mod bystanders;
 mod catalogue;
 mod containers;
 mod coverage;
@@ -52,6 +53,7 @@ mod runs;
 mod saved;
 mod scene;
 mod service;
+mod state_root;
 mod systemd;
 mod systemd_oci;
 mod systemd_slices;
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         attacks::tests(),
         attacks_cgroups::tests(),
         attacks_descriptors::tests(),
+        bystanders::tests(),
         catalogue::tests(),
         containers::tests(),
         coverage::tests(),
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         runs::tests(),
         saved::tests(),
         service::tests(),
+        state_root::tests(),
         systemd::tests(),
         users::tests(),
     ]

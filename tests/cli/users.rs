@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         where_no_overlay_is_to_be_had_the_files_are_read_only,
         an_ordinary_users_faults_and_crashes_leave_nothing,
         a_plan_that_needs_root_says_so,
+        other_users_see_the_hosts_files_whoever_has_the_state_root,
     ];
     tests.into_iter().map(|test| test.within("users").needs(&[Root])).collect()
 }
@@ -96,5 +97,31 @@ pub fn a_plan_that_needs_root_says_so(lab: &Lab) -> TestResult {
         assert!(!told.err.contains("taken back") && !told.err.contains("failed"), "{}", told.err);
         told.says(&["`network` (net.bridge)", "CAP_NET_ADMIN", "caps.effective", "run as root"]);
     }
+    Ok(scene.nothing_left()?)
+}
+
+/// A copy of the host's files for users that may not enter the state root.
+const MAPPED: &str = r#"
+plan: mapped
+steps:
+  init:
+    uses: process.clone
+    with:
+      new: [mount, pid, uts, ipc, network, user]
+      uid_mappings: [{ containerID: 0, hostID: 100000, size: 65536 }]
+      gid_mappings: [{ containerID: 0, hostID: 100000, size: 65536 }]
+  rootfs: { uses: rootfs.overlay, site: "${init}", with: { user_namespace: true } }
+  pivot: { uses: rootfs.pivot, site: "${init}" }
+  exec: { uses: process.exec, site: "${init}", with: { args: [sh, -c, "stat -c %u /etc/passwd; ls -A /dev/shm; hostname"] } }
+  wait: { uses: process.wait, with: { process: "${init.process}" } }
+main: wait
+"#;
+
+pub fn other_users_see_the_hosts_files_whoever_has_the_state_root(lab: &Lab) -> TestResult {
+    let mut scene = Scene::new(lab)?;
+    scene.write("mapped.yaml", MAPPED)?;
+    scene.begins_here()?;
+    let told = scene.told(&["run", "mapped.yaml"]).ended(0);
+    assert_eq!(told.out.lines().collect::<Vec<_>>(), ["65534", rustix::system::uname().nodename().to_str()?]);
     Ok(scene.nothing_left()?)
 }

@@ -3,16 +3,17 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use lifecycle_engine::run::RunError;
 use lifecycle_steps::audit::{Finding, Owner, audit};
 
 use crate::args::{Audit, Global, Output};
 use crate::place;
-use crate::print::{self, Failure, failed};
+use crate::print::{self, Failure};
 
 /// Executes the command. The exit code is 1 if there is residue.
 pub fn run(global: &Global, args: &Audit) -> Result<ExitCode, Failure> {
     let root = place::root(global)?;
-    let found = audit(&root).map_err(|e| failed("cannot look at the machine", &e))?;
+    let found = audit(&root).map_err(RunError::from)?;
     match args.format {
         Output::Json => print::text(&format!("{:#}\n", serde_json::json!(found)))?,
         Output::Text => print::text(&table(&found))?,

@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
 use std::process::ExitCode;
+
+use lifecycle_engine::effect::RunNames;
+use lifecycle_engine::journal::{self, OwnDir};
+use lifecycle_engine::run::RunError;
 
 use crate::args::{Global, Logs};
 use crate::detach::{OUTPUT, PROBLEMS};
@@ -15,7 +18,7 @@ use crate::watch::{LOG, LogLine};
 /// Executes the command.
 pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
     let names = place::run(global, &args.run)?;
-    let state = lifecycle_engine::journal::read(&names).map_err(lifecycle_engine::run::RunError::from)?;
+    let state = journal::read(&names).map_err(RunError::from)?;
     if let Some(step) = &args.step
         && !state.begun().any(|(_, n)| &*n.step == step.as_str())
     {
@@ -25,7 +28,7 @@ pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
             format!("its steps are {}", known.join(", ")),
         ));
     }
-    let mut logs = Sources::open(&names.dir());
+    let mut logs = Sources::open(&names)?;
     // Watched before it is read: what comes in between is seen by one of the two.
     let follow = args.follow.then(|| Follow::new(&names)).transpose()?;
     logs.print(args)?;
@@ -40,7 +43,7 @@ pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
 
 /// The lines that the steps printed, and what a detached engine's main process wrote; apart from them, what the engine itself had to say.
 struct Sources {
-    dir: std::path::PathBuf,
+    dir: OwnDir,
     log: Option<BufReader<File>>,
     partial: String,
     output: Option<File>,
@@ -48,20 +51,25 @@ struct Sources {
 }
 
 impl Sources {
-    fn open(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), log: None, partial: String::new(), output: None, problems: None }
+    fn open(names: &RunNames) -> Result<Self, Failure> {
+        let dir = OwnDir::of(names).map_err(RunError::from)?;
+        Ok(Self { dir, log: None, partial: String::new(), output: None, problems: None })
+    }
+
+    fn find(&self, name: &str) -> Result<Option<File>, Failure> {
+        Ok(self.dir.find(name).map_err(RunError::from)?)
     }
 
     fn print(&mut self, args: &Logs) -> Result<(), Failure> {
         // They appear with their first line; once open they can be read to the end even when the run is gone.
         if self.log.is_none() {
-            self.log = File::open(self.dir.join(LOG)).ok().map(BufReader::new);
+            self.log = self.find(LOG)?.map(BufReader::new);
         }
         if self.output.is_none() && args.step.is_none() {
-            self.output = File::open(self.dir.join(OUTPUT)).ok();
+            self.output = self.find(OUTPUT)?;
         }
         if self.problems.is_none() {
-            self.problems = File::open(self.dir.join(PROBLEMS)).ok();
+            self.problems = self.find(PROBLEMS)?;
         }
         let mut text = Vec::new();
         if let Some(log) = &mut self.log {

@@ -100,9 +100,9 @@ impl Views {
             Box::new(Lines { slow: if args.detached { u64::MAX } else { NOTICEABLE }, output: !args.detached })
         };
         Ok(Self {
-            moved: args.detached.then(|| Move::new(names.id.clone(), names.dir())),
+            moved: args.detached.then(|| Move::new(names.clone())),
             shown,
-            log: LogFile::new(names.dir()),
+            log: LogFile::new(names.clone()),
             events,
             record: args.trace.is_some().then(Record::default),
         })

@@ -1,11 +1,11 @@
 //! What is known of containers without working on them: their state.json, and what the machine says.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use lifecycle_engine::effect::RunNames;
+use lifecycle_engine::journal::{JournalError, OwnDir, RunDir};
+use lifecycle_engine::run::RunError;
 use lifecycle_steps::effects::{Status, status_of};
 use lifecycle_steps::outcomes::{Process, RdtGroups};
 use serde::Deserialize;
@@ -70,14 +70,14 @@ impl Container {
 
     /// `None`: there is no container of that name, or it is still being made.
     pub fn find(names: RunNames) -> Result<Option<Self>, Fault> {
-        let path = names.dir().join("state.json");
-        let text = match std::fs::read_to_string(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|e| Fault::failed(format!("cannot read {}", path.display()), &e))?,
+        let dir = match OwnDir::of(&names) {
+            Err(JournalError::Absent { .. }) => return Ok(None),
+            other => other.map_err(RunError::from)?,
         };
-        let state: Stored =
-            serde_json::from_str(&text).map_err(|e| Fault::failed(format!("{} is damaged", path.display()), &e))?;
-        let owner = std::fs::metadata(names.dir()).map_or(0, |m| m.uid());
+        let Some(text) = dir.read("state.json").map_err(RunError::from)? else { return Ok(None) };
+        let damaged = |e| Fault::failed(format!("{} is damaged", names.dir().join("state.json").display()), &e);
+        let state: Stored = serde_json::from_slice(&text).map_err(damaged)?;
+        let owner = dir.owner();
         let status = status_of(&names.dir(), &state.lifecycle.process, &state.lifecycle.cgroups)
             .map_err(|e| Fault::failed(format!("cannot look at container {}", names.id), &e))?;
         Ok(Some(Self { names, status, state, owner }))
@@ -85,7 +85,7 @@ impl Container {
 
     /// All of them, sorted by id. One that cannot be looked at is told of, and hides no other.
     pub fn all(call: &Call) -> Result<Vec<Self>, Fault> {
-        let ids = lifecycle_engine::journal::RunDir::list(&call.root).map_err(lifecycle_engine::run::RunError::from)?;
+        let ids = RunDir::list(&call.root).map_err(RunError::from)?;
         let find = |id: String| {
             let found = Self::find(RunNames { root: call.root.clone(), id: id.clone() });
             found.unwrap_or_else(|fault| {

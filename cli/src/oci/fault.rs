@@ -86,6 +86,9 @@ impl From<RunError> for Fault {
                 Self::new(format!("container with given ID already exists: {}", other.id))
             }
             RunError::Journal(JournalError::Absent { id, .. }) => Self::absent(id),
+            RunError::Journal(JournalError::Foreign { path, why }) => {
+                Self::new(format!("{error} ({})", why.help(path)))
+            }
             RunError::Journal(JournalError::Busy { id }) => Self::new(format!(
                 "container {id} is being worked on by another process; try again when that has ended"
             )),

@@ -56,7 +56,7 @@ pub type Params = Map<String, Value>;
 impl<'a> Call<'a> {
     /// Finds the state root.
     pub fn new(global: &'a Global, log: &'a Log) -> Result<Self, Fault> {
-        let root = runs::root(global.root.as_deref()).map_err(|e| Fault::failed("--root", &e))?;
+        let root = runs::root(global.root.as_deref()).map_err(|e| Fault::failed("cannot use the state root", &e))?;
         Ok(Self { global, log, root })
     }
 

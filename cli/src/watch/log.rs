@@ -2,11 +2,21 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 
+use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Event, Watch};
+use lifecycle_engine::journal::OwnDir;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
+
+/// Opens a file in a run's directory to add to it.
+pub fn append(names: &RunNames, name: &str) -> std::io::Result<File> {
+    let open = |dir: OwnDir| dir.open(name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE);
+    let file = OwnDir::of(names).and_then(open).map_err(std::io::Error::other)?;
+    // A program may get it for its stdout.
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
+}
 
 /// The log's name in the run's directory.
 pub const LOG: &str = "log";
@@ -24,14 +34,14 @@ pub struct LogLine {
 
 /// Writes output lines to the run's log. The run's directory exists by the time its first step begins.
 pub struct LogFile {
-    dir: PathBuf,
+    names: RunNames,
     file: Option<File>,
 }
 
 impl LogFile {
-    /// For the run whose directory this is.
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir, file: None }
+    /// For that run.
+    pub fn new(names: RunNames) -> Self {
+        Self { names, file: None }
     }
 }
 
@@ -39,7 +49,7 @@ impl Watch for LogFile {
     fn event(&mut self, event: &Event) {
         let Event::Output { step, line } = event else { return };
         if self.file.is_none() {
-            self.file = File::options().append(true).create(true).mode(0o600).open(self.dir.join(LOG)).ok();
+            self.file = append(&self.names, LOG).ok();
         }
         let line = LogLine { at: lifecycle_engine::site::now(), step: step.to_string(), line: line.clone() };
         if let (Some(file), Ok(mut text)) = (&mut self.file, serde_json::to_vec(&line)) {

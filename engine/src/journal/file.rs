@@ -1,14 +1,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 use serde_json::Value;
 use thiserror::Error;
 
 use super::entry::{Entry, VERSION};
+use super::own::{Foreign, OwnDir};
 use super::state::RunState;
 use crate::effect::RunNames;
 
@@ -35,6 +35,14 @@ pub enum JournalError {
         /// The id.
         id: String,
     },
+    /// It is not the caller's own, and nothing of it was read.
+    #[error("{} {why}", path.display())]
+    Foreign {
+        /// The state root, or what is below it.
+        path: PathBuf,
+        /// Why.
+        why: Foreign,
+    },
     /// A line that is neither whole nor the torn last one.
     #[error("{}: byte {byte} (line {line}): {problem}", path.display())]
     Corrupt {
@@ -59,7 +67,7 @@ pub enum JournalError {
     },
 }
 
-fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> JournalError + 'a {
+pub(super) fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> JournalError + 'a {
     move |source| JournalError::Io { what, path: path.to_owned(), source }
 }
 
@@ -102,13 +110,9 @@ pub fn outputs(path: &Path, bytes: &[u8]) -> Result<Value, JournalError> {
 
 /// Reads a run's journal without taking its lock.
 pub fn read(names: &RunNames) -> Result<RunState, JournalError> {
-    let path = names.dir().join(JOURNAL);
-    match std::fs::read(&path) {
-        Ok(bytes) => parse(&path, &bytes),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Err(JournalError::Absent { id: names.id.clone(), root: names.root.clone() })
-        }
-        Err(e) => Err(io("read", &path)(e)),
+    match OwnDir::of(names)?.read(JOURNAL)? {
+        Some(bytes) => parse(&names.dir().join(JOURNAL), &bytes),
+        None => Err(JournalError::Absent { id: names.id.clone(), root: names.root.clone() }),
     }
 }
 
@@ -152,29 +156,26 @@ impl Journal {
 /// A run's directory.
 pub struct RunDir;
 
+/// The permissions of a state root and of the runs in it. What a container needs of them it has by descriptor, or bound into it.
+const MODE: Mode = Mode::RWXU;
+
 impl RunDir {
     /// Reserves the id: a directory with a locked journal appears under it at once, or not at all.
     pub fn create(names: &RunNames, parent: Option<&str>) -> Result<(Journal, Entry), JournalError> {
-        let staged = names.root.join(format!(".new-{}-{}", std::process::id(), names.id));
-        let journal_path = staged.join(JOURNAL);
-        stage(names, &staged)?;
-        let made = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&journal_path)
-            .map_err(io("create", &journal_path));
+        let staged = format!(".new-{}-{}", std::process::id(), names.id);
+        let (root, dir) = stage(names, &staged)?;
+        let made = dir.open(JOURNAL, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL);
         let journal = made.map(|file| Journal { file, path: names.dir().join(JOURNAL), buffer: Vec::new() });
         let entry = Entry::Run { version: VERSION, id: names.id.clone(), parent: parent.map(str::to_owned) };
         let ready = journal.and_then(|mut journal| {
             journal.lock(&names.id)?;
             journal.append(&entry)?;
             journal.flush()?;
-            reserve(&staged, names)?;
+            reserve(&root, &staged, names)?;
             Ok((journal, entry))
         });
         if ready.is_err() {
-            let _ = std::fs::remove_dir_all(&staged);
+            let _ = root.remove(&staged);
         }
         ready
     }
@@ -183,10 +184,12 @@ impl RunDir {
     pub fn open(names: &RunNames) -> Result<(Journal, RunState), JournalError> {
         let path = names.dir().join(JOURNAL);
         let absent = || JournalError::Absent { id: names.id.clone(), root: names.root.clone() };
-        let mut file = match File::options().read(true).append(true).open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
-            Err(e) => return Err(io("open", &path)(e)),
+        let dir = OwnDir::of(names)?;
+        let mut file = match dir.open(JOURNAL, OFlags::RDWR | OFlags::APPEND) {
+            Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(absent());
+            }
+            other => other?,
         };
         let mut bytes = Vec::new();
         let journal =
@@ -194,7 +197,7 @@ impl RunDir {
         journal.lock(&names.id)?;
         file.read_to_end(&mut bytes).map_err(io("read", &path))?;
         // Whoever held the lock before may have finished the run off.
-        if !path.exists() {
+        if !OwnDir::at(&names.root).is_ok_and(|root| root.has(&names.id, &dir)) {
             return Err(absent());
         }
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
@@ -206,34 +209,29 @@ impl RunDir {
 
     /// Removes a run that is wholly undone: first out of sight, so that a crash leaves no half of it under its id.
     pub fn remove(names: &RunNames) -> Result<(), JournalError> {
-        let gone = names.root.join(format!(".gone-{}-{}", std::process::id(), names.id));
-        let dir = names.dir();
-        match std::fs::rename(&dir, &gone) {
+        let Some(root) = found(&names.root)? else { return Ok(()) };
+        let gone = format!(".gone-{}-{}", std::process::id(), names.id);
+        match root.rename(&names.id, &gone) {
             Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(io("rename", &dir)(e)),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(io("rename", &names.dir())(e.into())),
         }
-        std::fs::remove_dir_all(&gone).map_err(io("remove", &gone))?;
+        root.remove(&gone).map_err(io("remove", &names.root.join(&gone)))?;
         // The root goes with the last run in it; a run that is being made there meanwhile makes it again.
         let _ = std::fs::remove_dir(&names.root);
         Ok(())
     }
 
+    /// Removes a directory that has no journal, which is a run that did nothing. Whether it did.
+    pub fn remove_empty(names: &RunNames) -> bool {
+        OwnDir::at(&names.root).is_ok_and(|root| root.remove_empty(&names.id).is_ok())
+    }
+
     /// The ids of the runs below a state root, sorted.
     pub fn list(root: &Path) -> Result<Vec<String>, JournalError> {
-        let entries = match std::fs::read_dir(root) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(io("read", root)(e)),
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(io("read", root))?.file_name();
-            match name.into_string() {
-                Ok(name) if !name.starts_with('.') => ids.push(name),
-                _ => {}
-            }
-        }
+        let Some(root) = found(root)? else { return Ok(Vec::new()) };
+        let names = root.names()?.into_iter().filter_map(|name| name.into_string().ok());
+        let mut ids: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
         ids.sort();
         Ok(ids)
     }
@@ -249,19 +247,25 @@ impl RunDir {
     }
 }
 
+/// The state root; `None` if there is none.
+fn found(root: &Path) -> Result<Option<OwnDir>, JournalError> {
+    match OwnDir::at(root) {
+        Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 fn sweep(root: &Path, only: Option<&str>) -> Result<usize, JournalError> {
-    let Ok(entries) = std::fs::read_dir(root) else { return Ok(0) };
+    let Some(dir) = found(root)? else { return Ok(0) };
     let mut swept = 0;
-    for entry in entries {
-        let path = entry.map_err(io("read", root))?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+    for name in dir.names()?.iter().filter_map(|name| name.to_str()) {
         let maker_and_id = |prefix| name.strip_prefix(prefix).and_then(|rest: &str| rest.split_once('-'));
         let removed = maker_and_id(".gone-");
         // A directory that is being made: its journal is locked, or its maker has only just begun.
         let abandoned = maker_and_id(".new-").filter(|(pid, _)| !alive(pid));
         if removed.or(abandoned).is_some_and(|(_, id)| only.is_none_or(|only| only == id)) {
-            match std::fs::remove_dir_all(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(e)),
+            match dir.remove(name) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &root.join(name))(e)),
                 _ => swept += 1,
             }
         }
@@ -275,14 +279,16 @@ fn alive(pid: &str) -> bool {
 }
 
 /// Makes the directory that is to become the run's, and the state root around it. The last run of a root takes it away, perhaps just now.
-fn stage(names: &RunNames, staged: &Path) -> Result<(), JournalError> {
-    use std::os::unix::fs::DirBuilderExt;
+fn stage(names: &RunNames, staged: &str) -> Result<(OwnDir, OwnDir), JournalError> {
     let mut tries = 0;
     loop {
         make_root(names).map_err(io("create", &names.root))?;
-        match std::fs::DirBuilder::new().mode(0o711).create(staged) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && tries < 100 => tries += 1,
-            other => return other.map_err(io("create", staged)),
+        let made = OwnDir::at(&names.root).and_then(|root| root.make(staged, MODE).map(|dir| (root, dir)));
+        match made {
+            Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound && tries < 100 => {
+                tries += 1;
+            }
+            other => return other,
         }
     }
 }
@@ -291,20 +297,19 @@ fn stage(names: &RunNames, staged: &Path) -> Result<(), JournalError> {
 fn make_root(names: &RunNames) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let beside = names.around().is_some();
-    match std::fs::DirBuilder::new().recursive(!beside).mode(0o711).create(&names.root) {
+    match std::fs::DirBuilder::new().recursive(!beside).mode(MODE.as_raw_mode()).create(&names.root) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
 }
 
-fn reserve(staged: &Path, names: &RunNames) -> Result<(), JournalError> {
-    let (cwd, dir) = (rustix::fs::CWD, names.dir());
-    match renameat_with(cwd, staged, cwd, &dir, RenameFlags::NOREPLACE) {
+fn reserve(root: &OwnDir, staged: &str, names: &RunNames) -> Result<(), JournalError> {
+    match renameat_with(root, staged, root, &names.id, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => Err(JournalError::Exists(Box::new(
             read(names).unwrap_or_else(|_| RunState { id: names.id.clone(), ..RunState::default() }),
         ))),
-        Err(e) => Err(io("rename", &dir)(e.into())),
+        Err(e) => Err(io("rename", &names.dir())(e.into())),
     }
 }
 

@@ -41,8 +41,13 @@ pub fn recover(root: &Path, registry: &Registry, watch: &mut dyn Watch) -> Resul
         if parent.is_some_and(|parent| RunNames { root: root.to_owned(), id: parent }.dir().exists()) {
             continue;
         }
-        for (beside, recovered) in recover(&names.besides(), registry, watch)? {
-            all.push((format!("{id}/{beside}"), recovered));
+        match recover(&names.besides(), registry, watch) {
+            Ok(beside) => all.extend(beside.into_iter().map(|(beside, done)| (format!("{id}/{beside}"), done))),
+            // It hides no other.
+            Err(e) => {
+                all.push((id, Recovered::Failed(why(&e))));
+                continue;
+            }
         }
         if let Some(recovered) = recover_one(&names, registry, watch) {
             all.push((id, recovered));
@@ -55,18 +60,15 @@ pub fn recover(root: &Path, registry: &Registry, watch: &mut dyn Watch) -> Resul
 pub fn recover_one(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> Option<Recovered> {
     match recover_run(names, registry, watch) {
         Ok(recovered) => Some(recovered),
-        Err(RunError::Journal(JournalError::Absent { .. })) => adopt_empty(names).then_some(Recovered::Undone),
+        // A directory without a journal is a run that did nothing.
+        Err(RunError::Journal(JournalError::Absent { .. })) => RunDir::remove_empty(names).then_some(Recovered::Undone),
         Err(RunError::Journal(JournalError::Busy { .. })) => Some(Recovered::Left),
-        Err(e) => {
-            let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| format!("{e}: {s}"));
-            Some(Recovered::Failed(why))
-        }
+        Err(e) => Some(Recovered::Failed(why(&e))),
     }
 }
 
-/// A directory without a journal is a run that did nothing.
-fn adopt_empty(names: &RunNames) -> bool {
-    std::fs::remove_dir(names.dir()).is_ok()
+fn why(error: &RunError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 fn recover_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> Result<Recovered, RunError> {

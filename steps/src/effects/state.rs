@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::journal::OwnDir;
 use lifecycle_engine::value::Later;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -156,11 +157,13 @@ impl EffectDef for State {
     }
 
     fn before(&self, _cx: &mut Cx) -> Result<Value, EffectError> {
-        match std::fs::read_to_string(&self.path) {
-            Ok(text) => Ok(json!(text)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
-            Err(e) => Err(self.failed("read", e)),
-        }
+        let (Some(dir), Some(name)) = (self.path.parent(), self.path.file_name().and_then(|name| name.to_str())) else {
+            return Err(EffectError::new(format!("{} does not end in a name", self.path.display())));
+        };
+        let text = OwnDir::at(dir).and_then(|dir| dir.read(name)).map_err(|e| EffectError::new(e.to_string()))?;
+        text.map_or(Ok(Value::Null), |text| {
+            String::from_utf8(text).map(Value::String).map_err(|e| self.failed("read", std::io::Error::other(e)))
+        })
     }
 
     fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {

@@ -61,12 +61,11 @@ fn user_name(uid: u32) -> Option<String> {
 
 /// Whether the caller's capabilities are those of a user namespace that somebody made, and hold for nothing outside of it. The machine's own maps
 /// every id to itself, user_namespaces(7).
-pub(super) fn user_namespace_is_nested() -> Value {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    json!(is_nested(&map))
+pub fn is_nested() -> bool {
+    nests(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
 }
 
-fn is_nested(map: &str) -> bool {
+fn nests(map: &str) -> bool {
     !map.is_empty() && map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 
@@ -133,11 +132,11 @@ mod tests {
 
     #[test]
     fn a_user_namespace_shows_in_its_map() {
-        assert!(!is_nested("         0          0 4294967295\n"));
-        assert!(is_nested("         0      65534          1\n"));
-        assert!(is_nested("         0          0 65536\n"));
+        assert!(!nests("         0          0 4294967295\n"));
+        assert!(nests("         0      65534          1\n"));
+        assert!(nests("         0          0 65536\n"));
         // Without user namespaces in the kernel there is no such file.
-        assert!(!is_nested(""));
+        assert!(!nests(""));
     }
 
     #[test]

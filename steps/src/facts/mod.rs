@@ -9,7 +9,7 @@ mod overlay;
 mod resctrl;
 mod systemd;
 
-pub use caller::{IdRange, Limit};
+pub use caller::{IdRange, Limit, is_nested};
 pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
 pub use resctrl::Resctrl;
 pub use systemd::Systemd;
@@ -83,7 +83,7 @@ const FACTS: &[Fact] = &[
     offers("kernel.pidfd", kernel::pidfd),
     offers("kernel.time_namespace", kernel::time_namespace),
     offers("userns.allowed", kernel::user_namespace),
-    offers("userns.nested", caller::user_namespace_is_nested),
+    offers("userns.nested", || json!(is_nested())),
     Fact { name: "overlay.host", read: || overlay::layout(false), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     Fact { name: "overlay.userns", read: || overlay::layout(true), masked: Mask::As(|| json!(Layout::ReadOnly)) },
     lists("seccomp.actions", kernel::seccomp_actions),

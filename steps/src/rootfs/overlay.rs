@@ -1,6 +1,6 @@
 //! `rootfs.overlay`: a throw-away copy of the host's own root.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{After, Example, Place, Planning, Step};
@@ -67,7 +67,7 @@ pub struct Overlay;
 
 impl Step for Overlay {
     const KIND: &'static str = "rootfs.overlay";
-    const CHANGES: &'static str = "Mounts in the site's mount namespace. The run's directory is covered there while they are made; nothing is written.";
+    const CHANGES: &'static str = "Mounts in the site's mount namespace. The run's directory, or /dev/shm, is covered there while they are made; nothing is written.";
     const REVERSED_BY: &'static str = "Goes with the namespace.";
     const PLACE: Place = Place::Inside;
     const AFTER: After = &[];
@@ -101,7 +101,7 @@ main: wait
         cx.effect(RootPropagation { propagation: Propagation::Slave, recursive: true });
         let writable = layout != Layout::ReadOnly;
         let api = Api::choose(cx.facts);
-        let (scratch, size, mode) = (cx.run.dir(), input.size, Mode(0o755));
+        let (scratch, size, mode) = (scratch(user_namespace, cx), input.size, Mode(0o755));
         cx.effect(RootOverlay { scratch, layout, user_namespace, size, mode, api });
         let common = Common {
             own_root: true,
@@ -118,6 +118,13 @@ main: wait
         }
         Ok(Output { writable })
     }
+}
+
+/// The run's directory, in which nothing is that the view could show. It is closed to a user namespace that is not its owner's: there it is a
+/// directory that everybody may enter, that is never part of the view, and that hardly anything is bound from.
+fn scratch(user_namespace: bool, cx: &mut Planning) -> PathBuf {
+    let root_calls = cx.facts.get::<u32>("euid") == Some(0);
+    if user_namespace && root_calls { "/dev/shm".into() } else { cx.run.dir() }
 }
 
 #[cfg(test)]

@@ -39,10 +39,10 @@ impl Step for Undo {
     type Output = Output;
 
     fn plan(_: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+        let text = cx.facts.own_file(cx.run, JOURNAL);
         let path = cx.run.dir().join(JOURNAL);
-        let text =
-            cx.facts.file(&path).map_err(|e| PlanError::new("", format!("cannot read {}: {e}", path.display())))?;
-        let state = journal::parse(&path, text.as_bytes()).map_err(|e| PlanError::new("", e.to_string()))?;
+        let state = text.and_then(|text| journal::parse(&path, text.as_bytes()));
+        let state = state.map_err(|e| PlanError::new("", e.to_string()))?;
         cx.effect(UndoRun { undoes: owed(&state) });
         Ok(Output {})
     }

@@ -37,7 +37,7 @@ sd_listen_fds(3): the descriptors are passed to the container's program, before 
 .BR \-\-preserve\-fds .
 .TP
 XDG_RUNTIME_DIR
-Where an ordinary user's state root is.
+Where an ordinary user's state root is; without it, below /run/user. A state root that others own or may write to is refused.
 .SH FILES
 .TP
 /run/lifecycle
