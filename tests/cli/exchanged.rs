@@ -199,12 +199,12 @@ pub fn what_lies_on_the_way_is_exchanged_and_nothing_is_made_or_removed_elsewher
         let plan = plan(&scene, &format!("uses: fs.directory, with: {{ path: {path} }}"))?;
         let (mut made, mut exchanged) = (0, 0);
         let mut exchange = || {
+            // The program makes directories of its own, too.
+            let Some(entry) = fs::read_dir(&theirs).into_iter().flatten().flatten().next() else { return };
             made += 1;
-            for entry in fs::read_dir(&theirs).into_iter().flatten().flatten() {
-                if made == calls {
-                    let link = fs::remove_dir_all(entry.path()).and_then(|()| symlink(&outside, entry.path()));
-                    exchanged += i32::from(link.is_ok());
-                }
+            if made == calls {
+                let link = fs::remove_dir_all(entry.path()).and_then(|()| symlink(&outside, entry.path()));
+                exchanged += i32::from(link.is_ok());
             }
         };
         run_meddling(&mut scene.command(&["run", &plan]), "mkdirat", When::After, &mut exchange)?;

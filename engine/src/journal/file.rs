@@ -216,7 +216,11 @@ impl RunDir {
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(io("rename", &names.dir())(e.into())),
         }
-        root.remove(&gone).map_err(io("remove", &names.root.join(&gone)))?;
+        match root.remove(&gone) {
+            // Somebody has swept it.
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &names.root.join(&gone))(e)),
+            _ => {}
+        }
         // The root goes with the last run in it; a run that is being made there meanwhile makes it again.
         let _ = std::fs::remove_dir(&names.root);
         Ok(())
