@@ -52,6 +52,7 @@ mod running;
 mod runs;
 mod saved;
 mod scene;
+mod security;
 mod service;
 mod state_root;
 mod systemd;
@@ -109,6 +110,6 @@ fn main() -> ExitCode {
         users::tests(),
     ]
     .concat();
-    let coverage = coverage::test(&tests);
-    harness::main([tests, vec![coverage]].concat())
+    let documents = vec![coverage::test(&tests), security::test(&tests)];
+    harness::main([tests, documents].concat())
 }
