@@ -1,6 +1,7 @@
 //! No descriptor of the runtime's leads a container out of its root (CVE-2024-21626): not as the program's path, nor through the /proc directory
 //! of what makes a container or enters it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ pub fn tests() -> Vec<Test> {
     use Need::{Program, Root};
     let tests = lifecycle_tests::tests![
         no_descriptor_of_a_created_container_leads_out,
+        no_descriptor_of_what_becomes_a_container_or_is_its_hook_leads_out,
         no_descriptor_of_what_enters_a_container_leads_out,
         what_enters_a_container_does_not_show_its_arguments,
         no_program_of_the_host_is_started_by_a_descriptor,
@@ -25,10 +27,10 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// A directory of the host, with a program that is not the image's and a file.
-struct Outside(PathBuf);
+pub struct Outside(PathBuf);
 
 impl Outside {
-    fn new(lab: &Lab) -> Result<Self, Box<dyn std::error::Error>> {
+    pub fn new(lab: &Lab) -> Result<Self, Box<dyn std::error::Error>> {
         let dir = lab.dir().join("outside");
         fs::create_dir(&dir)?;
         fs::write(dir.join("flag"), "of the host\n")?;
@@ -37,7 +39,7 @@ impl Outside {
     }
 
     /// The descriptors of a process by which its file can be reached, upwards from what they are, with what they are.
-    fn ways_out(&self, pid: i32) -> Vec<String> {
+    pub fn ways_out(&self, pid: i32) -> Vec<String> {
         let held = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(|entry| entry.path());
         let process = ["cwd", "root"].map(|name| PathBuf::from(format!("/proc/{pid}/{name}")));
         let leads_out = |held: &PathBuf| {
@@ -61,6 +63,54 @@ pub fn no_descriptor_of_a_created_container_leads_out(lab: &Lab) -> TestResult {
     assert_eq!(outside.ways_out(oci.pid()?), [""; 0]);
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     Ok(())
+}
+
+/// From the moment on in which a process has left the host's root and let go of it: with hooks, in namespaces of all kinds, and as another user.
+pub fn no_descriptor_of_what_becomes_a_container_or_is_its_hook_leads_out(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["true"])?;
+    let outside = Outside::new(lab)?;
+    oci.edit(|config| {
+        let hook = json!([{ "path": "/bin/busybox", "args": ["sh", "-c", "true; exit 0"] }]);
+        config["hooks"] = json!({ "startContainer": hook });
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    })?;
+    for users in [false, true] {
+        if users {
+            oci.edit(|config| {
+                let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+                (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+                if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+                    namespaces.extend([
+                        json!({ "type": "user" }),
+                        json!({ "type": "cgroup" }),
+                        json!({ "type": "time" }),
+                    ]);
+                }
+            })?;
+        }
+        let mut left: BTreeMap<i32, usize> = BTreeMap::new();
+        let mut ways = Vec::new();
+        let outcome = killer::watch(&mut oci.command(&["run", "--bundle", "bundle", &oci.id]), |pid| {
+            let host = Path::new(&format!("/proc/{pid}/root{}/flag", outside.0.display())).exists();
+            let found = outside.ways_out(pid);
+            match left.get_mut(&pid) {
+                Some(looks) => {
+                    *looks += 1;
+                    ways.extend(found);
+                }
+                None if !host && found.is_empty() && Path::new(&format!("/proc/{pid}/root/bin/busybox")).exists() => {
+                    left.insert(pid, 0);
+                }
+                None => {}
+            }
+        })?;
+        assert_eq!(outcome.ending, killer::Ending::Exited(0), "{}", outcome.stderr);
+        assert_eq!(ways, [""; 0], "users: {users}");
+        // The container's first process, and its hook's.
+        let looked_at = left.values().filter(|looks| **looks > 10).count();
+        assert!(looked_at >= 2, "users: {users}: {left:?}");
+    }
+    Ok(oci.scene.nothing_left()?)
 }
 
 /// What enters a container is seen by its processes from its first moment in their pid namespace on. It is looked at before and after each of its

@@ -12,6 +12,7 @@ use lifecycle_tests::{Result, While, program};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use serde_json::{Value, json};
 
+use crate::attacks_descriptors::Outside;
 use crate::oci_making::receive;
 use crate::oci_scene::{Oci, eventually, reap_later};
 
@@ -137,6 +138,8 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     let wanted: Vec<String> = (1..=all.len()).map(|n| n.to_string()).collect();
     assert_eq!(all, wanted, "it has not gone on where it was");
     let pid = oci.pid()?;
+    let outside = Outside::new(lab)?;
+    assert_eq!(outside.ways_out(pid), [""; 0], "it has got a descriptor that leads out");
     assert_eq!(std::fs::read_to_string(lab.dir().join("pid"))?, pid.to_string());
     assert_eq!(oci.state()?["status"], "running");
     assert_eq!(oci.limit("pids", "pids.max")?, "55");
@@ -155,7 +158,7 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     oci.verb("delete").ended(0);
     assert_eq!(hooks()?, stopped);
     oci.without(&["hooks"])?;
-    without(&oci, &["tmp/counts"], &["image"])?;
+    without(&oci, &["tmp/counts"], &["image", "outside"])?;
     Ok(oci.scene.nothing_left()?)
 }
 
