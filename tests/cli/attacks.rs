@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         the_runtimes_own_file_cannot_be_overwritten,
         the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again,
         what_enters_a_container_is_closed_to_it,
+        a_filter_that_answers_for_the_kernel_keeps_no_capability,
     ];
     tests.into_iter().map(|test| test.within("attacks").needs(&[Root, Program("busybox")])).collect()
 }
@@ -265,5 +266,29 @@ pub fn what_enters_a_container_is_closed_to_it(lab: &Lab) -> TestResult {
     assert_eq!(seen, "", "the container has looked into the runtime");
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     note(format!("met {} times in {rounds} rounds", refused()));
+    Ok(())
+}
+
+/// Without noNewPrivileges the filter is there before capabilities are taken away, and may answer the questions about them.
+pub fn a_filter_that_answers_for_the_kernel_keeps_no_capability(lab: &Lab) -> TestResult {
+    const PR_CAPBSET_READ: u64 = 23;
+    let mut oci = Oci::new(lab, &["grep", "Cap", "/proc/self/status"])?;
+    let mut told = Vec::new();
+    for answer in [None, Some(0), Some(1), Some(22)] {
+        oci.edit(|config| {
+            config["process"]["noNewPrivileges"] = json!(false);
+            config["linux"]["seccomp"] = answer.map_or(json!(null), |errno| {
+                json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{
+                    "names": ["prctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno,
+                    "args": [{ "index": 0, "value": PR_CAPBSET_READ, "op": "SCMP_CMP_EQ" }],
+                }] })
+            });
+        })?;
+        told.push(oci.told(&["run", "--bundle", "bundle", &oci.id]).ended(0).out);
+    }
+    assert!(told[0].contains("CapBnd") && !told[0].contains("1ffffffffff"), "{}", told[0]);
+    for with in &told[1..] {
+        assert_eq!(with, &told[0]);
+    }
     Ok(())
 }

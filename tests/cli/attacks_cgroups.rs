@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use lifecycle_tests::harness::{Need, Test, TestResult};
+use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Test> {
         a_cgroup_whose_name_is_not_utf_8_hides_no_process,
         cgroups_that_are_nested_thousands_deep_are_deleted,
         a_process_whose_name_is_not_utf_8_is_told_of_and_ended,
+        a_cgroup_that_a_container_has_frozen_keeps_nobody_alive,
     ];
     tests.into_iter().map(|test| test.within("attacks_cgroups").needs(&[Root, Program("busybox")])).collect()
 }
@@ -94,4 +95,31 @@ pub fn a_process_whose_name_is_not_utf_8_is_told_of_and_ended(lab: &Lab) -> Test
     oci.wait_for_status("stopped")?;
     oci.verb("delete").ended(0);
     Ok(())
+}
+
+/// Version 1's freezer holds even what is killed, and a container that may write to its own cgroups can freeze one below.
+pub fn a_cgroup_that_a_container_has_frozen_keeps_nobody_alive(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sh", "-c", "sleep 1000 & exec sleep 1000"])?;
+    for kill in [false, true] {
+        oci.running(&[]);
+        let freezer = oci.cgroup("freezer")?;
+        if !freezer.join("freezer.state").exists() {
+            note("there is no freezer of version 1");
+            return Ok(oci.gone()?);
+        }
+        let below = freezer.join("below");
+        fs::create_dir(&below)?;
+        let pids = fs::read_to_string(freezer.join("cgroup.procs"))?;
+        let child = pids.split_whitespace().find(|pid| oci.pid().is_ok_and(|init| init.to_string() != **pid));
+        let child = child.ok_or("it has one process only")?.to_owned();
+        fs::write(below.join("cgroup.procs"), &child)?;
+        fs::write(below.join("freezer.state"), "FROZEN")?;
+        if kill {
+            oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+            oci.wait_for_status("stopped")?;
+        }
+        oci.told(&["delete", "--force", &oci.id]).ended(0);
+        assert!(!Path::new("/proc").join(&child).exists(), "the frozen process lives on");
+    }
+    Ok(oci.scene.nothing_left()?)
 }

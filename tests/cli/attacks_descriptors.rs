@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
@@ -19,9 +20,10 @@ pub fn tests() -> Vec<Test> {
         no_descriptor_of_a_created_container_leads_out,
         no_descriptor_of_what_becomes_a_container_or_is_its_hook_leads_out,
         no_descriptor_of_what_enters_a_container_leads_out,
-        what_enters_a_container_does_not_show_its_arguments,
+        what_enters_a_container_does_not_show_its_arguments_nor_its_callers_environment,
         no_program_of_the_host_is_started_by_a_descriptor,
         a_directory_is_not_taken_for_standard_input,
+        the_hosts_null_device_is_nobodys_stdio,
     ];
     tests.into_iter().map(|test| test.within("attacks_descriptors").needs(&[Root, Program("busybox")])).collect()
 }
@@ -130,7 +132,7 @@ pub fn no_descriptor_of_what_enters_a_container_leads_out(lab: &Lab) -> TestResu
     ];
     for exec in execs {
         let mut ways = Vec::new();
-        entering(&oci, exec, |pid| ways.extend(outside.ways_out(pid)))?;
+        entering(&oci, &mut oci.command(exec), |pid| ways.extend(outside.ways_out(pid)))?;
         ways.dedup();
         assert_eq!(ways, [""; 0], "{exec:?}");
     }
@@ -138,14 +140,17 @@ pub fn no_descriptor_of_what_enters_a_container_leads_out(lab: &Lab) -> TestResu
     Ok(())
 }
 
-/// What `--env` says is a secret until the program has it.
-pub fn what_enters_a_container_does_not_show_its_arguments(lab: &Lab) -> TestResult {
+/// What `--env` says is a secret until the program has it, and the caller's own environment always.
+pub fn what_enters_a_container_does_not_show_its_arguments_nor_its_callers_environment(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "1000"])?;
     oci.running(&[]);
     let mut seen = Vec::new();
-    entering(&oci, &["exec", "--env", "SECRET=hunter2", &oci.id, "true"], |pid| {
-        let shown = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned();
-        seen.extend(Some(shown).filter(|shown| shown.contains("hunter2")));
+    let mut exec = oci.command(&["exec", "--env", "SECRET=hunter2", &oci.id, "true"]);
+    entering(&oci, exec.env("OF_THE_CALLER", "hunter3"), |pid| {
+        for (name, secret) in [("cmdline", "hunter2"), ("environ", "hunter3")] {
+            let shown = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            seen.extend(Some(name).filter(|_| String::from_utf8_lossy(&shown).contains(secret)));
+        }
     })?;
     assert_eq!(seen, [""; 0]);
     oci.told(&["delete", "--force", &oci.id]).ended(0);
@@ -153,11 +158,11 @@ pub fn what_enters_a_container_does_not_show_its_arguments(lab: &Lab) -> TestRes
 }
 
 /// Runs an exec, and looks at every process of it that the container's processes see, before and after each of its system calls.
-fn entering(oci: &Oci, exec: &[&str], mut look: impl FnMut(i32)) -> TestResult {
+fn entering(oci: &Oci, exec: &mut Command, mut look: impl FnMut(i32)) -> TestResult {
     let pids = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
     let inside = pids(oci.pid()?)?;
     let mut looks = 0;
-    let outcome = killer::watch(&mut oci.command(exec), |pid| {
+    let outcome = killer::watch(exec, |pid| {
         if pids(pid).is_ok_and(|pids| pids == inside) {
             looks += 1;
             look(pid);
@@ -247,5 +252,30 @@ pub fn a_directory_is_not_taken_for_standard_input(lab: &Lab) -> TestResult {
     drop(command);
     told.ended_badly().says(&["standard input is a directory"]);
     oci.scene.nothing_left()?;
+    Ok(())
+}
+
+/// Its mode could be changed by the descriptor, by the root of a container that has no user namespace: for everybody on the host.
+pub fn the_hosts_null_device_is_nobodys_stdio(lab: &Lab) -> TestResult {
+    use std::os::unix::fs::MetadataExt;
+    let mut oci = Oci::new(lab, &["sleep", "1000"])?;
+    oci.edit(|config| config["root"]["readonly"] = json!(false))?;
+    oci.running(&[]);
+    let host = fs::metadata("/dev/null")?;
+    let host = format!("{} {}", host.dev(), host.ino());
+    let script = "for fd in 0 1 2; do stat -L -c '%t:%T %d %i' /proc/$$/fd/$fd >> /seen; done";
+    let seen = oci.bundle.rootfs().join("seen");
+    // The container may also take its own away.
+    for before in ["true", "rm /dev/null"] {
+        oci.inside(&["sh", "-c", before]);
+        let mut exec = oci.command(&["exec", &oci.id, "sh", "-c", script]);
+        assert!(exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success());
+        let told = fs::read_to_string(&seen)?;
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines.len() == 3 && lines.iter().all(|line| line.starts_with("1:3 ")), "{before}: {told}");
+        assert!(!lines.iter().any(|line| line.ends_with(&host)), "{before}: it has the host's, {host}: {told}");
+        fs::remove_file(&seen)?;
+    }
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
     Ok(())
 }

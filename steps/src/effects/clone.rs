@@ -12,7 +12,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::cgroup::thaw_killed;
+use super::cgroup::{Frozen, Thawing};
 use super::stage::Talk;
 use crate::outcomes::Process;
 use crate::process::{Console, Handover, Stdio, Watched};
@@ -76,11 +76,12 @@ impl EffectDef for CloneInit {
 
 /// Kills a process that the run made and waits for its end, whether or not its cgroup is frozen.
 pub(super) fn end(process: &Process, cx: &Cx) -> Result<Undone, EffectError> {
-    let undone = process.kill()?;
-    if matches!(undone, Undone::Pending(_)) {
-        thaw_killed(process.pid, cx)?;
-    }
-    Ok(undone)
+    // What runs beside a container does not end it.
+    let frozen = Frozen::of(process.pid, cx.run.around().is_none(), cx);
+    Ok(match process.kill()? {
+        Undone::Pending(dying) => Undone::Pending(Box::new(Thawing::new(dying, frozen))),
+        Undone::Done => Undone::Done,
+    })
 }
 
 impl CloneInit {

@@ -119,13 +119,20 @@ impl EffectDef for BoundCapabilities {
         warn_of_unknown(self.keep.iter(), cx);
         let keep = known(&self.keep);
         for capability in CapabilitySet::from_bits_retain(u64::MAX >> 1).iter_bits() {
-            // Beyond the last one that the kernel knows, the question is EINVAL.
-            let Ok(there) = capability_is_in_bounding_set(capability) else { break };
-            if there && !keep.contains(capability) {
-                remove_capability_from_bounding_set(capability).map_err(|e| {
-                    EffectError::call(format!("prctl(PR_CAPBSET_DROP, {})", name(capability)), e)
-                        .help("narrowing the bounding set needs CAP_SETPCAP: run as root, or in a user namespace")
-                })?;
+            if keep.contains(capability) {
+                continue;
+            }
+            // It is not asked first whether it is there: a filter may be in force already, and give any answer to that.
+            match remove_capability_from_bounding_set(capability) {
+                Ok(()) => {}
+                // Beyond the last one that the kernel knows.
+                Err(Errno::INVAL) if capability.bits() > CapabilitySet::WAKE_ALARM.bits() => break,
+                // Without CAP_SETPCAP, which is no harm where there is nothing to take away.
+                Err(Errno::PERM) if capability_is_in_bounding_set(capability) == Ok(false) => {}
+                Err(e) => {
+                    return Err(EffectError::call(format!("prctl(PR_CAPBSET_DROP, {})", name(capability)), e)
+                        .help("narrowing the bounding set needs CAP_SETPCAP: run as root, or in a user namespace; a seccomp filter may forbid it"));
+                }
             }
         }
         Ok(Applied::done())

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Later;
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::cgroup::members_of;
+use super::cgroup::{Frozen, members_of, open_directory, thaw_all};
 use super::wait::{resolve, watch};
 use super::{example_process, wait};
 use crate::outcomes::Process;
 use crate::process::SignalName;
 
-/// Sends a signal to a process, or to all in its cgroups. What is gone is an error for the one, and nothing for the others.
+/// Sends a signal to a process, or to all in its cgroups; where the freezer would keep it from what is killed, that is thawed. What is gone is an error for the one, and nothing for the others.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SendSignal {
     /// The container's first process.
@@ -54,12 +55,18 @@ impl EffectDef for SendSignal {
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         if !self.cgroups.is_empty() {
-            return self.to_all().map(|()| Applied::done());
+            self.to_all()?;
+            self.thaw_killed()?;
+            return Ok(Applied::done());
         }
         let process = resolve(&self.process, cx)?;
         let watched = watch(&process)?.filter(|w| !w.is_dead().unwrap_or(false));
         let watched = watched.ok_or_else(|| EffectError::new("container not running"))?;
+        let frozen = Frozen::of(process.pid, true, cx);
         watched.signal(self.signal.0).map_err(|e| wait::refused(self.signal, process.pid, e))?;
+        if self.signal.0 == Signal::KILL {
+            frozen.thaw()?;
+        }
         Ok(Applied::done())
     }
 
@@ -69,6 +76,17 @@ impl EffectDef for SendSignal {
 }
 
 impl SendSignal {
+    /// What is killed may have been frozen by the container itself, in a cgroup below its own.
+    fn thaw_killed(&self) -> Result<(), EffectError> {
+        if self.signal.0 != Signal::KILL {
+            return Ok(());
+        }
+        self.cgroups.iter().try_for_each(|dir| match open_directory(CWD, dir).and_then(thaw_all) {
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+            Err(errno) => Err(EffectError::call(format!("thaw {}", dir.display()), errno)),
+        })
+    }
+
     /// Processes that fork meanwhile are found in the next round; one that has been signalled is not signalled again.
     fn to_all(&self) -> Result<(), EffectError> {
         let mut told = BTreeSet::new();

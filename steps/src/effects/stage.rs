@@ -32,7 +32,9 @@ use super::wait::resolve;
 use crate::mounts::Bind;
 use crate::mounts::api::clone_tree;
 use crate::outcomes::Process;
-use crate::process::{ENGINE_ONLY, Handover, InitEnds, Stdio, Watched, drop_engines};
+use crate::process::{
+    ENGINE_ONLY, Handover, InitEnds, Stdio, Watched, drop_engines, leave_hosts_null, replace_hosts_null,
+};
 use crate::spec::{Namespace, NamespaceType, TimeOffset};
 use crate::sys;
 use crate::sys::clone::Clone;
@@ -280,6 +282,10 @@ impl Work<'_> {
 
     fn second_half(&mut self) -> Result<(), EffectError> {
         self.join(|j| !j.early && j.kind != NamespaceType::User)?;
+        if self.joins.iter().any(|join| join.other && join.kind == NamespaceType::Mount) {
+            leave_hosts_null()?;
+            replace_hosts_null(&mut self.init.stdio)?;
+        }
         if let Some(offsets) = &self.effect.time {
             self.make_time(offsets)?;
         }

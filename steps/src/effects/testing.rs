@@ -34,7 +34,7 @@ impl Bench {
         self
     }
 
-    fn with<T>(&mut self, body: impl FnOnce(&mut Cx) -> T) -> T {
+    pub(crate) fn with<T>(&mut self, body: impl FnOnce(&mut Cx) -> T) -> T {
         let Self { run, step, outcomes, fds } = self;
         body(&mut Cx { run, step, effect: 0, outcomes, fds, site: None, output: &mut |_| {} })
     }

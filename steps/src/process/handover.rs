@@ -141,7 +141,8 @@ pub(crate) struct Ends {
 /// Init's ends.
 pub(crate) struct InitEnds {
     channel: OwnedFd,
-    stdio: [Option<OwnedFd>; 3],
+    /// What is to become its stdio, where that is not the engine's.
+    pub stdio: [Option<OwnedFd>; 3],
     kept: Vec<(String, OwnedFd)>,
     preserve: u32,
     /// The v2 cgroup's directory, to be cloned into.

@@ -9,6 +9,7 @@ mod identity;
 pub mod keyring;
 pub mod kill;
 pub mod label;
+mod null;
 pub mod pid_file;
 pub mod pidfd;
 pub mod privileges;
@@ -29,5 +30,6 @@ pub(crate) use handover::{
 pub use handover::{Console, Handover, Stdio};
 pub use identity::Watched;
 pub(crate) use identity::{Fate, undying};
+pub(crate) use null::{leave_hosts_null, replace_hosts_null};
 pub(crate) use privileges::denies_setgroups;
 pub use signal::SignalName;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::members::{Emptying, processes};
-use super::{Cgroup, Version, open_directory, remove, write};
+use super::{Cgroup, Version, open_directory, remove, thaw_all};
 use crate::effects::example_process;
 use crate::outcomes::Process;
 
@@ -53,10 +53,7 @@ impl AdoptCgroup {
         let Ok(cgroup) = cx.resolve(&freezer.cgroup) else { return Ok(()) };
         let failed = |errno: Errno| EffectError::call(format!("thaw {}", freezer.at.display()), errno);
         let Some(directory) = cgroup.open(&freezer.at).map_err(failed)? else { return Ok(()) };
-        match write(directory, "freezer.state", "THAWED") {
-            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
-            Err(errno) => Err(failed(errno)),
-        }
+        thaw_all(directory).map_err(failed)
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
-use super::{open_directory, read, realtime, tree, write};
+use super::{open_directory, read, realtime, thaw_all, tree, write};
 
 /// The longest that killed processes may take to be gone. One that hangs in the kernel (a dead network file system) never is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -112,11 +112,9 @@ impl Emptying {
                 Err(errno) => return Err(failed("kill the processes of", errno.into())),
             }
         }
-        // A process that is frozen by version 1's freezer does not see the signal.
-        match write(&self.directory, "freezer.state", "THAWED") {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(failed("thaw", errno.into())),
-        }
+        // A process that is frozen by version 1's freezer does not see the signal, and a container may freeze cgroups of its own.
+        let directory = self.directory.try_clone().map_err(|e| failed("dup the descriptor of", e))?;
+        thaw_all(directory).map_err(|errno| failed("thaw", errno.into()))
     }
 
     fn stuck(&self) -> EffectError {

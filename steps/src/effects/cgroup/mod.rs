@@ -32,7 +32,7 @@ pub use realtime::Realtime;
 pub(crate) use realtime::limiting;
 pub use scope::StartScope;
 pub use slices::Slices;
-pub(crate) use thaw::thaw_killed;
+pub(crate) use thaw::{Frozen, Thawing, thaw_all};
 pub use update::{UpdateCgroup, WriteFile};
 pub use write::{Alternative, WriteLimit};
 
@@ -108,7 +108,7 @@ impl Cgroup {
 }
 
 /// Opens a directory to work below it.
-fn open_directory(below: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_directory(below: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
     openat(below, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 

@@ -1,32 +1,119 @@
-//! Lets a killed process go on that the freezer of version 1 holds: it sees no signal before. Version 2's lets it die.
+//! Lets killed processes go on that the freezer of version 1 holds: they see no signal before. Version 2's lets them die.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::Cx;
+use lifecycle_engine::effect::{Cx, Interest, Pending};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::CWD;
 use rustix::io::Errno;
+use serde_json::Value;
 
-use super::{directory, machine, open_directory, write};
+use super::{directory, machine, open_directory, tree, write};
 use crate::facts::cgroup_of;
 
-/// Thaws the cgroup of a process that is to die, and what is between it and the cgroup that the run made. One that is nobody's of ours is left as
-/// it is: others may stand still in it on purpose.
-pub(crate) fn thaw_killed(pid: i32, cx: &Cx) -> Result<(), EffectError> {
-    let Some(freezer) = machine().v1_of("freezer").map(|hierarchy| hierarchy.mount.clone()) else { return Ok(()) };
-    // One that has gone needs nothing any more.
-    let Ok(text) = std::fs::read(format!("/proc/{pid}/cgroup")) else { return Ok(()) };
-    let Some(path) = path_of(&text) else { return Ok(()) };
-    // A process that was executed in a container is in the cgroup of the run around its own.
-    let tags: Vec<String> = std::iter::once(cx.run.tag()).chain(cx.run.around().map(|run| run.tag())).collect();
-    for at in ours(&freezer, path, &|at| tags.iter().any(|tag| directory::is_marked(at, tag))) {
-        let thawed = open_directory(CWD, &at).and_then(|cgroup| write(&cgroup, "freezer.state", "THAWED"));
-        match thawed {
-            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
-            Err(errno) => return Err(EffectError::call(format!("thaw {}", at.display()), errno)),
-        }
+/// How often what is to die is thawed: a container may freeze its own as long as one of its processes lives.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What may keep a process frozen that is to die.
+pub(crate) struct Frozen {
+    /// From the topmost cgroup that is the run's down to the process's own.
+    chain: Vec<PathBuf>,
+    /// All that is below the topmost dies with it.
+    whole: bool,
+}
+
+impl Frozen {
+    /// The cgroup of a process, and what is between it and the cgroup that the run made. One that is nobody's of ours is left as it is: others may
+    /// stand still in it on purpose. `whole`: the process is the container's first.
+    pub(crate) fn of(pid: i32, whole: bool, cx: &Cx) -> Self {
+        let none = Self { chain: Vec::new(), whole };
+        let Some(freezer) = machine().v1_of("freezer").map(|hierarchy| hierarchy.mount.clone()) else { return none };
+        // One that has gone needs nothing any more.
+        let Ok(text) = std::fs::read(format!("/proc/{pid}/cgroup")) else { return none };
+        let Some(path) = path_of(&text) else { return none };
+        // A process that was executed in a container is in the cgroup of the run around its own.
+        let tags: Vec<String> = std::iter::once(cx.run.tag()).chain(cx.run.around().map(|run| run.tag())).collect();
+        let chain = ours(&freezer, path, &|at| tags.iter().any(|tag| directory::is_marked(at, tag)));
+        Self { chain, whole }
     }
-    Ok(())
+
+    pub(crate) fn thaw(&self) -> Result<(), EffectError> {
+        let gone = |errno| matches!(errno, Errno::NOENT | Errno::NODEV);
+        for (index, at) in self.chain.iter().enumerate() {
+            let opened = open_directory(CWD, at);
+            let thawed =
+                opened.and_then(|cgroup| if self.whole && index == 0 { thaw_all(cgroup) } else { thaw(cgroup) });
+            match thawed {
+                Err(errno) if !gone(errno) => {
+                    return Err(EffectError::call(format!("thaw {}", at.display()), errno));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Thaws this cgroup, if it is one of version 1's freezer.
+pub(super) fn thaw(cgroup: impl AsFd) -> Result<(), Errno> {
+    match write(cgroup, "freezer.state", "THAWED") {
+        Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+        answer => answer,
+    }
+}
+
+/// Thaws it and every one below: each may have been frozen by itself.
+pub(crate) fn thaw_all(cgroup: OwnedFd) -> Result<(), Errno> {
+    match write(&cgroup, "freezer.state", "THAWED") {
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+        answer => answer?,
+    }
+    tree::each(cgroup.as_fd(), &mut |below| Ok(thaw(below)?)).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
+/// Waits for the end of what was killed, and thaws it again and again.
+pub(crate) struct Thawing {
+    pub(crate) dying: Box<dyn Pending>,
+    pub(crate) frozen: Frozen,
+    next: Instant,
+}
+
+impl Thawing {
+    pub(crate) fn new(dying: Box<dyn Pending>, frozen: Frozen) -> Self {
+        Self { dying, frozen, next: Instant::now() }
+    }
+}
+
+impl Pending for Thawing {
+    fn started(&self) -> Value {
+        self.dying.started()
+    }
+
+    fn release(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
+        self.dying.release(cx)
+    }
+
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        self.dying.interest(wants);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.dying.deadline().map_or(self.next, |until| until.min(self.next)))
+    }
+
+    fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        if Instant::now() >= self.next {
+            self.frozen.thaw()?;
+            self.next = Instant::now() + AGAIN;
+        }
+        self.dying.advance(cx)
+    }
+
+    fn cancel(&mut self, cx: &mut Cx) {
+        self.dying.cancel(cx);
+    }
 }
 
 /// The path of its cgroup below the freezer's top.

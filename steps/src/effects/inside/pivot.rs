@@ -1,17 +1,14 @@
 //! The change of root.
 
 use super::root::{ROOT, Root, open_host};
-use crate::process::leave_host;
+use crate::process::{leave_host, leave_hosts_null};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, mount_move, unmount};
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
-use rustix::stdio;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Makes the prepared root the process's own, and lets go of the host's.
@@ -87,41 +84,8 @@ fn move_over(cx: &mut Cx) -> Result<Applied, EffectError> {
 
 fn arrive(cx: &mut Cx) -> Result<Applied, EffectError> {
     chdir(c"/").map_err(|errno| EffectError::call("chdir(\"/\")", errno))?;
-    own_null()?;
+    leave_hosts_null()?;
     cx.fds.put(ROOT, open_host(Path::new("/"))?);
     leave_host(cx.fds);
     Ok(Applied::done())
-}
-
-/// The device `/dev/null`.
-const NULL: (u32, u32) = (1, 3);
-
-fn is_null(found: &Stat) -> bool {
-    let device = (rustix::fs::major(found.st_rdev), rustix::fs::minor(found.st_rdev));
-    FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && device == NULL
-}
-
-/// Puts a descriptor in the place of one of stdin, stdout and stderr.
-type Put = fn(&OwnedFd) -> Result<(), Errno>;
-
-/// Puts the container's own `/dev/null` in the place of the host's on stdin, stdout and stderr: that one lies on a mount which the container
-/// does not have, and criu(8) saves no such file. A container without the device keeps the host's.
-fn own_null() -> Result<(), EffectError> {
-    let call = |name: &'static str| move |errno: Errno| EffectError::call(name, errno);
-    let places = [stdio::stdin(), stdio::stdout(), stdio::stderr()];
-    // One that is closed is not the host's either.
-    let theirs = places.map(|fd| fstat(fd).is_ok_and(|found| is_null(&found)));
-    let there = || statat(CWD, c"/dev/null", AtFlags::SYMLINK_NOFOLLOW);
-    if !theirs.contains(&true) || !there().is_ok_and(|found| is_null(&found)) {
-        return Ok(());
-    }
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    let own = rustix::fs::open(c"/dev/null", flags, Mode::empty()).map_err(call("open(\"/dev/null\")"))?;
-    // Somebody who shares the root may have put another one there meanwhile (CVE-2026-88265).
-    if !fstat(&own).is_ok_and(|found| is_null(&found)) {
-        return Err(EffectError::new("/dev/null in the container became something else while it was opened"));
-    }
-    let put: [Put; 3] = [|fd| stdio::dup2_stdin(fd), |fd| stdio::dup2_stdout(fd), |fd| stdio::dup2_stderr(fd)];
-    let mut wanted = theirs.into_iter().zip(put).filter(|(theirs, _)| *theirs);
-    wanted.try_for_each(|(_, put)| put(&own)).map_err(call("dup2(/dev/null)"))
 }
