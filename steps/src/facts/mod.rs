@@ -14,7 +14,7 @@ pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
 pub use resctrl::Resctrl;
 pub use systemd::Systemd;
 
-pub(crate) use cgroup::{MAY_MAKE, REALTIME, cgroup_of};
+pub(crate) use cgroup::{MAY_MAKE, REALTIME, cgroup_of, own_of};
 pub use criu::Criu;
 pub use namespace::NamespaceFile;
 
