@@ -107,6 +107,11 @@ pub(super) fn layout() -> Value {
     json!(layout_of(&mounts, &known, &writable, &controllers))
 }
 
+/// The same where none may be written to, and version 2 has nothing to give.
+pub(crate) fn cgroup_layout(mounts: &str, known: &str) -> CgroupLayout {
+    layout_of(mounts, known, &|_| false, &|_| Vec::new())
+}
+
 fn layout_of(
     mounts: &str,
     known: &str,

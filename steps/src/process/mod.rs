@@ -29,6 +29,6 @@ pub(crate) use handover::{
 };
 pub use handover::{Console, Handover, Stdio};
 pub(crate) use identity::{Fate, undying};
-pub use identity::Watched;
+pub use identity::{Watched, start_time};
 pub(crate) use privileges::denies_setgroups;
 pub use signal::SignalName;
