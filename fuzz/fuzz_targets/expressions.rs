@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run expressions`
+//! `./dev fuzz expressions`
 #![no_main]
 
 #[path = "../bodies.rs"]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run plan`
+//! `./dev fuzz plan`
 #![no_main]
 
 #[path = "../bodies.rs"]

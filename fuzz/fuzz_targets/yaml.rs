@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run yaml`
+//! `./dev fuzz yaml`
 #![no_main]
 
 #[path = "../bodies.rs"]

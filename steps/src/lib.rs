@@ -20,6 +20,8 @@ pub mod namespaces;
 pub mod net;
 pub mod notify;
 pub mod outcomes;
+#[doc(hidden)]
+pub mod outside;
 pub mod plans;
 pub mod probe;
 pub mod process;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,6 +22,7 @@ pub fn tests() -> Vec<Test> {
         no_descriptor_of_what_becomes_a_container_or_is_its_hook_leads_out,
         no_descriptor_of_what_enters_a_container_leads_out,
         what_enters_a_container_does_not_show_its_arguments_nor_its_callers_environment,
+        what_changes_its_user_stays_closed_to_that_user,
         no_program_of_the_host_is_started_by_a_descriptor,
         a_directory_is_not_taken_for_standard_input,
         the_hosts_null_device_is_nobodys_stdio,
@@ -152,6 +154,54 @@ pub fn what_enters_a_container_does_not_show_its_arguments_nor_its_callers_envir
             seen.extend(Some(name).filter(|_| String::from_utf8_lossy(&shown).contains(secret)));
         }
     })?;
+    assert_eq!(seen, [""; 0]);
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    Ok(())
+}
+
+/// Whether a program that changes its user can be traced by that user afterwards: a setting of the whole machine.
+struct SuidDumpable(String);
+
+impl SuidDumpable {
+    const FILE: &str = "/proc/sys/fs/suid_dumpable";
+
+    fn allow() -> std::io::Result<Self> {
+        let before = Self(fs::read_to_string(Self::FILE)?);
+        fs::write(Self::FILE, "1")?;
+        Ok(before)
+    }
+}
+
+impl Drop for SuidDumpable {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::FILE, &self.0);
+    }
+}
+
+/// CVE-2016-9962 where the administrator has set fs.suid_dumpable: each change of credentials then opens a process to whom it has become, as
+/// which the container has processes of its own.
+pub fn what_changes_its_user_stays_closed_to_that_user(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "1000"])?;
+    // Who holds more capabilities than somebody else is not his to trace.
+    oci.edit(|config| config["process"]["capabilities"] = json!({}))?;
+    let _restored = SuidDumpable::allow()?;
+    oci.running(&[]);
+    let mut seen = Vec::new();
+    let mut looked_at_it_as_user = false;
+    entering(&oci, &mut oci.command(&["exec", "--user", "1000:1000", &oci.id, "true"]), |pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if !status.contains("Uid:\t1000\t1000") {
+            return;
+        }
+        looked_at_it_as_user = true;
+        // As any process of that user, without capabilities.
+        let look = Command::new("readlink").arg(format!("/proc/{pid}/exe")).uid(1000).gid(1000).output();
+        seen.extend(
+            look.ok().map(|told| String::from_utf8_lossy(&told.stdout).into_owned()).filter(|exe| !exe.is_empty()),
+        );
+    })?;
+    assert!(looked_at_it_as_user);
+    seen.dedup();
     assert_eq!(seen, [""; 0]);
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     Ok(())

@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// As somebody who owns nothing, in a thread of its own: credentials are a thread's, and so is what they open.
+#[expect(clippy::disallowed_methods, reason = "nobody looks at a test")]
 fn as_nobody<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(move || {
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));

@@ -6,6 +6,7 @@
 //! - [`rounds`]: the law itself, over any pair of an apply and an undo.
 //! - [`bundle`]: OCI bundles small enough to make one per test.
 //! - [`criu`]: a program in criu's place.
+//! - [`fuzzing`]: what is read from outside, with bytes that nobody meant.
 //! - [`older`]: a kernel that lacks the newer calls.
 //! - [`program`]: the `lifecycle` program under test.
 //! - [`audit`]: what carries our names on the real machine once the tests are over.
@@ -15,6 +16,7 @@ pub mod audit;
 pub mod bundle;
 pub mod criu;
 mod error;
+pub mod fuzzing;
 pub mod harness;
 pub mod killer;
 pub mod lab;

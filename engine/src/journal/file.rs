@@ -204,7 +204,13 @@ impl RunDir {
         if whole < bytes.len() {
             file.set_len(whole as u64).map_err(io("truncate", &path))?;
         }
-        parse(&path, &bytes).map(|state| (journal, state))
+        let state = parse(&path, &bytes)?;
+        // What it says of names and paths would be another run's. Without a whole line it says nothing.
+        if whole > 0 && state.id != names.id {
+            let problem = format!("it is the journal of the run `{}`", state.id);
+            return Err(JournalError::Corrupt { path, byte: 0, line: 1, problem });
+        }
+        Ok((journal, state))
     }
 
     /// Removes a run that is wholly undone: first out of sight, so that a crash leaves no half of it under its id.
@@ -353,6 +359,46 @@ mod tests {
         let mut torn = journal(&first);
         torn.pop();
         assert_eq!(outputs(path, &torn).unwrap(), json!({ "pid": null }));
+    }
+
+    #[test]
+    fn a_journal_that_leads_to_another_run_or_loses_a_step_is_refused() {
+        let segment = |base| Entry::Segment {
+            plan: "web".into(),
+            engine: Identity { pid: 1, start: 1, boot: "b".into() },
+            base,
+            outputs: Value::Null,
+            at: 0,
+        };
+        let begin = |n, after: &[u32]| Entry::Begin {
+            n,
+            step: "s".into(),
+            kind: "k".into(),
+            origin: String::new(),
+            after: after.into(),
+            site: None,
+            armed: false,
+            effects: Vec::new(),
+            at: 0,
+        };
+        let refused = |entries: &[Entry]| parse(Path::new("journal"), &journal(entries)).unwrap_err().to_string();
+        assert!(refused(&[Entry::Child { id: "../other".into() }]).contains("is no id of a run"));
+        assert!(refused(&[begin(0, &[])]).contains("before any engine"));
+        assert!(refused(&[segment(5), segment(2)]).contains("goes on from step 2"));
+        for wrong in [begin(4, &[]), begin(6, &[6]), begin(6, &[7]), begin(u32::MAX, &[])] {
+            assert!(refused(&[segment(5), wrong]).contains("cannot have begun here"));
+        }
+        assert!(parse(Path::new("journal"), &journal(&[segment(5), begin(6, &[0, 5])])).is_ok());
+    }
+
+    #[test]
+    fn the_journal_of_another_run_is_not_worked_on() {
+        let root = tempfile::tempdir().unwrap();
+        let names = RunNames { root: root.path().join("root"), id: "web".into() };
+        drop(RunDir::create(&names, None).unwrap());
+        let other = RunNames { id: "other".into(), ..names.clone() };
+        std::fs::rename(names.dir(), other.dir()).unwrap();
+        assert!(RunDir::open(&other).unwrap_err().to_string().contains("it is the journal of the run `web`"));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -5,6 +6,7 @@ use serde_json::Value;
 use super::entry::{Entry, Identity, PlannedData, Settlement, VERSION};
 use crate::effect::{Class, Outcomes, Record};
 use crate::error::EffectError;
+use crate::types::Name;
 
 /// What a run's journal says: a pure function of its entries. The engine that writes the journal and the one that reads it back go through the
 /// same [`RunState::take`].
@@ -19,7 +21,7 @@ pub struct RunState {
     /// The nested runs.
     pub children: Vec<String>,
     /// The steps by number. A nested run's journal holds only its own.
-    pub nodes: Vec<Option<NodeState>>,
+    pub nodes: BTreeMap<u32, NodeState>,
     /// The undo of the whole run has begun.
     pub deleting: bool,
 }
@@ -120,11 +122,6 @@ impl EffectState {
 }
 
 impl RunState {
-    /// Makes room for steps, so that a large graph does not pay for doubling.
-    pub fn expect(&mut self, steps: usize) {
-        self.nodes.reserve_exact(steps);
-    }
-
     /// Takes the next entry. The error says what makes it impossible.
     pub fn take(&mut self, entry: &Entry) -> Result<(), String> {
         match entry {
@@ -132,31 +129,44 @@ impl RunState {
                 if *version != VERSION {
                     return Err(format!("journal version {version}, but this program reads version {VERSION}"));
                 }
+                // They name directories of the state root.
+                named(id)?;
+                parent.iter().try_for_each(|id| named(id))?;
                 self.id.clone_from(id);
                 self.parent.clone_from(parent);
             }
-            Entry::Segment { plan, engine, base, outputs, at } => self.segments.push(Segment {
-                plan: plan.clone(),
-                engine: engine.clone(),
-                base: *base,
-                began: *at,
-                settled: None,
-                exit: None,
-                outputs: Value::Null,
-                promised: outputs.clone(),
-            }),
-            Entry::Child { id } => self.children.push(id.clone()),
+            Entry::Segment { plan, engine, base, outputs, at } => {
+                if self.segments.last().is_some_and(|last| *base < last.base) {
+                    return Err(format!("it goes on from step {base}, which others have begun"));
+                }
+                self.segments.push(Segment {
+                    plan: plan.clone(),
+                    engine: engine.clone(),
+                    base: *base,
+                    began: *at,
+                    settled: None,
+                    exit: None,
+                    outputs: Value::Null,
+                    promised: outputs.clone(),
+                });
+            }
+            Entry::Child { id } => {
+                named(id)?;
+                self.children.push(id.clone());
+            }
             Entry::Begin { n, step, kind, origin, after, site, armed, effects, at } => {
+                self.belongs(*n, after)?;
                 let effects = effects.iter().cloned().map(EffectState::new).collect();
                 let (step, kind, origin, after) = (step.clone(), kind.clone(), origin.clone(), after.clone());
                 let (site, armed, status) = (*site, *armed, Status::Running);
-                self.put(
+                self.nodes.insert(
                     *n,
                     NodeState { step, kind, origin, after, site, armed, status, began: *at, ended: 0, effects },
                 );
             }
             Entry::Skipped { n, step, kind } => {
-                self.put(*n, NodeState::skipped(step.clone(), kind.clone()));
+                self.belongs(*n, &[])?;
+                self.nodes.insert(*n, NodeState::skipped(step.clone(), kind.clone()));
             }
             Entry::Before { n, e, v } => {
                 let effect = self.effect(*n, *e)?;
@@ -194,16 +204,18 @@ impl RunState {
         Ok(())
     }
 
-    fn put(&mut self, n: u32, node: NodeState) {
-        let at = n as usize;
-        if self.nodes.len() <= at {
-            self.nodes.resize_with(at + 1, || None);
+    /// Whether that can be a step of the last piece of work, after these. One that is in no piece of work, or comes after itself, would never be
+    /// taken back.
+    fn belongs(&self, n: u32, after: &[u32]) -> Result<(), String> {
+        let from = self.segments.last().ok_or("a step has begun before any engine worked on it")?.base;
+        if !(from..STEPS).contains(&n) || after.iter().any(|before| *before >= n) {
+            return Err(format!("step {n} cannot have begun here"));
         }
-        self.nodes[at] = Some(node);
+        Ok(())
     }
 
     fn node_mut(&mut self, n: u32) -> Result<&mut NodeState, String> {
-        self.nodes.get_mut(n as usize).and_then(Option::as_mut).ok_or_else(|| format!("step {n} has not begun"))
+        self.nodes.get_mut(&n).ok_or_else(|| format!("step {n} has not begun"))
     }
 
     fn effect(&mut self, n: u32, e: u32) -> Result<&mut EffectState, String> {
@@ -213,12 +225,12 @@ impl RunState {
 
     /// The step of that number, if it has begun.
     pub fn node(&self, n: u32) -> Option<&NodeState> {
-        self.nodes.get(n as usize).and_then(Option::as_ref)
+        self.nodes.get(&n)
     }
 
     /// All steps that have begun, with their numbers.
     pub fn begun(&self) -> impl DoubleEndedIterator<Item = (u32, &NodeState)> {
-        self.nodes.iter().enumerate().filter_map(|(n, node)| Some((n as u32, node.as_ref()?)))
+        self.nodes.iter().map(|(n, node)| (*n, node))
     }
 
     /// The last engine that worked on it has ended its work.
@@ -247,7 +259,7 @@ impl RunState {
 
     /// The number for the next piece of work's first node.
     pub fn next_base(&self) -> u32 {
-        self.nodes.len() as u32
+        self.nodes.last_key_value().map_or(0, |(n, _)| n.saturating_add(1))
     }
 
     /// The outcomes that the journal knows, for handles.
@@ -265,12 +277,16 @@ impl RunState {
 
     /// Takes in the steps of a nested run, whose journal numbers them as this one's does.
     pub fn adopt(&mut self, child: Self) {
-        for (n, node) in child.nodes.into_iter().enumerate() {
-            if let Some(node) = node {
-                self.put(n as u32, node);
-            }
-        }
+        self.nodes.extend(child.nodes);
     }
+}
+
+/// More than any run has: whoever works on a run goes on counting from its last step.
+const STEPS: u32 = 1 << 30;
+
+/// Of a run, and nothing else that a path could be made of.
+fn named(id: &str) -> Result<(), String> {
+    Name::parse(id).map(drop).map_err(|why| format!("{id:?} is no id of a run: {why}"))
 }
 
 impl EffectState {

@@ -11,7 +11,7 @@ use crate::program::{Node, Program};
 /// piece of work still runs: what was under way when it died has an unknown outcome.
 pub fn from_journal(run: &RunState, now: u64, alive: bool) -> (RunHead, Vec<StepRun>) {
     let address = |n: u32| run.node(n).map(|node| node.step.to_string());
-    let steps = run.nodes.iter().flatten().map(|node| of_node(node, &address, alive)).collect();
+    let steps = run.nodes.values().map(|node| of_node(node, &address, alive)).collect();
     let last = run.segments.last();
     let state = match last.map(|s| s.settled) {
         None => "beginning",

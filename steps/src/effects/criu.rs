@@ -26,6 +26,7 @@ use crate::spec::NamespaceType;
 
 pub use mountpoints::{MakeMountpoints, Mountpoint};
 pub use restore::{BeginRestore, FinishRestore};
+pub(crate) use rpc::answer;
 use rpc::{Heard, Request, Talk};
 
 /// How many lines of criu's log a failure tells.

@@ -89,7 +89,7 @@ impl EffectDef for Exec {
         let args = self.args.iter().map(|a| c_string(cx.text(a)?)).collect::<Result<Vec<_>, _>>()?;
         let mut env = self.env.iter().map(|e| cx.text(&e.0)).collect::<Result<Vec<_>, _>>()?;
         if value_of(&env, "HOME").is_none() {
-            env.push(format!("HOME={}", home()));
+            env.push(format!("HOME={}", own_home()));
         }
         if let Some(listen) = &self.listen {
             listen.tell(&mut env);
@@ -191,15 +191,20 @@ fn c_string(text: String) -> Result<CString, EffectError> {
 }
 
 /// The home directory of the process's user by the container's own /etc/passwd; `/` where that has none.
-fn home() -> String {
-    let uid = getuid().as_raw().to_string();
+fn own_home() -> String {
     // It may be a FIFO, too, that nobody writes to.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let Ok(file) = open("/etc/passwd", flags, Mode::empty()).map(std::fs::File::from) else { return "/".into() };
     if !file.metadata().is_ok_and(|m| m.is_file()) {
         return "/".into();
     }
-    let lines = BufReader::new(file.take(PASSWD)).lines().map_while(Result::ok);
+    home(file.take(PASSWD), getuid().as_raw())
+}
+
+/// A user's home directory by a passwd file, whose text is anybody's.
+pub fn home(passwd: impl Read, uid: u32) -> String {
+    let uid = uid.to_string();
+    let lines = BufReader::new(passwd).lines().map_while(Result::ok);
     let mut homes = lines.filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         match fields.as_slice() {

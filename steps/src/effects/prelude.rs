@@ -6,19 +6,18 @@ use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use nix::sched::{CloneFlags, unshare};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, getpid, getsid, set_dumpable_behavior, setsid};
-use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
+use rustix::process::{getpid, getsid, setsid};
+use rustix::thread::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::cgroup::Version;
 use super::clone::refused;
 use crate::outcomes::CgroupJoin;
-use crate::process::CGROUP;
+use crate::process::{CGROUP, credentials};
 use crate::spec::NamespaceType;
 
-/// Makes init non-dumpable: whoever shares its pid namespace cannot reach the engine's executable and descriptors through its /proc directory
-/// (CVE-2019-5736, CVE-2016-9962). Exec ends it.
+/// Makes init non-dumpable: see [`credentials::conceal`]. Exec ends it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Conceal {}
 
@@ -68,8 +67,7 @@ impl EffectDef for Conceal {
     }
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
-        set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .map_err(|e| EffectError::call("prctl(PR_SET_DUMPABLE, 0)", e))?;
+        credentials::conceal().map_err(|e| EffectError::call("prctl(PR_SET_DUMPABLE, 0)", e))?;
         Ok(Applied::done())
     }
 
@@ -146,13 +144,8 @@ impl EffectDef for BecomeRoot {
     }
 
     fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
-        let failed = |call: &str, e: Errno| {
-            EffectError::call(format!("{call}(0, 0, 0)"), e)
-                .help("the id maps must map the container's id 0, for users and for groups")
-        };
-        let (uid, gid) = (Uid::ROOT, Gid::ROOT);
-        set_thread_res_gid(gid, gid, gid).map_err(|e| failed("setresgid", e))?;
-        set_thread_res_uid(uid, uid, uid).map_err(|e| failed("setresuid", e))?;
+        let help = "the id maps must map the container's id 0, for users and for groups";
+        credentials::become_user(Uid::ROOT, Gid::ROOT, help)?;
         Ok(Applied::done())
     }
 

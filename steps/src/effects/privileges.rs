@@ -10,14 +10,14 @@ use rustix::io::Errno;
 use rustix::process::{getgroups, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
-    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::prelude::dies_with_init;
-use crate::process::denies_setgroups;
+use crate::process::{credentials, denies_setgroups};
 use crate::spec::{Capabilities, Rlimit, User};
 use crate::sys::rlimit::set_rlimit;
 
@@ -160,11 +160,7 @@ impl EffectDef for BecomeUser {
         let unmapped = "the id maps of the user namespace must map the id; without one, changing ids needs CAP_SETUID and CAP_SETGID";
         set_keep_capabilities(true).map_err(|e| EffectError::call("prctl(PR_SET_KEEPCAPS, 1)", e))?;
         self.set_groups()?;
-        let (uid, gid) = (Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid));
-        set_thread_res_gid(gid, gid, gid)
-            .map_err(|e| EffectError::call(format!("setresgid({0}, {0}, {0})", self.user.gid), e).help(unmapped))?;
-        set_thread_res_uid(uid, uid, uid)
-            .map_err(|e| EffectError::call(format!("setresuid({0}, {0}, {0})", self.user.uid), e).help(unmapped))?;
+        credentials::become_user(Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid), unmapped)?;
         if let Some(mask) = self.user.umask {
             umask(Mode::from_raw_mode(mask));
         }
@@ -225,7 +221,7 @@ impl EffectDef for SetCapabilities {
             inheritable: known(inheritable),
         };
         clear_ambient_capability_set().map_err(|e| EffectError::call("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", e))?;
-        set_capabilities(None, sets).map_err(|e| refused(sets, e))?;
+        credentials::set_capabilities(sets).map_err(|e| refused(sets, e))?;
         for capability in known(ambient).iter_bits() {
             configure_capability_in_ambient_set(capability, true).map_err(|e| {
                 EffectError::call(format!("prctl(PR_CAP_AMBIENT_RAISE, {})", name(capability)), e)

@@ -2,8 +2,8 @@
 //!
 //! setns(2) into a pid namespace, and a new time namespace, take effect for children only; and a namespace that the caller's user namespace owns
 //! must be joined before that is left, one that the new user namespace owns after it is entered. So the stage does, in this order: join what
-//! the caller's user namespace owns; enter or make the user namespace; wait (for its id maps); join the rest; set up the time namespace; clone
-//! init as its own sibling; exit. It holds nothing that outlives it, and goes when the engine does.
+//! the caller's user namespace owns; make the user namespace; wait (for its id maps, and what else is written about it); enter a user namespace
+//! that is there already; join the rest; set up the time namespace; clone init as its own sibling; exit. It holds nothing that outlives it, and goes when the engine does.
 //!
 //! Init is seen by whoever is in the pid namespace that it is cloned into, from its first moment on, and those who have CAP_SYS_PTRACE over it may
 //! use every descriptor in it. So by then the stage holds none that leads to the host: no directory of a file system or of a procfs.
@@ -19,11 +19,11 @@ use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Fds, Outcomes, Rec
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::site::SiteProgram;
 use lifecycle_engine::value::{Handle, Later};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, fstat, open, openat, stat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,6 +32,7 @@ use super::wait::resolve;
 use crate::mounts::Bind;
 use crate::mounts::api::clone_tree;
 use crate::outcomes::Process;
+use crate::process::credentials::{conceal, enter_namespace};
 use crate::process::{
     ENGINE_ONLY, Handover, InitEnds, Stdio, Watched, drop_engines, leave_hosts_null, replace_hosts_null,
 };
@@ -132,13 +133,13 @@ struct Join {
 }
 
 impl Join {
-    fn enter(&self) -> Result<(), nix::errno::Errno> {
-        setns(&self.fd, CloneFlags::from_bits_retain(self.kind.flag()))
+    fn enter(&self) -> Result<(), Errno> {
+        enter_namespace(&self.fd, CloneFlags::from_bits_retain(self.kind.flag()))
     }
 
-    fn refused(&self, errno: nix::errno::Errno) -> EffectError {
+    fn refused(&self, errno: Errno) -> EffectError {
         EffectError::call(format!("setns({}, {})", self.path, self.kind.flag_name()), errno).help(match errno {
-            nix::errno::Errno::EINVAL => "the file is no namespace of this type",
+            Errno::INVAL => "the file is no namespace of this type",
             _ => "joining it needs CAP_SYS_ADMIN in the user namespace that owns it",
         })
     }
@@ -247,7 +248,6 @@ impl Work<'_> {
         self.settle_cgroup()?;
         self.open_offsets()?;
         self.join(|j| j.early)?;
-        self.join(|j| j.kind == NamespaceType::User)?;
         if self.effect.new_user {
             unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| refused(&[NamespaceType::User], e.into()))?;
         }
@@ -281,6 +281,9 @@ impl Work<'_> {
     }
 
     fn second_half(&mut self) -> Result<(), EffectError> {
+        // Nothing is written into its /proc directory any more, and whoever is in a joined namespace may look at it from here on.
+        conceal().map_err(|e| EffectError::call("prctl(PR_SET_DUMPABLE, 0)", e))?;
+        self.join(|j| j.kind == NamespaceType::User)?;
         self.join(|j| !j.early && j.kind != NamespaceType::User)?;
         if self.joins.iter().any(|join| join.other && join.kind == NamespaceType::Mount) {
             leave_hosts_null()?;
@@ -290,9 +293,7 @@ impl Work<'_> {
             self.make_time(offsets)?;
         }
         self.offsets = None;
-        // Nothing is written into its /proc directory any more, and whoever is in a joined namespace may look at it from here on.
-        set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .map_err(|e| EffectError::call("prctl(PR_SET_DUMPABLE, 0)", e))
+        Ok(())
     }
 
     fn join(&self, wanted: impl Fn(&Join) -> bool) -> Result<(), EffectError> {
@@ -334,7 +335,7 @@ impl Work<'_> {
                 && let Err(errno) = late.enter()
             {
                 // A stage that is gone has nobody to tell.
-                let _ = rustix::io::write(tell, &(errno as i32).to_ne_bytes());
+                let _ = rustix::io::write(tell, &errno.raw_os_error().to_ne_bytes());
                 return 1;
             }
             drop(tell);
@@ -375,10 +376,10 @@ fn alone(dir: OwnedFd) -> Result<OwnedFd, EffectError> {
 }
 
 /// Why init could not join what it was to join itself; the pipe's end says that it has.
-fn refusal(heard: &OwnedFd) -> Option<nix::errno::Errno> {
+fn refusal(heard: &OwnedFd) -> Option<Errno> {
     let mut errno = [0u8; 4];
     let read = rustix::io::retry_on_intr(|| rustix::io::read(heard, &mut errno));
-    (read == Ok(errno.len())).then(|| nix::errno::Errno::from_raw(i32::from_ne_bytes(errno)))
+    (read == Ok(errno.len())).then(|| Errno::from_raw_os_error(i32::from_ne_bytes(errno)))
 }
 
 /// An engine that is gone cannot be told so.

@@ -39,7 +39,7 @@ pub(super) fn subordinate_ids(file: &str) -> Value {
 }
 
 /// Reads subuid(5): `name-or-number:start:count`. Lines of any other form grant nothing.
-fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
+pub(crate) fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
     let is_caller = |owner: &str| Some(owner) == name || owner.parse() == Ok(uid);
     let range = |line: &str| {
         let [owner, start, count] = line.trim().split(':').collect::<Vec<_>>().try_into().ok()?;

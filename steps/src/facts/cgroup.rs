@@ -4,7 +4,7 @@ use lifecycle_engine::proc;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,11 @@ pub(super) fn layout() -> Value {
     json!(layout_of(&mounts, &known, &writable, &controllers))
 }
 
+/// The same where none may be written to, and version 2 has nothing to give.
+pub(crate) fn cgroup_layout(mounts: &str, known: &str) -> CgroupLayout {
+    layout_of(mounts, known, &|_| false, &|_| Vec::new())
+}
+
 fn layout_of(
     mounts: &str,
     known: &str,
@@ -190,7 +195,8 @@ pub(crate) fn cgroup_of(text: &[u8], is_of: impl Fn(&str) -> bool) -> Option<&Pa
     })
 }
 
-fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
+/// The same from these texts of /proc/self/mountinfo and /proc/self/cgroup.
+pub(crate) fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
     let mut paths = BTreeMap::new();
     for mounted in mounts.lines().filter_map(mounted) {
         let has = |controller: &str| mounted.options.iter().any(|option| option == controller);
@@ -198,9 +204,11 @@ fn own_of(mounts: &str, own: &str) -> BTreeMap<PathBuf, String> {
             if mounted.v2 { controllers.is_empty() } else { !controllers.is_empty() && controllers.split(',').all(has) }
         };
         let path = cgroup_of(own.as_bytes(), is_of);
-        // In a container that shares the host's cgroup namespace only a part of the hierarchy is mounted.
+        // In a container that shares the host's cgroup namespace only a part of the hierarchy is mounted. Whoever has been moved out of his cgroup
+        // namespace is told of a way that leads out of it (`/../..`), and has no cgroup that is mounted.
         let below = path.and_then(|path| path.strip_prefix(&mounted.root).ok());
-        if let Some(below) = below {
+        let inside = |below: &&Path| below.components().all(|part| matches!(part, Component::Normal(_)));
+        if let Some(below) = below.filter(inside) {
             paths.entry(mounted.at).or_insert_with(|| format!("/{}", below.display()));
         }
     }
@@ -328,6 +336,12 @@ mod tests {
         assert_eq!(at("/sys/fs/cgroup/memory"), Some("/me"));
         assert_eq!(at("/sys/fs/cgroup/systemd"), Some("/"));
         assert_eq!(at("/sys/fs/cgroup/uni fied"), Some("/x"));
+    }
+
+    #[test]
+    fn a_cgroup_outside_of_what_is_mounted_is_not_told() {
+        let own = own_of(HYBRID, "3:cpu,cpuacct:/../../a\n2:memory:/other\n0::/..\n");
+        assert_eq!(own, BTreeMap::new());
     }
 
     #[test]

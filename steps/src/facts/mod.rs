@@ -14,7 +14,8 @@ pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
 pub use resctrl::Resctrl;
 pub use systemd::Systemd;
 
-pub(crate) use cgroup::{MAY_MAKE, REALTIME, cgroup_of};
+pub(crate) use caller::ranges as id_ranges;
+pub(crate) use cgroup::{MAY_MAKE, REALTIME, cgroup_layout, cgroup_of, own_of};
 pub use criu::Criu;
 pub use namespace::NamespaceFile;
 

@@ -6,11 +6,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use lifecycle_engine::error::EffectError;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, open, openat};
 use rustix::io::Errno;
 
 use crate::outcomes::Process;
+use crate::process::credentials::enter_namespace;
 use crate::sys;
 
 /// The caller's own network namespace.
@@ -41,13 +42,13 @@ pub fn is_same(a: impl AsFd, b: impl AsFd) -> Result<bool, EffectError> {
 /// Needs CAP_SYS_ADMIN in the user namespaces that own both. The calling thread alone moves.
 pub fn within<T>(net: impl AsFd, body: impl FnOnce() -> T) -> Result<T, EffectError> {
     let own = own()?;
-    setns(net, CloneFlags::CLONE_NEWNET).map_err(|e| {
+    enter_namespace(net, CloneFlags::CLONE_NEWNET).map_err(|e| {
         EffectError::call("setns(CLONE_NEWNET)", e).help(
             "working in another network namespace needs CAP_SYS_ADMIN in the user namespace that owns it, and in the caller's own",
         )
     })?;
     let answer = body();
-    if setns(&own, CloneFlags::CLONE_NEWNET).is_err() {
+    if enter_namespace(&own, CloneFlags::CLONE_NEWNET).is_err() {
         // Whoever was let in is let back. If not, nothing that this process does from here on is where it is meant to be.
         std::process::abort();
     }
@@ -87,12 +88,13 @@ impl Netns {
 
     /// Moves the calling process there. For a worker: there is no way back for an ordinary user.
     pub fn join(&self) -> Result<(), EffectError> {
-        match setns(&self.net, CloneFlags::CLONE_NEWNET) {
-            Err(nix::errno::Errno::EPERM) => {
+        match enter_namespace(&self.net, CloneFlags::CLONE_NEWNET) {
+            Err(Errno::PERM) => {
                 // An ordinary user may join what belongs to a user namespace of its own, from within that.
-                let user = setns(&self.user, CloneFlags::CLONE_NEWUSER);
+                let user = enter_namespace(&self.user, CloneFlags::CLONE_NEWUSER);
                 user.map_err(|e| EffectError::call("setns(CLONE_NEWUSER)", e))?;
-                setns(&self.net, CloneFlags::CLONE_NEWNET).map_err(|e| EffectError::call("setns(CLONE_NEWNET)", e))
+                enter_namespace(&self.net, CloneFlags::CLONE_NEWNET)
+                    .map_err(|e| EffectError::call("setns(CLONE_NEWNET)", e))
             }
             answer => answer.map_err(|e| EffectError::call("setns(CLONE_NEWNET)", e)),
         }

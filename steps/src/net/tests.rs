@@ -340,6 +340,7 @@ fn a_process_that_has_ended_is_named() {
     assert_eq!(error.what, format!("process {} has ended, and its network namespace with it", process.pid));
 }
 
+#[expect(clippy::disallowed_methods, reason = "nobody looks at a test")]
 #[test]
 fn without_the_capability_the_help_names_it() {
     in_a_network(|| {

@@ -13,7 +13,7 @@ use lifecycle_engine::value::Handle;
 use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
+use rustix::process::Signal;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -340,7 +340,7 @@ impl InitEnds {
 
     fn take_over(self, mut fds: Fds, conceal: bool) -> io::Result<(OwnedFd, Fds)> {
         if conceal {
-            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+            super::credentials::conceal()?;
         }
         // SIGPIPE stays ignored, as the engine has it: a channel whose other end is gone must be an error, not a death.
         sys::signal::reset(Some(Signal::PIPE))?;

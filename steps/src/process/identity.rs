@@ -87,9 +87,14 @@ fn start_of(dir: &OwnedFd) -> io::Result<u64> {
     // The kernel gives the whole line to one read, which has less than this.
     let mut line = [0; 1024];
     let length = rustix::io::read(&stat, &mut line)?;
-    let text = String::from_utf8_lossy(&line[..length]);
-    let field = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok());
-    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no start time"))
+    start_time(&line[..length])
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no start time"))
+}
+
+/// From the line of /proc/PID/stat.
+pub fn start_time(stat: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stat);
+    text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok())
 }
 
 fn boot() -> io::Result<&'static str> {

@@ -2,6 +2,7 @@
 
 pub mod affinity;
 pub mod clone;
+pub(crate) mod credentials;
 pub mod exec;
 pub mod find;
 mod handover;
@@ -28,8 +29,8 @@ pub(crate) use handover::{
     leave_host,
 };
 pub use handover::{Console, Handover, Stdio};
-pub use identity::Watched;
 pub(crate) use identity::{Fate, undying};
+pub use identity::{Watched, start_time};
 pub(crate) use null::{leave_hosts_null, replace_hosts_null};
 pub(crate) use privileges::denies_setgroups;
 pub use signal::SignalName;

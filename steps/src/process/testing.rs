@@ -77,6 +77,7 @@ pub(crate) fn came_of(lines: &[Line]) -> Came {
 }
 
 /// The same by another user than root.
+#[expect(clippy::disallowed_methods, reason = "nobody looks at a test")]
 pub(crate) fn came_of_as(uid: u32, lines: &[Line]) -> Came {
     let root = tempfile::tempdir().expect("directory");
     std::os::unix::fs::chown(root.path(), Some(uid), Some(uid)).expect("chown");

@@ -251,6 +251,11 @@ impl Answer {
     }
 }
 
+/// Whether these bytes are an answer of criu's.
+pub fn answer(bytes: &[u8]) -> bool {
+    Answer::parse(bytes).is_some()
+}
+
 enum Field<'a> {
     Number(u64),
     Bytes(&'a [u8]),

@@ -2,19 +2,25 @@
 
 use super::mount::bind_on;
 use super::root::{Root, clean, open_host};
-use crate::facts::cgroup_of;
+use crate::facts::own_of;
 use crate::mounts::api::{self, Api};
 use crate::mounts::{Bind, Options};
 use crate::sys::mount::RDONLY;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::proc;
-use rustix::fs::{Mode, mkdirat, symlinkat};
+use rustix::fs::{FsWord, Mode, fstat, fstatfs, mkdirat, symlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// linux/magic.h.
+const CGROUP_SUPER_MAGIC: FsWord = 0x27_e0eb;
+/// linux/magic.h.
+const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
 
 /// A hierarchy of version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +61,10 @@ struct View<'a> {
     /// Options that choose the hierarchy.
     select: Vec<String>,
     mount: &'a Path,
-    own: &'a str,
 }
+
+/// The cgroup that the process is in, by the hierarchy's mount point: the way below that.
+type Own = BTreeMap<PathBuf, String>;
 
 impl EffectDef for RootCgroup {
     const KIND: &'static str = "root.cgroup";
@@ -99,15 +107,13 @@ impl EffectDef for RootCgroup {
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let options = Options::parse(&self.options).map_err(EffectError::new)?;
-        let own = proc::text("/proc/self/cgroup").map_err(|error| {
-            EffectError::call("read(\"/proc/self/cgroup\")", error).help("the host's /proc must be mounted")
-        })?;
+        let own = if self.own_namespace { Own::new() } else { own()? };
         let root = Root::of(cx)?;
         let destination = clean(&self.destination);
         let target = root.mountpoint(&destination, true)?;
         match &self.v2 {
             Some(mount) if self.v1.is_empty() => {
-                self.mount(&view_of_v2(mount, &own), &target, &destination, &options)?;
+                self.mount(&view_of_v2(mount), &own, &target, &destination, &options)?;
             }
             _ => self.mount_v1(&root, &target, &destination, &options, &own)?,
         }
@@ -127,7 +133,7 @@ impl RootCgroup {
         target: &OwnedFd,
         destination: &Path,
         options: &Options,
-        own: &str,
+        own: &Own,
     ) -> Result<(), EffectError> {
         let writable = Options {
             set: options.set & !RDONLY,
@@ -144,7 +150,7 @@ impl RootCgroup {
         let top = root.directory(destination, 0o755)?;
         for hierarchy in &self.v1 {
             let name = hierarchy.directory();
-            self.mount_in(&top, destination, &name, &view_of_v1(hierarchy, own), options)?;
+            self.mount_in(&top, destination, &name, (&view_of_v1(hierarchy), own), options)?;
             for controller in
                 hierarchy.controllers.iter().filter(|controller| **controller != name && !controller.contains('='))
             {
@@ -155,7 +161,7 @@ impl RootCgroup {
             }
         }
         if let Some(mount) = &self.v2 {
-            self.mount_in(&top, destination, "unified", &view_of_v2(mount, own), options)?;
+            self.mount_in(&top, destination, "unified", (&view_of_v2(mount), own), options)?;
         }
         if options.set & RDONLY == 0 {
             return Ok(());
@@ -172,7 +178,7 @@ impl RootCgroup {
         top: &OwnedFd,
         destination: &Path,
         name: &str,
-        view: &View,
+        (view, own): (&View, &Own),
         options: &Options,
     ) -> Result<(), EffectError> {
         let path = destination.join(name);
@@ -181,10 +187,17 @@ impl RootCgroup {
         let target =
             rustix::fs::openat(top, name, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())
                 .map_err(|errno| failed("open", errno))?;
-        self.mount(view, &target, &path, options)
+        self.mount(view, own, &target, &path, options)
     }
 
-    fn mount(&self, view: &View, target: &OwnedFd, path: &Path, options: &Options) -> Result<(), EffectError> {
+    fn mount(
+        &self,
+        view: &View,
+        own: &Own,
+        target: &OwnedFd,
+        path: &Path,
+        options: &Options,
+    ) -> Result<(), EffectError> {
         if self.own_namespace {
             // The superblock is shared with the host's: its own options must not be changed through it.
             let options = Options { data: view.select.clone(), ..options.clone() };
@@ -197,7 +210,7 @@ impl RootCgroup {
                 Api::Classic => api::classic_file_system(view.kind, Some("cgroup"), &options, target, path),
             };
         }
-        let source = open_host(&view.mount.join(view.own.trim_start_matches('/')))?;
+        let source = view.open(own)?;
         match self.api {
             Api::Detached => {
                 let mount = api::clone_tree(&source, path, Bind::One)?;
@@ -241,26 +254,48 @@ impl From<&crate::facts::Hierarchy> for CgroupHierarchy {
     }
 }
 
-fn view_of_v1<'a>(hierarchy: &'a CgroupHierarchy, own: &'a str) -> View<'a> {
+fn view_of_v1(hierarchy: &CgroupHierarchy) -> View<'_> {
     let named = hierarchy.controllers.iter().any(|controller| controller.contains('='));
     let mut select = hierarchy.controllers.clone();
     if named {
         select.insert(0, "none".into());
     }
-    View { kind: "cgroup", select, mount: &hierarchy.mount, own: own_cgroup(own, &hierarchy.controllers) }
+    View { kind: "cgroup", select, mount: &hierarchy.mount }
 }
 
-fn view_of_v2<'a>(mount: &'a Path, own: &'a str) -> View<'a> {
-    View { kind: "cgroup2", select: Vec::new(), mount, own: own_cgroup(own, &[]) }
+fn view_of_v2(mount: &Path) -> View<'_> {
+    View { kind: "cgroup2", select: Vec::new(), mount }
 }
 
-/// The cgroup in the hierarchy of these controllers (none: version 2), from the text of /proc/self/cgroup.
-fn own_cgroup<'a>(text: &'a str, controllers: &[String]) -> &'a str {
-    let same = |listed: &str| match controllers.first() {
-        Some(controller) => listed.split(',').any(|name| name == controller),
-        None => listed.is_empty(),
+fn own() -> Result<Own, EffectError> {
+    let read = |file: &str| {
+        proc::text(file).map_err(|error| {
+            EffectError::call(format!("read(\"{file}\")"), error).help("the host's /proc must be mounted")
+        })
     };
-    cgroup_of(text.as_bytes(), same).and_then(Path::to_str).unwrap_or("/")
+    Ok(own_of(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
+}
+
+impl View<'_> {
+    /// The process's own cgroup, and never a hierarchy's top in its stead: that would show the container every other one.
+    fn open(&self, own: &Own) -> Result<OwnedFd, EffectError> {
+        let mount = self.mount.display();
+        let Some(below) = own.get(self.mount) else {
+            return Err(EffectError::new(format!("this process is in no cgroup of the hierarchy at {mount}"))
+                .help("give the container a cgroup namespace of its own (linux.namespaces)"));
+        };
+        let top = open_host(self.mount)?;
+        let path = self.mount.join(below.trim_start_matches('/'));
+        let found = open_host(&path)?;
+        let device = |fd: &OwnedFd| fstat(fd).map(|stat| stat.st_dev).map_err(|e| EffectError::call("fstat", e));
+        let magic =
+            fstatfs(&found).map_err(|e| EffectError::call(format!("fstatfs(\"{}\")", path.display()), e))?.f_type;
+        if ![CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&magic) || device(&top)? != device(&found)? {
+            return Err(EffectError::new(format!("{} is no cgroup of the hierarchy at {mount}", path.display()))
+                .help("something else is mounted on it"));
+        }
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -268,20 +303,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cgroup_of_each_hierarchy_is_found() {
-        let text = "4:memory:/a\n3:cpu,cpuacct:/b/c\n1:name=systemd:/d\n0::/e:f\n";
-        let own = |list: &[&str]| own_cgroup(text, &list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(own(&["cpu", "cpuacct"]), "/b/c");
-        assert_eq!(own(&["name=systemd"]), "/d");
-        assert_eq!(own(&[]), "/e:f");
-        assert_eq!(own(&["pids"]), "/");
+    fn only_the_own_cgroup_of_a_hierarchy_is_shown() {
+        let refused = |mount: &str, own: &Own| {
+            let view = View { kind: "cgroup", select: Vec::new(), mount: Path::new(mount) };
+            view.open(own).unwrap_err().what
+        };
+        assert_eq!(
+            refused("/sys/fs/cgroup/x", &Own::new()),
+            "this process is in no cgroup of the hierarchy at /sys/fs/cgroup/x"
+        );
+        assert_eq!(
+            refused("/", &Own::from([("/".into(), "/proc".into())])),
+            "/proc is no cgroup of the hierarchy at /"
+        );
     }
 
     #[test]
     fn a_hierarchy_without_controllers_is_chosen_by_its_name() {
         let hierarchy =
             CgroupHierarchy { controllers: vec!["name=systemd".into()], mount: "/sys/fs/cgroup/systemd".into() };
-        assert_eq!(view_of_v1(&hierarchy, "").select, ["none", "name=systemd"]);
+        assert_eq!(view_of_v1(&hierarchy).select, ["none", "name=systemd"]);
         assert_eq!(hierarchy.directory(), "systemd");
     }
 }

@@ -1,0 +1,4 @@
+//! `./dev fuzz criu`
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lifecycle_tests::fuzzing::body("criu")(bytes));
