@@ -114,6 +114,18 @@ pub enum Report {
     },
 }
 
+impl Report {
+    /// The step that it is about.
+    pub fn node(&self) -> NodeId {
+        match self {
+            Self::Began { node, .. }
+            | Self::Done { node, .. }
+            | Self::Failed { node, .. }
+            | Self::Output { node, .. } => *node,
+        }
+    }
+}
+
 /// Microseconds since the epoch.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
