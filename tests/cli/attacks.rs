@@ -7,7 +7,7 @@ use std::process::Command;
 
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
-use lifecycle_tests::program;
+use lifecycle_tests::{keyring, program};
 use nix::mount::MsFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         the_runtimes_own_file_cannot_be_overwritten,
         the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again,
         what_enters_a_container_is_closed_to_it,
+        a_session_keyring_is_nobody_elses_and_that_of_exec_is_the_containers,
     ];
     tests.into_iter().map(|test| test.within("attacks").needs(&[Root, Program("busybox")])).collect()
 }
@@ -266,4 +267,28 @@ pub fn what_enters_a_container_is_closed_to_it(lab: &Lab) -> TestResult {
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     note(format!("met {} times in {rounds} rounds", refused()));
     Ok(())
+}
+
+/// Keys are not namespaced, and whoever makes a keyring says who may have it.
+pub fn a_session_keyring_is_nobody_elses_and_that_of_exec_is_the_containers(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "cat /proc/keys > /dev/shm/keys; exec sleep 600"])?;
+    // The runtime-spec's usual masked paths have it.
+    oci.edit(|config| config["linux"]["maskedPaths"] = json!([]))?;
+    let name = format!("_ses.{}", oci.id);
+    // As the root of another container makes it, before this one is there.
+    let planted = keyring::plant(&name)?;
+    let serials = |keys: &str| -> Vec<i32> {
+        let named = keys.lines().filter(|line| line.contains(&name));
+        named.filter_map(|line| i32::from_str_radix(line.split(' ').next()?, 16).ok()).collect()
+    };
+    assert_eq!(serials(&fs::read_to_string("/proc/keys")?), [planted]);
+    oci.running(&[]);
+    let keys = format!("/proc/{}/root/dev/shm/keys", oci.pid()?);
+    eventually("the keys", || Ok(fs::read_to_string(&keys).is_ok_and(|text| !text.is_empty())))?;
+    let own = serials(&fs::read_to_string(&keys)?);
+    assert!(own.len() == 1 && own != [planted], "{own:x?}, planted {planted:x}");
+    assert_eq!(serials(&oci.inside(&["cat", "/proc/keys"])), own);
+    // Nobody else sees it, even root.
+    assert_eq!(serials(&fs::read_to_string("/proc/keys")?), [planted]);
+    Ok(oci.gone()?)
 }

@@ -160,7 +160,8 @@ impl EffectDef for BeginRestore {
         let (talk, end) = Talk::begin(Request::of(&words)?)?;
         // A job of the caller's shell gets criu's own stdin for its terminal.
         let own_stdin = words.iter().any(|word| word == "--shell-job");
-        let mut command = Command { cgroup: self.cgroup.clone(), own_stdin, ..command(&self.program, &end) };
+        let mut command =
+            Command { cgroup: self.cgroup.clone(), own_stdin, new_keyring: true, ..command(&self.program, &end) };
         command.pass.extend(fds.iter().map(AsRawFd::as_raw_fd));
         let running = command.start(move |ended| match ended.exit {
             Exit::Code(0) => Err(EffectError::new("criu has ended without a word of the process")),
