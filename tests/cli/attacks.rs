@@ -1,7 +1,9 @@
 //! What a container does to the runtime that makes it or enters it: the host's files and processes are what is looked at, not exit codes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -24,6 +26,7 @@ pub fn tests() -> Vec<Test> {
         the_runtimes_own_file_cannot_be_overwritten,
         the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again,
         what_enters_a_container_is_closed_to_it,
+        what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask,
         a_session_keyring_is_nobody_elses_and_that_of_exec_is_the_containers,
     ];
     tests.into_iter().map(|test| test.within("attacks").needs(&[Root, Program("busybox")])).collect()
@@ -163,7 +166,7 @@ pub fn the_runtimes_own_file_cannot_be_overwritten(lab: &Lab) -> TestResult {
     fs::remove_file(inside.join("written"))?;
     fs::remove_file(inside.join("tried"))?;
     fs::write(inside.join("script"), "#!/proc/self/exe\n")?;
-    fs::set_permissions(inside.join("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    fs::set_permissions(inside.join("script"), PermissionsExt::from_mode(0o755))?;
     for program in ["/proc/self/exe", "/script"] {
         oci.edit(|config| {
             config["process"]["args"] = json!([program, "--version"]);
@@ -291,4 +294,47 @@ pub fn a_session_keyring_is_nobody_elses_and_that_of_exec_is_the_containers(lab:
     // Nobody else sees it, even root.
     assert_eq!(serials(&fs::read_to_string("/proc/keys")?), [planted]);
     Ok(oci.gone()?)
+}
+
+/// The permissions of a directory and of all that is in it.
+fn permissions(dir: &Path, found: &mut BTreeMap<String, u32>) -> std::io::Result<()> {
+    let stat = fs::symlink_metadata(dir)?;
+    found.insert(dir.display().to_string(), stat.permissions().mode());
+    if !stat.is_dir() {
+        return Ok(());
+    }
+    fs::read_dir(dir)?.try_for_each(|entry| permissions(&entry?.path(), found))
+}
+
+pub fn what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "umask > /dev/shm/program; exec sleep 600"])?;
+    let noted = lab.dir().join("noted");
+    let to = |file: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("umask >> {file}")] }]);
+    let on_host = to(&noted.display().to_string());
+    oci.edit(|config| {
+        config["hooks"] = json!({
+            "createRuntime": on_host, "createContainer": on_host, "startContainer": to("/dev/shm/hook"),
+            "poststart": on_host, "poststop": on_host,
+        });
+    })?;
+    let mut usual = None;
+    for mask in [0o022, 0o000, 0o077, 0o777] {
+        let callers = rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+        oci.running(&["--pid-file", "pid"]);
+        assert_eq!(
+            oci.inside(&["sh", "-c", "umask; cat /dev/shm/hook /dev/shm/program"]),
+            "0022\n".repeat(3),
+            "{mask:o}"
+        );
+        let mut made = BTreeMap::new();
+        for path in [lab.state_root(), lab.dir().join("pid"), oci.cgroup("pids")?, oci.cgroup("memory")?] {
+            permissions(&path, &mut made)?;
+        }
+        assert_eq!(usual.get_or_insert_with(|| made.clone()), &made, "{mask:o}");
+        oci.told(&["delete", "-f", &oci.id]).ended(0);
+        rustix::process::umask(callers);
+        assert_eq!(fs::read_to_string(&noted)?, "0022\n".repeat(4), "{mask:o}");
+        oci.without(&["noted"])?;
+    }
+    Ok(oci.scene.nothing_left()?)
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use lifecycle_cli::mask;
 use lifecycle_engine::journal;
 use lifecycle_engine::run::{Recovered, is_alive, recover};
 
@@ -13,6 +14,7 @@ use crate::watch::{Lines, NOTICEABLE};
 
 /// Executes the command. The exit code is 1 if something could not be taken back.
 pub fn run(global: &Global, args: &Recover) -> Result<ExitCode, Failure> {
+    let _ = mask::own();
     let root = place::root(global)?;
     if args.dry_run {
         return preview(global);

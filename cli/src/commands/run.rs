@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use lifecycle_cli::mask::{self, Callers};
 use lifecycle_cli::signals;
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Failure as StepFailure, Watch};
@@ -36,6 +37,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     if args.detach && !args.detached {
         return detach::launch();
     }
+    let callers = mask::own();
     let cancel = signals::cancel().map_err(|e| failed("cannot take signals", &e))?;
     let options = RunOptions {
         engine: myself()?,
@@ -47,7 +49,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     };
     let program = Rc::new(program);
     let names = names(&program)?;
-    let mut views = Views::open(args, &program, &names)?;
+    let mut views = Views::open(args, &program, &names, callers)?;
     let mut pause = Pause { cancel: cancel.as_fd(), id: names.id.clone() };
     let finished = run_program(program.clone(), &registry, options, &mut views.all(&mut pause))?;
     views.close(args, &program)?;
@@ -87,11 +89,12 @@ struct Views {
     log: LogFile,
     events: Option<EventFile>,
     record: Option<Record>,
+    callers: Callers,
 }
 
 impl Views {
-    fn open(args: &Run, program: &Program, names: &RunNames) -> Result<Self, Failure> {
-        let events = args.events.as_deref().map(EventFile::open).transpose()?;
+    fn open(args: &Run, program: &Program, names: &RunNames, callers: Callers) -> Result<Self, Failure> {
+        let events = args.events.as_deref().map(|path| callers.make(|| EventFile::open(path))).transpose()?;
         let live = std::io::stderr().is_terminal() && !args.detached;
         let shown: Box<dyn Watch> = if live {
             Box::new(Live::new(hand_over(program)))
@@ -105,6 +108,7 @@ impl Views {
             log: LogFile::new(names.clone()),
             events,
             record: args.trace.is_some().then(Record::default),
+            callers,
         })
     }
 
@@ -125,7 +129,8 @@ impl Views {
         }
         if let (Some(path), Some(record)) = (&args.trace, self.record) {
             let text = lifecycle_engine::render::trace::print(program, &record.0);
-            std::fs::write(path, text)
+            self.callers
+                .make(|| std::fs::write(path, text))
                 .map_err(|e| failed(format!("cannot write the trace to {}", path.display()), &e))?;
         }
         Ok(())

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::prelude::dies_with_init;
+use crate::made::UMASK;
 use crate::process::denies_setgroups;
 use crate::spec::{Capabilities, Rlimit, User};
 use crate::sys::rlimit::set_rlimit;
@@ -158,9 +159,7 @@ impl EffectDef for BecomeUser {
             .map_err(|e| EffectError::call(format!("setresgid({0}, {0}, {0})", self.user.gid), e).help(unmapped))?;
         set_thread_res_uid(uid, uid, uid)
             .map_err(|e| EffectError::call(format!("setresuid({0}, {0}, {0})", self.user.uid), e).help(unmapped))?;
-        if let Some(mask) = self.user.umask {
-            umask(Mode::from_raw_mode(mask));
-        }
+        umask(self.user.umask.map_or(UMASK, Mode::from_raw_mode));
         Ok(Applied::done())
     }
 
