@@ -10,7 +10,7 @@ use std::process::Command;
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{keyring, program};
-use nix::mount::MsFlags;
+use nix::mount::{MsFlags, mount};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again,
         what_enters_a_container_is_closed_to_it,
         what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask,
+        an_owner_that_no_file_names_has_his_number,
         a_session_keyring_is_nobody_elses_and_that_of_exec_is_the_containers,
     ];
     tests.into_iter().map(|test| test.within("attacks").needs(&[Root, Program("busybox")])).collect()
@@ -196,7 +197,7 @@ pub fn the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_w
     let original = fs::read(&runtime)?;
     let remount = |flags: MsFlags| {
         let none: Option<&str> = None;
-        nix::mount::mount(none, &usr, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none)
+        mount(none, &usr, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none)
     };
     // By its name, and as somebody would do it who knows how the runtime knows what it was executed from.
     for how in ["exec \"$0\" \"$@\"", "exec 9< \"$0\"; exec /dev/fd/9 \"$@\""] {
@@ -337,4 +338,22 @@ pub fn what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask(
         oci.without(&["noted"])?;
     }
     Ok(oci.scene.nothing_left()?)
+}
+
+/// Whom /etc/passwd does not name, the C library looks for elsewhere, with code that a static program cannot load.
+pub fn an_owner_that_no_file_names_has_his_number(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.running(&[]);
+    let none = lab.dir().join("passwd");
+    for (text, owner) in [("root:x:0:0:root:/root:/bin/sh\n", "root"), ("nobody:x:65534:65534::/:/bin/sh\n", "#0")] {
+        fs::write(&none, text)?;
+        mount(Some(&none), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        let (state, list) = (oci.verb("state"), oci.told(&["list"]));
+        nix::mount::umount("/etc/passwd")?;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&state.ended(0).out)?["owner"], owner);
+        let list = list.ended(0).out;
+        assert!(list.lines().nth(1).is_some_and(|line| line.ends_with(&format!("   {owner}"))), "{list}");
+    }
+    oci.without(&["passwd"])?;
+    Ok(oci.gone()?)
 }
