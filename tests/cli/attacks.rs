@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Test> {
         what_enters_a_container_is_closed_to_it,
         what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask,
         an_owner_that_no_file_names_has_his_number,
+        what_hooks_and_commands_print_moves_no_terminal_and_is_no_warning_of_ours,
         a_session_keyring_is_nobody_elses_and_that_of_exec_is_the_containers,
     ];
     tests.into_iter().map(|test| test.within("attacks").needs(&[Root, Program("busybox")])).collect()
@@ -356,4 +357,56 @@ pub fn an_owner_that_no_file_names_has_his_number(lab: &Lab) -> TestResult {
     }
     oci.without(&["passwd"])?;
     Ok(oci.gone()?)
+}
+
+/// A title, a colour, a bell, a C1 control and one that turns the direction; then the words of a warning.
+const PRINTED: &str =
+    r"printf '\033]0;title\007\033[2Jhidden\033[31m \302\233 \342\200\256turned\nwarning: of nobody\n'";
+
+fn moves_no_terminal(text: &str, how: &str) {
+    let hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!text.contains(hostile), "{how}: {text:?}");
+}
+
+/// The hosts' programs may print what a container has told them; what a container prints itself is its caller's, byte by byte.
+pub fn what_hooks_and_commands_print_moves_no_terminal_and_is_no_warning_of_ours(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", PRINTED])?;
+    let raw = oci.told(&["run", "-b", "bundle", &oci.id]).ended(0).out;
+    assert_eq!(raw, "\u{1b}]0;title\u{7}\u{1b}[2Jhidden\u{1b}[31m \u{9b} \u{202e}turned\nwarning: of nobody\n");
+    let stages = ["createRuntime", "createContainer", "startContainer"];
+    for (stage, ends) in stages.iter().flat_map(|stage| [(stage, 0), (stage, 7)]) {
+        let script = format!("{PRINTED}; exit {ends}");
+        oci.edit(|config| config["hooks"] = json!({ *stage: [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] }))?;
+        for options in [&["--debug"][..], &["--debug", "--log-format", "json"], &["--debug", "--log", "log"]] {
+            let told = oci.told(&[options, &["run", "-b", "bundle", &oci.id]].concat());
+            let log =
+                if options.contains(&"log") { fs::read_to_string(lab.dir().join("log"))? } else { told.err.clone() };
+            let how = format!("{stage} {options:?}");
+            assert!(log.contains("turned"), "{how}: {log}");
+            moves_no_terminal(&log, &how);
+            moves_no_terminal(&told.err, &how);
+            let mut warned =
+                log.lines().filter(|line| line.contains("level=warning") || line.contains(r#""level":"warning""#));
+            assert_eq!(warned.next(), None, "{how}");
+        }
+        oci.without(&["log"])?;
+    }
+    let plan = |ends: i32| {
+        json!({ "plan": "loud", "run": "loud", "steps": { "loud": {
+            "uses": "command.run", "with": { "args": ["sh", "-c", format!("{PRINTED}; exit {ends}")] } } } })
+    };
+    for ends in [0, 7] {
+        fs::write(lab.dir().join("loud.yaml"), plan(ends).to_string())?;
+        let told = scene::told(oci.scene.command(&["run", "loud.yaml", "--keep"]).current_dir(lab.dir()));
+        assert!(told.err.contains("turned"), "{}", told.err);
+        moves_no_terminal(&told.err, "run");
+        if ends == 0 {
+            let logs = scene::told(&mut oci.scene.command(&["logs", "loud"])).ended(0).out;
+            assert!(logs.contains("turned"), "{logs}");
+            moves_no_terminal(&logs, "logs");
+            scene::told(&mut oci.scene.command(&["undo", "loud"])).ended(0);
+        }
+    }
+    oci.without(&["loud.yaml"])?;
+    Ok(oci.scene.nothing_left()?)
 }

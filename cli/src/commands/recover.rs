@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use lifecycle_cli::mask;
 use lifecycle_engine::journal;
+use lifecycle_engine::render::paint;
 use lifecycle_engine::run::{Recovered, is_alive, recover};
 
 use crate::args::{Global, Recover};
@@ -43,7 +44,7 @@ pub fn run(global: &Global, args: &Recover) -> Result<ExitCode, Failure> {
     if text.is_empty() {
         text.push_str("nothing to recover\n");
     }
-    print::text(&text)?;
+    print::text(&paint::lines(&text))?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

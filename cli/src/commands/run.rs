@@ -12,6 +12,7 @@ use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Failure as StepFailure, Watch};
 use lifecycle_engine::journal::Identity;
 use lifecycle_engine::program::{NodeId, Program};
+use lifecycle_engine::render::paint;
 use lifecycle_engine::run::{Finished, RunOptions, run as run_program};
 use lifecycle_steps::process::sealed;
 use lifecycle_steps::spawn::identity;
@@ -163,7 +164,7 @@ fn tell(args: &Run, names: &RunNames, finished: &Finished) -> Result<ExitCode, F
         finished.outputs.as_object().filter(|o| !o.is_empty() && args.events.is_none() && finished.exit.is_none())
     {
         let shown = outputs.iter().map(|(name, value)| format!("{name} = {value}\n"));
-        print::say(&shown.collect::<String>());
+        print::say(&paint::lines(&shown.collect::<String>()));
     }
     Ok(ExitCode::from(finished.exit.unwrap_or(0) as u8))
 }
@@ -191,8 +192,9 @@ fn report(failure: &StepFailure, finished: &Finished) -> Failure {
     for stuck in &finished.stuck {
         let _ = write!(text, "\n  stuck  {}: {}: {}", stuck.step, stuck.effect, stuck.error);
     }
+    let text = paint::lines(&text);
     let report = match &failure.error.help {
-        Some(help) => miette::miette!(help = help.clone(), "{text}"),
+        Some(help) => miette::miette!(help = paint::lines(help), "{text}"),
         None => miette::miette!("{text}"),
     };
     Failure { report, code: failure.error.exit.map_or(print::ENGINE_FAILED, |code| code as u8) }

@@ -53,14 +53,18 @@ impl LogFile {
 
 impl Watch for LogFile {
     fn event(&mut self, event: &Event) {
-        let Event::Output { step, line } = event else { return };
+        let (step, line) = match event {
+            Event::Output { step, line } => (step, line.clone()),
+            Event::Warning { step, text } => (step, format!("warning: {text}")),
+            _ => return,
+        };
         if self.written >= LARGEST {
             return;
         }
         if self.file.is_none() {
             self.file = append(&self.names, LOG).ok();
         }
-        self.write(step, line);
+        self.write(step, &line);
         if self.written >= LARGEST {
             self.write(step, FULL);
         }

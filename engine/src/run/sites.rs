@@ -191,7 +191,7 @@ impl Execution<'_> {
             // Of a step without effects the fault on purpose is told as that of its first.
             Report::Failed { effect, .. } => *effect == 0 || has(*effect),
             Report::Done { outcomes, .. } => outcomes.iter().all(|(e, _)| has(*e)),
-            Report::Began { .. } | Report::Output { .. } => true,
+            Report::Began { .. } | Report::Warning { .. } | Report::Output { .. } => true,
         }
     }
 
@@ -228,6 +228,11 @@ impl Execution<'_> {
             Report::Failed { node, effect, error } => {
                 self.sites[index].channel = None;
                 self.fail(node, effect, error)
+            }
+            Report::Warning { node, text } => {
+                let step = self.program.nodes[node as usize].address.clone();
+                self.watch.event(&Event::Warning { step, text });
+                Ok(())
             }
             Report::Output { node, line } => {
                 let step = self.program.nodes[node as usize].address.clone();

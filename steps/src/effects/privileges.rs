@@ -277,7 +277,7 @@ fn known(names: &[String]) -> CapabilitySet {
 fn warn_of_unknown<'a>(names: impl Iterator<Item = &'a String>, cx: &mut Cx) {
     let unknown: BTreeSet<&String> = names.filter(|name| capability(name).is_none()).collect();
     for name in unknown {
-        (cx.output)(&format!("warning: there is no capability {name}; it is left out"));
+        cx.warn(&format!("there is no capability {name}; it is left out"));
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Cx, Interest, Pending};
+use lifecycle_engine::effect::{Cx, Interest, Pending, Said};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -225,7 +225,7 @@ impl Running {
 
     fn read(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
         let Self { stdout, stderr, tail, secrets, .. } = self;
-        let mut line = |text: String| keep(tail, secrets, cx.output, &text);
+        let mut line = |text: String| keep(tail, secrets, &mut |line| (cx.output)(Said::Line(line)), &text);
         let what = |name| move |e| EffectError::call(format!("read({name} of a child)"), e);
         stdout.read(&mut line).map_err(what("stdout"))?;
         stderr.read(&mut line).map_err(what("stderr"))
@@ -244,7 +244,7 @@ impl Running {
         // The program is gone; a process that it left behind may hold the pipes open for ever, so their end is not waited for.
         self.read(cx)?;
         let Self { stdout, stderr, tail, secrets, .. } = self;
-        let mut line = |text: String| keep(tail, secrets, cx.output, &text);
+        let mut line = |text: String| keep(tail, secrets, &mut |line| (cx.output)(Said::Line(line)), &text);
         stdout.finish(&mut line);
         stderr.finish(&mut line);
         if let Some(error) = self.not_started() {

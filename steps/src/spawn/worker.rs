@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use lifecycle_engine::effect::{Cx, Interest, Pending};
+use lifecycle_engine::effect::{Cx, Interest, Pending, Said};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::lines::turn;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -141,7 +141,7 @@ impl Working {
             let report = serde_json::from_slice(&line)
                 .map_err(|e| EffectError::new(format!("{} reports what is no JSON: {e}", self.what)))?;
             match report {
-                Report::Said(line) => (cx.output)(&line),
+                Report::Said(line) => (cx.output)(Said::Line(&line)),
                 Report::Done(outcome) => self.answer = Some(Ok(outcome)),
                 Report::Failed(error) => self.answer = Some(Err(error)),
             }

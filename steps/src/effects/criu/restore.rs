@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Said, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Handle;
 use rustix::process::{Pid, Signal};
@@ -448,7 +448,9 @@ impl Pending for Finishing {
 
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
         for stream in &mut self.streams {
-            stream.read(&mut |line| (cx.output)(&line)).map_err(|e| EffectError::call("read(output of criu)", e))?;
+            stream
+                .read(&mut |line| (cx.output)(Said::Line(&line)))
+                .map_err(|e| EffectError::call("read(output of criu)", e))?;
         }
         // Whether it has ended is asked first: then all that it has said is there to be heard.
         let exit = crate::spawn::child::exit_of(self.pidfd.as_fd())?;
