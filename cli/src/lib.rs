@@ -1,5 +1,6 @@
 //! What `lifecycle` and `lifecycle-oci` share: the built-in plans, and where runs are.
 
 pub mod builtin;
+pub mod mask;
 pub mod runs;
 pub mod signals;

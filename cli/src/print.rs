@@ -6,6 +6,8 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use lifecycle_engine::render::paint;
+
 use crate::args::{Global, When};
 
 /// The exit code of a failure of our own, as in `docker run` and `env`.
@@ -54,17 +56,19 @@ pub fn problems(report: &lifecycle_engine::diag::Report, global: &Global) -> Fai
 
 /// Something could not be done, and the text says all of it.
 pub fn plainly(text: &str) -> Failure {
-    miette::Report::new(Problems(text.to_owned())).into()
+    miette::Report::new(Problems(paint::lines(text))).into()
 }
 
 /// Something could not be done; `why` is what the system said.
 pub fn failed(what: impl fmt::Display, why: &dyn fmt::Display) -> Failure {
-    miette::miette!("{what}: {why}").into()
+    let text = paint::lines(&format!("{what}: {why}"));
+    miette::miette!("{text}").into()
 }
 
 /// Something could not be done, and this is what to do about it.
 pub fn refused(what: impl fmt::Display, help: impl fmt::Display) -> Failure {
-    miette::miette!(help = help.to_string(), "{what}").into()
+    let (what, help) = (paint::lines(&what.to_string()), paint::lines(&help.to_string()));
+    miette::miette!(help = help, "{what}").into()
 }
 
 /// Where a detached engine speaks: its stderr is its main process's own.

@@ -373,11 +373,25 @@ pub struct Cx<'a> {
     pub fds: &'a mut Fds,
     /// The program for the process, where the effect makes one.
     pub site: Option<SiteProgram>,
-    /// Takes lines that a command or hook printed, to be shown under the step's name.
-    pub output: &'a mut dyn FnMut(&str),
+    /// Takes what is said, to be shown under the step's name.
+    pub output: &'a mut dyn FnMut(Said<'_>),
+}
+
+/// What is said while an effect happens. Nobody who prints a line can make a warning of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// A command, a hook or a container printed this line.
+    Line(&'a str),
+    /// The engine itself warns of this, and goes on.
+    Warning(&'a str),
 }
 
 impl Cx<'_> {
+    /// Warns, and goes on.
+    pub fn warn(&mut self, text: &str) {
+        (self.output)(Said::Warning(text));
+    }
+
     /// What the handle stands for.
     pub fn resolve<T: Outcome>(&self, handle: &Handle<T>) -> Result<T, EffectError> {
         let value = self.value(&handle.at)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::effect::Said;
 use crate::error::EffectError;
 use crate::journal::NodeState;
 
@@ -43,6 +44,13 @@ pub enum Event {
         /// The line, without its end.
         line: String,
     },
+    /// Something that is to be known, and that did not stop the step.
+    Warning {
+        /// The step's address.
+        step: Arc<str>,
+        /// What.
+        text: String,
+    },
     /// A step has failed.
     Failed(Failure),
     /// A step that failed is tried again.
@@ -72,6 +80,16 @@ pub enum Event {
     },
     /// An effect could not be taken back.
     Stuck(Stuck),
+}
+
+impl Event {
+    /// What was said in a step.
+    pub fn said(step: Arc<str>, said: Said<'_>) -> Self {
+        match said {
+            Said::Line(line) => Self::Output { step, line: line.to_owned() },
+            Said::Warning(text) => Self::Warning { step, text: text.to_owned() },
+        }
+    }
 }
 
 /// A step that failed.

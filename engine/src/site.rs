@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::effect::{Applied, Cx, Effect, Fds, Interest, Outcomes, Pending, RunNames};
+use crate::effect::{Applied, Cx, Effect, Fds, Interest, Outcomes, Pending, RunNames, Said};
 use crate::error::EffectError;
 use crate::program::{NodeId, Program};
 
@@ -105,6 +105,13 @@ pub enum Report {
         /// How.
         error: EffectError,
     },
+    /// A step warns, and goes on.
+    Warning {
+        /// The step.
+        node: NodeId,
+        /// Of what.
+        text: String,
+    },
     /// A hook printed a line.
     Output {
         /// The step.
@@ -112,6 +119,19 @@ pub enum Report {
         /// The line, without its end.
         line: String,
     },
+}
+
+impl Report {
+    /// The step that it is about.
+    pub fn node(&self) -> NodeId {
+        match self {
+            Self::Began { node, .. }
+            | Self::Done { node, .. }
+            | Self::Failed { node, .. }
+            | Self::Warning { node, .. }
+            | Self::Output { node, .. } => *node,
+        }
+    }
 }
 
 /// Microseconds since the epoch.
@@ -206,7 +226,15 @@ impl SiteProgram {
         process: &mut Process,
     ) -> Result<Value, EffectError> {
         let Process { writer, fds, outcomes, .. } = process;
-        let mut output = |line: &str| send(writer, &Report::Output { node, line: line.to_owned() });
+        let mut output = |said: Said| {
+            send(
+                writer,
+                &match said {
+                    Said::Line(line) => Report::Output { node, line: line.to_owned() },
+                    Said::Warning(text) => Report::Warning { node, text: text.to_owned() },
+                },
+            );
+        };
         let mut cx = Cx { run: &self.run, step, effect: k, outcomes, fds, site: None, output: &mut output };
         let before = effect.before(&mut cx)?;
         match effect.apply(&before, &mut cx)? {

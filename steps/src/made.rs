@@ -16,6 +16,9 @@ use rustix::thread::{Gid, Uid};
 /// A user and a group.
 pub type Owner = (u32, u32);
 
+/// The umask of the programs, and of a container's processes unless its config says otherwise: as runc has it, whatever the caller's.
+pub const UMASK: Mode = Mode::WGRP.union(Mode::WOTH);
+
 /// Makes something with just the permissions that the call in `make` asks for.
 ///
 /// The umask is the whole process's, so the caller must have one thread, as whatever makes containers has.

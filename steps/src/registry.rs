@@ -144,6 +144,7 @@ pub fn registry() -> Registry {
         effects::netns::PinNetns,
         effects::notify::BindNotify,
         effects::notify::ForwardNotify,
+        effects::notify::NotifyDirectory,
         effects::oom::OomScoreAdj,
         effects::pid_file::WritePidFile,
         effects::pidfd::SendPidfd,

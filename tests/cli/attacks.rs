@@ -1,14 +1,16 @@
 //! What a container does to the runtime that makes it or enters it: the host's files and processes are what is looked at, not exit codes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
-use lifecycle_tests::program;
-use nix::mount::MsFlags;
+use lifecycle_tests::{keyring, program};
+use nix::mount::{MsFlags, mount};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
@@ -25,6 +27,10 @@ pub fn tests() -> Vec<Test> {
         the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again,
         what_enters_a_container_is_closed_to_it,
         a_filter_that_answers_for_the_kernel_keeps_no_capability,
+        what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask,
+        an_owner_that_no_file_names_has_his_number,
+        what_hooks_and_commands_print_moves_no_terminal_and_is_no_warning_of_ours,
+        a_session_keyring_is_nobody_elses_and_that_of_exec_is_the_containers,
     ];
     tests.into_iter().map(|test| test.within("attacks").needs(&[Root, Program("busybox")])).collect()
 }
@@ -163,7 +169,7 @@ pub fn the_runtimes_own_file_cannot_be_overwritten(lab: &Lab) -> TestResult {
     fs::remove_file(inside.join("written"))?;
     fs::remove_file(inside.join("tried"))?;
     fs::write(inside.join("script"), "#!/proc/self/exe\n")?;
-    fs::set_permissions(inside.join("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    fs::set_permissions(inside.join("script"), PermissionsExt::from_mode(0o755))?;
     for program in ["/proc/self/exe", "/script"] {
         oci.edit(|config| {
             config["process"]["args"] = json!([program, "--version"]);
@@ -193,7 +199,7 @@ pub fn the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_w
     let original = fs::read(&runtime)?;
     let remount = |flags: MsFlags| {
         let none: Option<&str> = None;
-        nix::mount::mount(none, &usr, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none)
+        mount(none, &usr, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none)
     };
     // By its name, and as somebody would do it who knows how the runtime knows what it was executed from.
     for how in ["exec \"$0\" \"$@\"", "exec 9< \"$0\"; exec /dev/fd/9 \"$@\""] {
@@ -291,4 +297,141 @@ pub fn a_filter_that_answers_for_the_kernel_keeps_no_capability(lab: &Lab) -> Te
         assert_eq!(with, &told[0]);
     }
     Ok(())
+}
+
+/// Keys are not namespaced, and whoever makes a keyring says who may have it.
+pub fn a_session_keyring_is_nobody_elses_and_that_of_exec_is_the_containers(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "cat /proc/keys > /dev/shm/keys; exec sleep 600"])?;
+    // The runtime-spec's usual masked paths have it.
+    oci.edit(|config| config["linux"]["maskedPaths"] = json!([]))?;
+    let name = format!("_ses.{}", oci.id);
+    // As the root of another container makes it, before this one is there.
+    let planted = keyring::plant(&name)?;
+    let serials = |keys: &str| -> Vec<i32> {
+        let named = keys.lines().filter(|line| line.contains(&name));
+        named.filter_map(|line| i32::from_str_radix(line.split(' ').next()?, 16).ok()).collect()
+    };
+    assert_eq!(serials(&fs::read_to_string("/proc/keys")?), [planted]);
+    oci.running(&[]);
+    let keys = format!("/proc/{}/root/dev/shm/keys", oci.pid()?);
+    eventually("the keys", || Ok(fs::read_to_string(&keys).is_ok_and(|text| !text.is_empty())))?;
+    let own = serials(&fs::read_to_string(&keys)?);
+    assert!(own.len() == 1 && own != [planted], "{own:x?}, planted {planted:x}");
+    assert_eq!(serials(&oci.inside(&["cat", "/proc/keys"])), own);
+    // Nobody else sees it, even root.
+    assert_eq!(serials(&fs::read_to_string("/proc/keys")?), [planted]);
+    Ok(oci.gone()?)
+}
+
+/// The permissions of a directory and of all that is in it.
+fn permissions(dir: &Path, found: &mut BTreeMap<String, u32>) -> std::io::Result<()> {
+    let stat = fs::symlink_metadata(dir)?;
+    found.insert(dir.display().to_string(), stat.permissions().mode());
+    if !stat.is_dir() {
+        return Ok(());
+    }
+    fs::read_dir(dir)?.try_for_each(|entry| permissions(&entry?.path(), found))
+}
+
+pub fn what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "umask > /dev/shm/program; exec sleep 600"])?;
+    let noted = lab.dir().join("noted");
+    let to = |file: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("umask >> {file}")] }]);
+    let on_host = to(&noted.display().to_string());
+    oci.edit(|config| {
+        config["hooks"] = json!({
+            "createRuntime": on_host, "createContainer": on_host, "startContainer": to("/dev/shm/hook"),
+            "poststart": on_host, "poststop": on_host,
+        });
+    })?;
+    let mut usual = None;
+    for mask in [0o022, 0o000, 0o077, 0o777] {
+        let callers = rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+        oci.running(&["--pid-file", "pid"]);
+        assert_eq!(
+            oci.inside(&["sh", "-c", "umask; cat /dev/shm/hook /dev/shm/program"]),
+            "0022\n".repeat(3),
+            "{mask:o}"
+        );
+        let mut made = BTreeMap::new();
+        for path in [lab.state_root(), lab.dir().join("pid"), oci.cgroup("pids")?, oci.cgroup("memory")?] {
+            permissions(&path, &mut made)?;
+        }
+        assert_eq!(usual.get_or_insert_with(|| made.clone()), &made, "{mask:o}");
+        oci.told(&["delete", "-f", &oci.id]).ended(0);
+        rustix::process::umask(callers);
+        assert_eq!(fs::read_to_string(&noted)?, "0022\n".repeat(4), "{mask:o}");
+        oci.without(&["noted"])?;
+    }
+    Ok(oci.scene.nothing_left()?)
+}
+
+/// Whom /etc/passwd does not name, the C library looks for elsewhere, with code that a static program cannot load.
+pub fn an_owner_that_no_file_names_has_his_number(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.running(&[]);
+    let none = lab.dir().join("passwd");
+    for (text, owner) in [("root:x:0:0:root:/root:/bin/sh\n", "root"), ("nobody:x:65534:65534::/:/bin/sh\n", "#0")] {
+        fs::write(&none, text)?;
+        mount(Some(&none), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        let (state, list) = (oci.verb("state"), oci.told(&["list"]));
+        nix::mount::umount("/etc/passwd")?;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&state.ended(0).out)?["owner"], owner);
+        let list = list.ended(0).out;
+        assert!(list.lines().nth(1).is_some_and(|line| line.ends_with(&format!("   {owner}"))), "{list}");
+    }
+    oci.without(&["passwd"])?;
+    Ok(oci.gone()?)
+}
+
+/// A title, a colour, a bell, a C1 control and one that turns the direction; then the words of a warning.
+const PRINTED: &str =
+    r"printf '\033]0;title\007\033[2Jhidden\033[31m \302\233 \342\200\256turned\nwarning: of nobody\n'";
+
+fn moves_no_terminal(text: &str, how: &str) {
+    let hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!text.contains(hostile), "{how}: {text:?}");
+}
+
+/// The hosts' programs may print what a container has told them; what a container prints itself is its caller's, byte by byte.
+pub fn what_hooks_and_commands_print_moves_no_terminal_and_is_no_warning_of_ours(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", PRINTED])?;
+    let raw = oci.told(&["run", "-b", "bundle", &oci.id]).ended(0).out;
+    assert_eq!(raw, "\u{1b}]0;title\u{7}\u{1b}[2Jhidden\u{1b}[31m \u{9b} \u{202e}turned\nwarning: of nobody\n");
+    let stages = ["createRuntime", "createContainer", "startContainer"];
+    for (stage, ends) in stages.iter().flat_map(|stage| [(stage, 0), (stage, 7)]) {
+        let script = format!("{PRINTED}; exit {ends}");
+        oci.edit(|config| config["hooks"] = json!({ *stage: [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] }))?;
+        for options in [&["--debug"][..], &["--debug", "--log-format", "json"], &["--debug", "--log", "log"]] {
+            let told = oci.told(&[options, &["run", "-b", "bundle", &oci.id]].concat());
+            let log =
+                if options.contains(&"log") { fs::read_to_string(lab.dir().join("log"))? } else { told.err.clone() };
+            let how = format!("{stage} {options:?}");
+            assert!(log.contains("turned"), "{how}: {log}");
+            moves_no_terminal(&log, &how);
+            moves_no_terminal(&told.err, &how);
+            let mut warned =
+                log.lines().filter(|line| line.contains("level=warning") || line.contains(r#""level":"warning""#));
+            assert_eq!(warned.next(), None, "{how}");
+        }
+        oci.without(&["log"])?;
+    }
+    let plan = |ends: i32| {
+        json!({ "plan": "loud", "run": "loud", "steps": { "loud": {
+            "uses": "command.run", "with": { "args": ["sh", "-c", format!("{PRINTED}; exit {ends}")] } } } })
+    };
+    for ends in [0, 7] {
+        fs::write(lab.dir().join("loud.yaml"), plan(ends).to_string())?;
+        let told = scene::told(oci.scene.command(&["run", "loud.yaml", "--keep"]).current_dir(lab.dir()));
+        assert!(told.err.contains("turned"), "{}", told.err);
+        moves_no_terminal(&told.err, "run");
+        if ends == 0 {
+            let logs = scene::told(&mut oci.scene.command(&["logs", "loud"])).ended(0).out;
+            assert!(logs.contains("turned"), "{logs}");
+            moves_no_terminal(&logs, "logs");
+            scene::told(&mut oci.scene.command(&["undo", "loud"])).ended(0);
+        }
+    }
+    oci.without(&["loud.yaml"])?;
+    Ok(oci.scene.nothing_left()?)
 }

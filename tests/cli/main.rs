@@ -30,6 +30,7 @@ mod fields_root;
 mod fields_scheduling;
 mod fields_seccomp;
 mod fields_seccomp_agent;
+mod floods;
 mod images;
 mod limited;
 mod masked;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         fields_scheduling::tests(),
         fields_seccomp::tests(),
         fields_seccomp_agent::tests(),
+        floods::tests(),
         images::tests(),
         masked::tests(),
         oci_criu::tests(),

@@ -2,10 +2,14 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
+use rustix::process::Signal;
 
 use crate::oci_scene::{Oci, eventually};
 use crate::scene::{self, Started};
@@ -17,6 +21,9 @@ pub fn tests() -> Vec<Test> {
         oci_start_notify_socket_waits_until_the_container_is_ready,
         oci_start_notify_socket_ends_with_the_container_and_fails_without_a_manager,
         oci_run_notify_socket_passes_on_what_the_container_says,
+        oci_run_notify_socket_flooded_takes_little_memory_and_signals_are_heard,
+        oci_start_notify_socket_flooded_ends_when_it_is_told_to,
+        oci_delete_force_removes_what_a_killed_run_listened_on,
     ];
     tests.into_iter().map(|test| test.within("oci_notify").needs(&[Root, Program("busybox")])).collect()
 }
@@ -114,4 +121,92 @@ pub fn oci_run_notify_socket_passes_on_what_the_container_says(lab: &Lab) -> Tes
     oci.told(&["kill", &oci.id, "KILL"]).ended(0);
     run.end()?.ended(137);
     Ok(oci.scene.nothing_left()?)
+}
+
+/// As many messages as somebody can send, on a number of threads, until it is dropped.
+struct Flood {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Flood {
+    fn of(service: &Service, sent: &Arc<AtomicUsize>) -> Result<Self, Box<dyn std::error::Error>> {
+        let socket = format!("/proc/{}/root/run/notify/notify.sock", service.oci.pid()?);
+        eventually("the socket", || Ok(std::fs::exists(&socket).unwrap_or(false)))?;
+        let over = Arc::new(AtomicBool::new(false));
+        // Many words in each, all of which are to be passed on.
+        let message = "STATUS=0123456789abcdef\n".repeat(150);
+        let sender = || {
+            let (over, sent, socket, message) = (over.clone(), sent.clone(), socket.clone(), message.clone());
+            std::thread::spawn(move || {
+                let Ok(from) = UnixDatagram::unbound() else { return };
+                while !over.load(Relaxed) && from.send_to(message.as_bytes(), &socket).is_ok() {
+                    sent.fetch_add(1, Relaxed);
+                }
+            })
+        };
+        let threads = (0..2).map(|_| sender()).collect();
+        Ok(Self { over, threads })
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// The memory that the process has touched, in bytes.
+fn memory(pid: i32) -> Result<u64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("it has ended")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
+}
+
+/// A service manager that does not listen, and a container that says more than it can take.
+pub fn oci_run_notify_socket_flooded_takes_little_memory_and_signals_are_heard(lab: &Lab) -> TestResult {
+    let ends = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+    let service = Service::new(lab, &["sh", "-c", ends])?;
+    let oci = &service.oci;
+    let run = Started::new(&mut service.command(&["run", "-b", "bundle", &oci.id]))?;
+    eventually("the container", || Ok(oci.verb("state").out.contains("\"running\"")))?;
+    let before = memory(run.pid())?;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let flood = Flood::of(&service, &sent)?;
+    // 100,000 messages of 150 words each.
+    eventually("the flood", || Ok(sent.load(Relaxed) > 100_000))?;
+    let grown = memory(run.pid())?.saturating_sub(before);
+    assert!(grown < 4 << 20, "the engine has grown by {} MiB", grown >> 20);
+    // While it goes on.
+    run.signal(Signal::TERM)?;
+    run.end()?.ended(7);
+    drop(flood);
+    Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_start_notify_socket_flooded_ends_when_it_is_told_to(lab: &Lab) -> TestResult {
+    let service = Service::new(lab, &["sleep", "600"])?;
+    let oci = &service.oci;
+    scene::told(&mut service.command(&["create", "-b", "bundle", &oci.id])).ended(0);
+    let start = Started::new(&mut service.command(&["start", &oci.id]))?;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let flood = Flood::of(&service, &sent)?;
+    eventually("the flood", || Ok(sent.load(Relaxed) > 10_000))?;
+    start.signal(Signal::TERM)?;
+    start.end()?.ended(1).says(&["cancelled by signal 15"]);
+    drop(flood);
+    Ok(oci.gone()?)
+}
+
+pub fn oci_delete_force_removes_what_a_killed_run_listened_on(lab: &Lab) -> TestResult {
+    let service = Service::new(lab, &["sleep", "600"])?;
+    let oci = &service.oci;
+    let run = Started::new(&mut service.command(&["run", "-b", "bundle", &oci.id]))?;
+    eventually("the container", || Ok(oci.verb("state").out.contains("\"running\"")))?;
+    service.says("READY=1")?;
+    assert_eq!(service.hears()?, "READY=1");
+    run.signal(Signal::KILL)?;
+    run.end()?.ended(137);
+    Ok(oci.gone()?)
 }

@@ -8,7 +8,7 @@ use lifecycle_tests::lab::Lab;
 use serde_json::{Value, json};
 
 use crate::oci_making::receive;
-use crate::oci_scene::{Oci, passing};
+use crate::oci_scene::{Oci, eventually, passing};
 use crate::scene;
 
 /// All of them.
@@ -104,17 +104,18 @@ pub fn oci_create_and_run_no_new_keyring(lab: &Lab) -> TestResult {
     let own = format!("_ses.{}", oci.id);
     let keys =
         |oci: &Oci, options: &[&str]| oci.told(&[&["run", "-b", "bundle"], options, &[&oci.id]].concat()).ended(0).out;
-    // In this order: the kernel takes its time to let go of a keyring that nobody has any more.
     for (options, has) in [(&["--no-new-keyring"][..], false), (&[], true)] {
         oci.bundle.runs(&["cat", "/proc/keys"])?;
         oci.scene.begins_here()?;
         let seen = keys(&oci, options);
         assert_eq!(seen.contains(&own), has, "{options:?}:\n{seen}");
-        oci.bundle.runs(&["sleep", "600"])?;
+        oci.bundle.runs(&["sh", "-c", "cat /proc/keys > /dev/shm/keys; exec sleep 600"])?;
         oci.scene.begins_here()?;
-        oci.create(options);
-        oci.verb("start").ended(0);
-        assert_eq!(std::fs::read_to_string("/proc/keys")?.contains(&own), has, "{options:?}");
+        oci.running(options);
+        let file = format!("/proc/{}/root/dev/shm/keys", oci.pid()?);
+        eventually("the keys", || Ok(std::fs::read_to_string(&file).is_ok_and(|text| !text.is_empty())))?;
+        let seen = std::fs::read_to_string(&file)?;
+        assert_eq!(seen.contains(&own), has, "{options:?}:\n{seen}");
         oci.gone()?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use lifecycle_engine::effect::{Applied, Class, Cx, Effect, Fds, Outcomes, Record, RunNames, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, Effect, Fds, Outcomes, Record, RunNames, Said, Undone};
 use lifecycle_engine::site::block_on;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -118,7 +118,7 @@ fn with_cx(
     for (step, outcome) in around {
         outcomes.put(step, 0, outcome.clone());
     }
-    let mut output = |line: &str| println!("{line}");
+    let mut output = |said: Said| println!("{said:?}");
     act(&mut Cx {
         run: &run,
         step: &step,

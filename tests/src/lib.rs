@@ -29,7 +29,7 @@ mod sys;
 use std::time::Duration;
 
 pub use error::{Error, Result, While};
-pub use sys::seccomp;
+pub use sys::{keyring, seccomp};
 
 /// How long what comes about by itself may take, such as the end of a network namespace, which the kernel frees from a work queue. Only a test
 /// that fails waits for so long, so it is made for a machine that has much else to do.

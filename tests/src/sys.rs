@@ -2,9 +2,10 @@
 
 #![expect(
     unsafe_code,
-    reason = "ptrace's start and its union, bpf(2), a child's seccomp(2) and inherited descriptors have no safe form"
+    reason = "ptrace's start and its union, bpf(2), keyctl(2), a child's seccomp(2) and inherited descriptors have no safe form"
 )]
 
+pub mod keyring;
 pub mod seccomp;
 
 use std::io;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use lifecycle_engine::render::paint;
 use lifecycle_engine::run::RunError;
 use lifecycle_steps::audit::{Finding, Owner, audit};
 
@@ -26,15 +27,16 @@ fn table(found: &[Finding]) -> String {
     if found.is_empty() {
         return "nothing on this machine carries our names\n".into();
     }
-    let wide = found.iter().map(|f| f.name.len()).max().unwrap_or(0);
+    let names: Vec<String> = found.iter().map(|f| paint::clean(&f.name)).collect();
+    let wide = names.iter().map(String::len).max().unwrap_or(0);
     let mut text = String::new();
-    for f in found {
+    for (f, name) in found.iter().zip(&names) {
         let owner = match &f.owner {
-            Owner::Run(id) => format!("run {id}"),
+            Owner::Run(id) => format!("run {}", paint::clean(id)),
             Owner::Elsewhere => "a run of another state root".into(),
             Owner::Nobody => "NOBODY: `lifecycle recover` sweeps the state root, the rest is removed by hand".into(),
         };
-        let _ = writeln!(text, "{:9}  {:wide$}  {owner}", f.kind.to_string(), f.name);
+        let _ = writeln!(text, "{:9}  {name:wide$}  {owner}", f.kind.to_string());
     }
     text
 }

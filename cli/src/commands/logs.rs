@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::journal::{self, OwnDir};
+use lifecycle_engine::render::paint;
 use lifecycle_engine::run::RunError;
 
 use crate::args::{Global, Logs};
@@ -80,8 +81,8 @@ impl Sources {
                     .map_err(|e| failed("the log holds a line that is not ours", &e))?;
                 self.partial.clear();
                 match &args.step {
-                    None => text.extend(format!("{} | {}\n", line.step, line.line).bytes()),
-                    Some(step) if *step == line.step => text.extend(format!("{}\n", line.line).bytes()),
+                    None => text.extend(format!("{} | {}\n", paint::line(&line.step), paint::line(&line.line)).bytes()),
+                    Some(step) if *step == line.step => text.extend(format!("{}\n", paint::line(&line.line)).bytes()),
                     Some(_) => {}
                 }
             }

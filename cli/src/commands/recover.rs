@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use lifecycle_cli::mask;
 use lifecycle_engine::journal;
+use lifecycle_engine::render::paint;
 use lifecycle_engine::run::{Recovered, is_alive, recover};
 
 use crate::args::{Global, Recover};
@@ -13,6 +15,7 @@ use crate::watch::{Lines, NOTICEABLE};
 
 /// Executes the command. The exit code is 1 if something could not be taken back.
 pub fn run(global: &Global, args: &Recover) -> Result<ExitCode, Failure> {
+    let _ = mask::own();
     let root = place::root(global)?;
     if args.dry_run {
         return preview(global);
@@ -41,7 +44,7 @@ pub fn run(global: &Global, args: &Recover) -> Result<ExitCode, Failure> {
     if text.is_empty() {
         text.push_str("nothing to recover\n");
     }
-    print::text(&text)?;
+    print::text(&paint::lines(&text))?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use lifecycle_cli::mask::{self, Callers};
 use lifecycle_cli::signals;
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Failure as StepFailure, Watch};
 use lifecycle_engine::journal::Identity;
 use lifecycle_engine::program::{NodeId, Program};
+use lifecycle_engine::render::paint;
 use lifecycle_engine::run::{Finished, RunOptions, run as run_program};
 use lifecycle_steps::process::sealed;
 use lifecycle_steps::spawn::identity;
@@ -36,6 +38,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     if args.detach && !args.detached {
         return detach::launch();
     }
+    let callers = mask::own();
     let cancel = signals::cancel().map_err(|e| failed("cannot take signals", &e))?;
     let options = RunOptions {
         engine: myself()?,
@@ -47,7 +50,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     };
     let program = Rc::new(program);
     let names = names(&program)?;
-    let mut views = Views::open(args, &program, &names)?;
+    let mut views = Views::open(args, &program, &names, callers)?;
     let mut pause = Pause { cancel: cancel.as_fd(), id: names.id.clone() };
     let finished = run_program(program.clone(), &registry, options, &mut views.all(&mut pause))?;
     views.close(args, &program)?;
@@ -87,11 +90,12 @@ struct Views {
     log: LogFile,
     events: Option<EventFile>,
     record: Option<Record>,
+    callers: Callers,
 }
 
 impl Views {
-    fn open(args: &Run, program: &Program, names: &RunNames) -> Result<Self, Failure> {
-        let events = args.events.as_deref().map(EventFile::open).transpose()?;
+    fn open(args: &Run, program: &Program, names: &RunNames, callers: Callers) -> Result<Self, Failure> {
+        let events = args.events.as_deref().map(|path| callers.make(|| EventFile::open(path))).transpose()?;
         let live = std::io::stderr().is_terminal() && !args.detached;
         let shown: Box<dyn Watch> = if live {
             Box::new(Live::new(hand_over(program)))
@@ -105,6 +109,7 @@ impl Views {
             log: LogFile::new(names.clone()),
             events,
             record: args.trace.is_some().then(Record::default),
+            callers,
         })
     }
 
@@ -125,7 +130,8 @@ impl Views {
         }
         if let (Some(path), Some(record)) = (&args.trace, self.record) {
             let text = lifecycle_engine::render::trace::print(program, &record.0);
-            std::fs::write(path, text)
+            self.callers
+                .make(|| std::fs::write(path, text))
                 .map_err(|e| failed(format!("cannot write the trace to {}", path.display()), &e))?;
         }
         Ok(())
@@ -158,7 +164,7 @@ fn tell(args: &Run, names: &RunNames, finished: &Finished) -> Result<ExitCode, F
         finished.outputs.as_object().filter(|o| !o.is_empty() && args.events.is_none() && finished.exit.is_none())
     {
         let shown = outputs.iter().map(|(name, value)| format!("{name} = {value}\n"));
-        print::say(&shown.collect::<String>());
+        print::say(&paint::lines(&shown.collect::<String>()));
     }
     Ok(ExitCode::from(finished.exit.unwrap_or(0) as u8))
 }
@@ -186,8 +192,9 @@ fn report(failure: &StepFailure, finished: &Finished) -> Failure {
     for stuck in &finished.stuck {
         let _ = write!(text, "\n  stuck  {}: {}: {}", stuck.step, stuck.effect, stuck.error);
     }
+    let text = paint::lines(&text);
     let report = match &failure.error.help {
-        Some(help) => miette::miette!(help = help.clone(), "{text}"),
+        Some(help) => miette::miette!(help = paint::lines(help), "{text}"),
         None => miette::miette!("{text}"),
     };
     Failure { report, code: failure.error.exit.map_or(print::ENGINE_FAILED, |code| code as u8) }

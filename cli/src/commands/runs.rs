@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use lifecycle_engine::journal::{self, RunState, Status};
 use lifecycle_engine::render::from_journal;
+use lifecycle_engine::render::paint;
 use lifecycle_engine::run::is_alive;
 use serde_json::json;
 
@@ -51,6 +52,13 @@ struct Row {
 }
 
 impl Row {
+    /// As a terminal may have it: a journal can be damaged, and an error names what it was about.
+    fn shown(&self) -> Self {
+        let parent = self.parent.as_deref().map(paint::clean);
+        let (id, plan, state) = (paint::clean(&self.id), paint::clean(&self.plan), paint::clean(&self.state));
+        Self { id, plan, state, steps: self.steps, age: self.age.clone(), parent }
+    }
+
     fn of(state: &RunState) -> Self {
         let first = state.segments.first();
         let age = first.map_or_else(String::new, |s| span(s.began, lifecycle_engine::site::now()));
@@ -66,6 +74,8 @@ fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "no runs\n".into();
     }
+    let rows: Vec<Row> = rows.iter().map(Row::shown).collect();
+    let rows = &rows;
     let width = |f: fn(&Row) -> usize, title: &str| rows.iter().map(f).max().unwrap_or(0).max(title.len());
     let (id, plan, state) =
         (width(|r| r.id.len(), "RUN"), width(|r| r.plan.len(), "PLAN"), width(|r| r.state.len(), "STATE"));

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use lifecycle_cli::mask;
 use lifecycle_engine::run::undo_run;
 
 use crate::args::{Global, Undo};
@@ -11,6 +12,7 @@ use crate::watch::Lines;
 
 /// Executes the command.
 pub fn run(global: &Global, args: &Undo) -> Result<ExitCode, Failure> {
+    let _ = mask::own();
     let names = place::run(global, &args.run)?;
     let stuck = undo_run(&names, &lifecycle_steps::registry(), &mut Lines { slow: 0, output: true })?;
     if stuck.is_empty() {

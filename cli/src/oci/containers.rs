@@ -7,6 +7,7 @@ use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::journal::{JournalError, OwnDir, RunDir};
 use lifecycle_engine::run::RunError;
 use lifecycle_steps::effects::{Status, status_of};
+use lifecycle_steps::facts::caller::user_name;
 use lifecycle_steps::outcomes::{Process, RdtGroups};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -118,7 +119,6 @@ impl Container {
 
     /// The name of whoever made it; his id where he has none.
     pub fn owner_name(&self) -> String {
-        let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(self.owner)).ok().flatten();
-        user.map_or_else(|| format!("#{}", self.owner), |user| user.name)
+        user_name(self.owner).unwrap_or_else(|| format!("#{}", self.owner))
     }
 }

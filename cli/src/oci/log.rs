@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use serde_json::json;
+use lifecycle_engine::render::paint;
+use serde_json::{Value, json};
 
 use crate::args::{Global, LogFormat};
 
@@ -28,7 +29,7 @@ impl Log {
         self.write("error", message);
         if self.file.is_some() {
             // Nobody is left to be told.
-            let _ = writeln!(std::io::stderr(), "{message}");
+            let _ = writeln!(std::io::stderr(), "{}", paint::lines(message));
         }
     }
 
@@ -69,8 +70,23 @@ impl Log {
     fn line(&self, level: &str, message: &str) -> String {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         match self.format {
-            LogFormat::Json => format!("{}\n", json!({ "level": level, "msg": message, "time": time })),
-            LogFormat::Text => format!("time=\"{time}\" level={level} msg={}\n", json!(message)),
+            LogFormat::Json => format!("{}\n", harmless(&json!({ "level": level, "msg": message, "time": time }))),
+            LogFormat::Text => format!("time=\"{time}\" level={level} msg={}\n", harmless(&json!(message))),
         }
     }
+}
+
+/// JSON has no need of escapes for all that a terminal obeys.
+fn harmless(value: &Value) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for c in value.to_string().chars() {
+        if paint::is_hostile(c) {
+            // Writing to a String cannot fail. All of these are in the first plane.
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }

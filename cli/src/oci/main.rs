@@ -10,6 +10,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+use lifecycle_cli::mask::{self, Callers};
 
 use args::{Cli, Global, Verb};
 use fault::Fault;
@@ -21,8 +22,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return wrong_usage(&usage),
     };
+    let callers = mask::own();
     let log = Log::new(&cli.global);
-    dispatch(cli, &log).unwrap_or_else(|fault| {
+    dispatch(cli, &log, callers).unwrap_or_else(|fault| {
         log.error(&fault.message);
         ExitCode::from(fault.code)
     })
@@ -50,7 +52,7 @@ fn log_usage(usage: &clap::Error) {
     Log::new(&global).file_error(&reason.split_whitespace().collect::<Vec<_>>().join(" "));
 }
 
-fn dispatch(cli: Cli, log: &Log) -> Result<ExitCode, Fault> {
+fn dispatch(cli: Cli, log: &Log, callers: Callers) -> Result<ExitCode, Fault> {
     let call = Call::new(&cli.global, log)?;
     match cli.verb {
         Verb::Create(args) => verbs::create::run(&call, &args),
@@ -66,7 +68,8 @@ fn dispatch(cli: Cli, log: &Log) -> Result<ExitCode, Fault> {
         Verb::Pause(args) => verbs::pause::pause(&call, &args.id),
         Verb::Resume(args) => verbs::pause::resume(&call, &args.id),
         Verb::Update(args) => verbs::update::run(&call, &args),
-        Verb::Spec(args) => verbs::spec::run(&args),
+        // The config.json to start from is the caller's.
+        Verb::Spec(args) => callers.make(|| verbs::spec::run(&args)),
         Verb::Features => verbs::features::run(),
         Verb::Checkpoint(args) => verbs::checkpoint::checkpoint(&call, &args),
         Verb::Restore(args) => verbs::checkpoint::restore(&call, &args),

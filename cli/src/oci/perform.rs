@@ -145,10 +145,8 @@ impl Watch for Told<'_> {
                 self.log.debug(&format!("{step}: done in {} µs", at.saturating_sub(*from)));
             }
             // "If any poststop hook fails, the runtime MUST log a warning" (runtime.md, "Lifecycle").
-            Event::Output { step, line } => match line.strip_prefix("warning: ") {
-                Some(warning) => self.log.warn(&format!("{step}: {warning}")),
-                None => self.log.debug(&format!("{step} | {line}")),
-            },
+            Event::Warning { step, text } => self.log.warn(&format!("{step}: {text}")),
+            Event::Output { step, line } => self.log.debug(&format!("{step} | {line}")),
             Event::Failed(failure) => {
                 self.log.debug(&format!("{}: {}: {}", failure.step, failure.effect, failure.error));
             }

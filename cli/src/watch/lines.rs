@@ -1,6 +1,7 @@
 //! Plain lines on stderr: what a CI's log shows.
 
 use lifecycle_engine::events::{Event, Watch};
+use lifecycle_engine::render::paint;
 
 use super::span;
 use crate::print;
@@ -23,6 +24,7 @@ impl Watch for Lines {
                 format!("{step}: done in {}", span(*from, *at))
             }
             Event::Output { step, line } if self.output => format!("{step} | {line}"),
+            Event::Warning { step, text } if self.output => format!("{step}: warning: {text}"),
             Event::Failed(failure) => format!("{}: failed: {}", failure.step, failure.error),
             Event::Retry { step, left, wait_ms } => {
                 format!("{step}: tried again in {wait_ms} ms, {left} more after that")
@@ -33,6 +35,6 @@ impl Watch for Lines {
             Event::Stuck(stuck) => format!("{}: stuck: cannot undo `{}`: {}", stuck.step, stuck.effect, stuck.error),
             _ => return,
         };
-        print::say(&format!("{line}\n"));
+        print::say(&format!("{}\n", paint::line(&line)));
     }
 }

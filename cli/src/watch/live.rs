@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lifecycle_engine::events::{Event, Watch};
+use lifecycle_engine::render::paint;
 
 use super::span;
 
@@ -51,7 +52,7 @@ impl Live {
     /// Nothing is lost to a redraw: finished lines go above the region that is drawn again.
     fn say(&self, line: &str) {
         // A terminal that has gone does not stop a run.
-        let _ = self.screen.println(line);
+        let _ = self.screen.println(paint::line(line));
     }
 }
 
@@ -62,6 +63,7 @@ impl Watch for Live {
             Event::Done { step, from, at, .. } => self.over(step, "✓", &format!("  {}", span(*from, *at))),
             Event::Skipped { step } => self.over(step, "-", "  skipped: its condition is false"),
             Event::Output { step, line } => self.say(&format!("{step} | {line}")),
+            Event::Warning { step, text } => self.say(&format!("{step}: warning: {text}")),
             Event::Failed(failure) => {
                 self.quiet = false;
                 self.over(&failure.step, "✗", &format!("  {}", failure.error));

@@ -21,6 +21,11 @@ pub fn append(names: &RunNames, name: &str) -> std::io::Result<File> {
 /// The log's name in the run's directory.
 pub const LOG: &str = "log";
 
+/// How long the log may get, in bytes. A state root is often memory, and what comes from a container is without end.
+const LARGEST: u64 = 16 << 20;
+/// The last line of one that has got so long.
+const FULL: &str = "the log is full: what is printed from here on is shown, and not kept";
+
 /// A line of the log.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LogLine {
@@ -36,24 +41,42 @@ pub struct LogLine {
 pub struct LogFile {
     names: RunNames,
     file: Option<File>,
+    written: u64,
 }
 
 impl LogFile {
     /// For that run.
     pub fn new(names: RunNames) -> Self {
-        Self { names, file: None }
+        Self { names, file: None, written: 0 }
     }
 }
 
 impl Watch for LogFile {
     fn event(&mut self, event: &Event) {
-        let Event::Output { step, line } = event else { return };
+        let (step, line) = match event {
+            Event::Output { step, line } => (step, line.clone()),
+            Event::Warning { step, text } => (step, format!("warning: {text}")),
+            _ => return,
+        };
+        if self.written >= LARGEST {
+            return;
+        }
         if self.file.is_none() {
             self.file = append(&self.names, LOG).ok();
         }
-        let line = LogLine { at: lifecycle_engine::site::now(), step: step.to_string(), line: line.clone() };
+        self.write(step, &line);
+        if self.written >= LARGEST {
+            self.write(step, FULL);
+        }
+    }
+}
+
+impl LogFile {
+    fn write(&mut self, step: &str, line: &str) {
+        let line = LogLine { at: lifecycle_engine::site::now(), step: step.to_owned(), line: line.to_owned() };
         if let (Some(file), Ok(mut text)) = (&mut self.file, serde_json::to_vec(&line)) {
             text.push(b'\n');
+            self.written += text.len() as u64;
             // The lines were shown; a full disk must not end the run for the sake of its log.
             let _ = file.write_all(&text);
         }

@@ -56,21 +56,39 @@ impl Paint {
 /// The text without anything that could move a terminal's cursor, change its colours or turn its direction: names and paths come from
 /// configurations that others wrote.
 pub fn clean(text: &str) -> String {
+    shown(text, &[])
+}
+
+/// The same of a line that a program printed: its tabs stay.
+pub fn line(text: &str) -> String {
+    shown(text, &['\t'])
+}
+
+/// The same of several lines: their ends stay, too.
+pub fn lines(text: &str) -> String {
+    shown(text, &['\t', '\n'])
+}
+
+fn shown(text: &str, stay: &[char]) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns =
-            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         match c {
+            c if stay.contains(&c) || !is_hostile(c) => out.push(c),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}') => {
+            c => {
                 // Writing to a String cannot fail.
                 let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
             }
-            c => out.push(c),
         }
     }
     out
+}
+
+/// What does something to a terminal, or to whoever reads it, instead of being a sign.
+pub fn is_hostile(c: char) -> bool {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// The columns that the text takes, once cleaned.

@@ -103,6 +103,7 @@ fn address(event: &Event) -> &str {
         | Event::Done { step, .. }
         | Event::Skipped { step }
         | Event::Output { step, .. }
+        | Event::Warning { step, .. }
         | Event::Retry { step, .. }
         | Event::Undoing { step, .. }
         | Event::Undone { step, .. } => step,
@@ -150,6 +151,6 @@ fn take(step: &mut StepRun, event: &Event) {
         Event::Retry { left, wait_ms, .. } => {
             step.note = Some(format!("tried again after {}; {left} left", super::paint::span(wait_ms * 1000)));
         }
-        Event::Output { .. } => {}
+        Event::Output { .. } | Event::Warning { .. } => {}
     }
 }

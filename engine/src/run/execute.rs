@@ -13,7 +13,7 @@ use super::signals::{heirs, is_readable, signal};
 use super::sites::Site;
 use super::undo::Undo;
 use super::work::Waiting;
-use crate::effect::{Applied, Cx, Fds, Outcomes};
+use crate::effect::{Applied, Cx, Fds, Outcomes, Said};
 use crate::error::EffectError;
 use crate::events::{Event, Failure, Paused, Stuck, Watch};
 use crate::journal::{Entry, Identity, JournalError, PlannedData};
@@ -400,7 +400,7 @@ impl<'a> Execution<'a> {
         let names = &self.program.runs[node.run as usize];
         let site = (node.makes_site).then(|| self.site_program(n, names));
         let (watch, step) = (&mut *self.watch, &node.address);
-        let mut output = |line: &str| watch.event(&Event::Output { step: step.clone(), line: line.to_owned() });
+        let mut output = |said: Said| watch.event(&Event::said(step.clone(), said));
         run(&mut Cx {
             run: names,
             step,

@@ -8,7 +8,7 @@ use crate::effect::RunNames;
 use crate::error::EffectError;
 use crate::events::Event;
 use crate::journal::JournalError;
-use crate::lines::Lines;
+use crate::lines::{Lines, turn};
 use crate::program::NodeId;
 use crate::site::{Go, Inject, Report, SiteProgram, SiteStep, now, tell};
 use crate::step::Nature;
@@ -36,30 +36,45 @@ impl Site {
         fds.extend(self.output.iter().filter_map(Lines::poll_fd));
     }
 
-    /// Whole reports that have come in, and whether the channel has ended.
-    fn receive(&mut self) -> (Vec<Report>, bool) {
+    /// What has come in by now.
+    fn receive(&mut self) -> Heard {
         let mut chunk = [0; 4096];
-        let mut ended = false;
-        while let Some(channel) = &self.channel {
+        let mut heard = Heard::default();
+        let mut left = self.channel.as_ref().map_or(0, turn);
+        while let Some(channel) = self.channel.as_ref().filter(|_| left > 0) {
             match rustix::net::recv(channel, &mut chunk[..], rustix::net::RecvFlags::DONTWAIT) {
-                Ok((0, _)) => {
-                    self.channel = None;
-                    ended = true;
+                Ok((n @ 1.., _)) => {
+                    left = left.saturating_sub(n);
+                    self.partial.extend(&chunk[..n]);
                 }
-                Ok((n, _)) => self.partial.extend(&chunk[..n]),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
-                Err(_) => {
+                Ok(_) | Err(_) => {
                     self.channel = None;
-                    ended = true;
+                    heard.ended = true;
                 }
             }
         }
         let whole = self.partial.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let lines: Vec<u8> = self.partial.drain(..whole).collect();
-        let reports = lines.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
-        (reports, ended)
+        heard.reports = lines.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        heard.without_end = self.partial.len() > LONGEST;
+        heard
     }
+}
+
+/// The longest report, in bytes: as much as a worker's.
+const LONGEST: usize = 1 << 20;
+
+/// What a site has said.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Whole reports.
+    reports: Vec<Report>,
+    /// The channel has ended.
+    ended: bool,
+    /// It says more than any report could be.
+    without_end: bool,
 }
 
 impl Execution<'_> {
@@ -143,18 +158,47 @@ impl Execution<'_> {
     pub(super) fn hear_sites(&mut self) -> Result<(), JournalError> {
         for index in 0..self.sites.len() {
             self.show_output(index);
-            let (reports, ended) = self.sites[index].receive();
-            for report in reports {
+            let heard = self.sites[index].receive();
+            for report in heard.reports {
                 self.hear(index, report)?;
             }
-            if ended && self.failure.is_none() {
+            if heard.without_end {
+                self.distrust(index)?;
+            }
+            if heard.ended && self.failure.is_none() {
                 self.site_ended(index)?;
             }
         }
         Ok(())
     }
 
+    /// What it has said is none of what its program says. It may fail its own steps, and nothing else.
+    fn distrust(&mut self, index: usize) -> Result<(), JournalError> {
+        let site = &mut self.sites[index];
+        site.channel = None;
+        site.partial.clear();
+        let maker = site.maker;
+        self.fail(maker, 0, EffectError::new("the process inside the site reports what its program cannot have done"))
+    }
+
+    /// Whether it is about a step of that site, and about effects that the step has.
+    fn is_its_own(&self, maker: NodeId, report: &Report) -> bool {
+        let n = report.node();
+        let Some(node) = self.program.nodes.get(n as usize) else { return false };
+        let has = |e: u32| (e as usize) < node.effects.len();
+        let own = n == maker || node.site == Some(maker);
+        own && match report {
+            // Of a step without effects the fault on purpose is told as that of its first.
+            Report::Failed { effect, .. } => *effect == 0 || has(*effect),
+            Report::Done { outcomes, .. } => outcomes.iter().all(|(e, _)| has(*e)),
+            Report::Began { .. } | Report::Warning { .. } | Report::Output { .. } => true,
+        }
+    }
+
     fn hear(&mut self, index: usize, report: Report) -> Result<(), JournalError> {
+        if !self.is_its_own(self.sites[index].maker, &report) {
+            return self.distrust(index);
+        }
         match report {
             Report::Began { node, at } => {
                 self.sites[index].at = Some((node, at, Instant::now()));
@@ -184,6 +228,11 @@ impl Execution<'_> {
             Report::Failed { node, effect, error } => {
                 self.sites[index].channel = None;
                 self.fail(node, effect, error)
+            }
+            Report::Warning { node, text } => {
+                let step = self.program.nodes[node as usize].address.clone();
+                self.watch.event(&Event::Warning { step, text });
+                Ok(())
             }
             Report::Output { node, line } => {
                 let step = self.program.nodes[node as usize].address.clone();

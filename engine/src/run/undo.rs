@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::log::Log;
 use super::work::{Waiting, wait_any};
-use crate::effect::{Class, Cx, Effect, Fds, Outcomes, Undone};
+use crate::effect::{Class, Cx, Effect, Fds, Outcomes, Said, Undone};
 use crate::error::EffectError;
 use crate::events::{Event, Stuck, Watch};
 use crate::journal::{EffectState, Entry, JournalError};
@@ -168,7 +168,7 @@ impl Undo<'_> {
     fn with_cx<T>(&mut self, n: u32, e: u32, names: &crate::effect::RunNames, run: impl FnOnce(&mut Cx) -> T) -> T {
         let step = self.log.state().node(n).map_or_else(|| "".into(), |node| node.step.clone());
         let watch = &mut *self.watch;
-        let mut output = |line: &str| watch.event(&Event::Output { step: step.clone(), line: line.to_owned() });
+        let mut output = |said: Said| watch.event(&Event::said(step.clone(), said));
         run(&mut Cx {
             run: names,
             step: &step,

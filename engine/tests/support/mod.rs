@@ -171,7 +171,7 @@ impl Watch for Seen {
             Event::Skipped { step } => format!("/{step}"),
             Event::Failed(f) => format!("!{}", f.step),
             Event::Retry { step, .. } => format!("~{step}"),
-            Event::Undoing { .. } | Event::Output { .. } => return,
+            Event::Undoing { .. } | Event::Output { .. } | Event::Warning { .. } => return,
             Event::Undone { step, .. } => format!("-{step}"),
             Event::Stuck(s) => format!("?{}", s.step),
         });

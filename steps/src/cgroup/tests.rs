@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use lifecycle_engine::effect::{Applied, Cx, Fds, Outcomes, Record, RunNames, Undone};
+use lifecycle_engine::effect::{Applied, Cx, Fds, Outcomes, Record, RunNames, Said, Undone};
 use lifecycle_engine::error::{EffectError, PlanError};
 use lifecycle_engine::facts::Facts;
 use lifecycle_engine::site::block_on;
@@ -46,7 +46,7 @@ fn plan_with(facts: &mut Facts, id: &str, input: Value) -> Result<Run, PlanError
 impl Run {
     fn with<T>(&mut self, k: usize, body: impl FnOnce(&PlannedEffect, &mut Cx) -> T) -> T {
         let Self { names, step, effects, outcomes, .. } = self;
-        let (fds, output) = (&mut Fds::default(), &mut |_: &str| {});
+        let (fds, output) = (&mut Fds::default(), &mut |_: Said| {});
         body(&effects[k], &mut Cx { run: names, step, effect: k as u32, outcomes, fds, site: None, output })
     }
 

@@ -5,7 +5,7 @@ mod config;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Said, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Later;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -274,7 +274,8 @@ impl EffectDef for MoveDevice {
         let answer = self.give_back(&before, record, cx);
         // It may go at any time, between two of our calls, too: a refusal is one only while the device is there.
         if matches!(self.find(&before, record, cx)?, Place::Nowhere) {
-            (cx.output)(&format!("network device {} is gone: there is nothing to give back", self.device));
+            let gone = format!("network device {} is gone: there is nothing to give back", self.device);
+            (cx.output)(Said::Line(&gone));
             return Ok(Undone::Done);
         }
         answer.map(|()| Undone::Done)

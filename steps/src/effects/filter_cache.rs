@@ -1,6 +1,7 @@
 //! A compiled seccomp filter in the cache.
 
 use std::cell::OnceCell;
+use std::cmp::Reverse;
 use std::fs::DirBuilder;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +11,7 @@ use std::rc::Rc;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, RunNames, Undone};
 use lifecycle_engine::error::EffectError;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -54,8 +55,40 @@ impl KeepFilter {
         placed.inspect_err(|_| {
             // The first error is the one that counts; undo tries again.
             let _ = remove(directory.as_fd(), draft);
-        })
+        })?;
+        make_room(directory.as_fd(), &self.key)
     }
+}
+
+/// How many filters are kept: a config is somebody else's, and each can have another profile.
+const MOST: usize = 64;
+/// How much all of them may take, in bytes.
+const LARGEST: u64 = 8 << 20;
+
+/// Removes the oldest filters until the rest is within bounds. What has just been written stays.
+fn make_room(directory: BorrowedFd, newest: &str) -> std::io::Result<()> {
+    let mut kept = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        // A draft, which is its writer's; `.` and `..`.
+        let Some(name) = entry.file_name().to_str().ok().filter(|name| !name.starts_with('.') && *name != newest)
+        else {
+            continue;
+        };
+        let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            kept.push((Reverse((stat.st_mtime, stat.st_mtime_nsec)), name.to_owned(), stat.st_size as u64));
+        }
+    }
+    kept.sort();
+    let mut bytes = statat(directory, newest, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_size as u64);
+    for (place, (_, name, size)) in (1..).zip(kept) {
+        bytes += size;
+        if place >= MOST || bytes > LARGEST {
+            remove(directory, &name)?;
+        }
+    }
+    Ok(())
 }
 
 /// A name that only this run has.
@@ -122,6 +155,30 @@ mod tests {
             bench.undo(&effect, &record).unwrap();
         }
         assert!(!left.exists() && cache::read(&effect.directory, &effect.key).is_some());
+    }
+
+    #[test]
+    fn however_many_profiles_come_the_cache_stays_small_and_the_latest_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join("cache");
+        let names = || std::fs::read_dir(&directory).unwrap().count();
+        let keep = |n: usize, size: usize| {
+            let effect = KeepFilter {
+                directory: directory.clone(),
+                key: format!("{n:064x}"),
+                program: OnceCell::from(Rc::from(vec![0; size])),
+            };
+            assert_eq!(Bench::new(dir.path()).apply(&effect).1.unwrap(), json!({ "kept": true }));
+            // The order in which they were written, however coarse the clock.
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(n as u64);
+            std::fs::File::open(directory.join(&effect.key)).unwrap().set_modified(time).unwrap();
+        };
+        (0..MOST + 10).for_each(|n| keep(n, 8));
+        assert_eq!(names(), MOST);
+        assert!(!directory.join(format!("{:064x}", 9)).exists() && directory.join(format!("{:064x}", 10)).exists());
+        (100..100 + MOST).for_each(|n| keep(n, 256 << 10));
+        assert!(names() > 16 && names() < 33, "{}", names());
+        assert!(directory.join(format!("{:064x}", 100 + MOST - 1)).exists());
     }
 
     #[test]

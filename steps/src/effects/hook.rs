@@ -228,7 +228,7 @@ impl Pending for EndsContainer {
     fn cancel(&mut self, cx: &mut Cx) {
         self.hook.cancel(cx);
         if let Some(Err(stays)) = self.process.as_ref().map(Process::kill) {
-            (cx.output)(&format!("warning: the container could not be stopped: {stays}"));
+            cx.warn(&format!("the container could not be stopped: {stays}"));
         }
     }
 }
@@ -237,7 +237,7 @@ impl Pending for EndsContainer {
 struct Tolerated(Running);
 
 fn warn(error: &EffectError, cx: &mut Cx) {
-    (cx.output)(&format!("warning: {error}; the container is deleted all the same"));
+    cx.warn(&format!("{error}; the container is deleted all the same"));
 }
 
 impl Pending for Tolerated {

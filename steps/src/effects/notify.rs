@@ -1,6 +1,5 @@
 //! sd_notify(3) from within a container: a socket of its own, what comes there passed on to the caller's service manager.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::types::Mode;
 use lifecycle_engine::value::Later;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, lstat, open, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode as Bits, OFlags, lstat, open, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
@@ -20,16 +20,81 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::Directory;
 use super::example_process;
+use super::placed::Existing;
 use super::wait::{resolve, watch};
 use crate::made;
+use crate::notify::SOCKET;
 use crate::outcomes::Process;
 use crate::process::{ENGINE_ONLY, Watched};
 
 /// The longest message that is taken from a container; sd_notify(3) sends one datagram.
 const LONGEST: usize = 4096;
+/// How many messages are taken in one turn of the loop: whoever sends without end keeps the engine from nothing else.
+const TURN: usize = 32;
 /// How long the service manager may take to have read everything, as in sd_notify_barrier(3).
 const BARRIER: Duration = Duration::from_secs(30);
+
+/// Makes the directory that will hold the container's notification socket. Undo removes it, with the socket of an engine that was killed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifyDirectory {
+    /// Where, in the container's directory on the host.
+    pub path: PathBuf,
+}
+
+impl NotifyDirectory {
+    fn directory(&self) -> Directory {
+        // The container's program may be any user.
+        Directory { path: self.path.clone(), mode: Mode(0o755), owner: None, existing: Existing::Refuse }
+    }
+}
+
+impl EffectDef for NotifyDirectory {
+    const KIND: &'static str = "notify.directory";
+
+    fn examples(scratch: &Path) -> Vec<Self> {
+        vec![Self { path: scratch.join("notify") }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+
+    fn describe(&self) -> String {
+        EffectDef::describe(&self.directory())
+    }
+
+    fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
+        EffectDef::before(&self.directory(), cx)
+    }
+
+    fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        EffectDef::apply(&self.directory(), before, cx)
+    }
+
+    fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {
+        remove_socket(&self.path.join(SOCKET))?;
+        EffectDef::undo(&self.directory(), record, cx)
+    }
+}
+
+/// The socket may be another run's to take back, one that comes after this: `run` listens in the directory of the container that it makes.
+fn remove_socket(path: &Path) -> Result<(), EffectError> {
+    match lstat(path).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::Socket) => remove(path),
+        // What else is there nobody of ours has made.
+        _ => Ok(()),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), EffectError> {
+    match unlinkat(CWD, path, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(EffectError::call(format!("unlink({})", path.display()), e)),
+    }
+}
 
 /// Binds the container's notification socket, where everybody may write to it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,10 +164,8 @@ impl EffectDef for BindNotify {
             return Err(EffectError::new(format!("{} is not the socket that this run made", self.path.display()))
                 .help("look at what is there; remove it yourself if nothing needs it"));
         }
-        match unlinkat(CWD, &self.path, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(Undone::Done),
-            Err(e) => Err(failed("unlink", e)),
-        }
+        remove(&self.path)?;
+        Ok(Undone::Done)
     }
 }
 
@@ -117,14 +180,14 @@ impl BindNotify {
             return Err(EffectError::new(format!("{path} does not end in a name")));
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = open(dir, flags, Mode::empty()).map_err(failed("open"))?;
+        let dir = open(dir, flags, Bits::empty()).map_err(failed("open"))?;
         // By descriptor: a socket's address holds 108 bytes, and a state root may be deeper.
         let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
         let address = SocketAddrUnix::new(&short).map_err(failed("bind"))?;
         let socket = datagrams()?;
         // The container's program may be any user.
         made::unmasked(|| bind(&socket, &address)).map_err(failed("bind"))?;
-        let stat = lstat(&self.path).map_err(failed("lstat"))?;
+        let stat = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("lstat"))?;
         Ok((socket, Bound { device: stat.st_dev, inode: stat.st_ino }))
     }
 }
@@ -172,16 +235,8 @@ impl EffectDef for ForwardNotify {
         let socket = cx.fds.take(&kept("socket")).ok_or_else(missing)?;
         let Some(watched) = watch(&process)? else { return Ok(Applied::outcome(&json!({ "ready": false }))) };
         let main_process = self.main_process.then_some(process.pid);
-        let queue = VecDeque::new();
-        Ok(Applied::Pending(Box::new(Forwarding {
-            manager,
-            socket,
-            watched,
-            main_process,
-            queue,
-            ready: false,
-            barrier: None,
-        })))
+        let words = Words { main_process, ..Words::default() };
+        Ok(Applied::Pending(Box::new(Forwarding { manager, socket, watched, main_process, words, barrier: None })))
     }
 
     fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
@@ -195,40 +250,70 @@ struct Forwarding {
     socket: OwnedFd,
     watched: Watched,
     main_process: Option<i32>,
-    /// What the service manager has had no room for yet.
-    queue: VecDeque<String>,
-    ready: bool,
+    words: Words,
     /// Its other end is the service manager's, and is closed when that has read all before it.
     barrier: Option<(OwnedFd, Instant)>,
 }
 
-impl Forwarding {
-    /// Takes what has come: only what a service says of itself, and nothing that would speak for its supervisor (MAINPID, FDSTORE, WATCHDOG).
-    fn take(&mut self) -> Result<(), EffectError> {
-        let mut message = [0; LONGEST];
-        loop {
-            let length = match recv(&self.socket, &mut message, RecvFlags::DONTWAIT) {
-                Ok((length, _)) => length,
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => continue,
-                Err(e) => return Err(EffectError::call("recv(notify socket)", e)),
-            };
-            for line in String::from_utf8_lossy(&message[..length]).lines() {
-                if line == "READY=1" && !self.ready {
-                    self.ready = true;
-                    self.queue.push_back(line.to_owned());
-                    self.queue.extend(self.main_process.map(|pid| format!("MAINPID={pid}")));
-                } else if line.starts_with("STATUS=") {
-                    self.queue.push_back(line.to_owned());
-                }
+/// What a container has said, and the service manager has had no room for yet: only what a service says of itself, and nothing that would speak for
+/// its supervisor (MAINPID, FDSTORE, WATCHDOG). However much it is, its last status alone is kept.
+#[derive(Debug, Default)]
+struct Words {
+    main_process: Option<i32>,
+    ready: bool,
+    status: Option<String>,
+    /// What goes with READY.
+    first: Vec<String>,
+}
+
+impl Words {
+    fn take(&mut self, message: &[u8]) {
+        for line in String::from_utf8_lossy(message).lines() {
+            if line == "READY=1" && !self.ready {
+                self.ready = true;
+                // In the order in which it was said.
+                self.first.extend(self.status.take());
+                self.first.push(line.to_owned());
+                self.first.extend(self.main_process.map(|pid| format!("MAINPID={pid}")));
+            } else if line.starts_with("STATUS=") {
+                self.status = Some(line.to_owned());
             }
         }
     }
 
+    fn next(&self) -> Option<&str> {
+        self.first.first().or(self.status.as_ref()).map(String::as_str)
+    }
+
+    fn passed_on(&mut self) {
+        if self.first.is_empty() {
+            self.status = None;
+        } else {
+            self.first.remove(0);
+        }
+    }
+}
+
+impl Forwarding {
+    /// Takes what has come, as far as there is time for it.
+    fn take(&mut self) -> Result<(), EffectError> {
+        let mut message = [0; LONGEST];
+        for _ in 0..TURN {
+            match recv(&self.socket, &mut message, RecvFlags::DONTWAIT) {
+                Ok((length, _)) => self.words.take(&message[..length]),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(EffectError::call("recv(notify socket)", e)),
+            }
+            self.pass_on()?;
+        }
+        Ok(())
+    }
+
     fn pass_on(&mut self) -> Result<(), EffectError> {
-        while let Some(line) = self.queue.front() {
-            match send(&self.manager, line.as_bytes(), SendFlags::NOSIGNAL) {
-                Ok(_) => drop(self.queue.pop_front()),
+        while let Some(words) = self.words.next() {
+            match send(&self.manager, words.as_bytes(), SendFlags::NOSIGNAL) {
+                Ok(_) => self.words.passed_on(),
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(EffectError::call("send(NOTIFY_SOCKET)", e).help("the service manager has gone")),
@@ -259,10 +344,10 @@ impl Forwarding {
         if self.watched.is_dead()? {
             return Ok(true);
         }
-        if !self.ready || self.main_process.is_none() || !self.queue.is_empty() {
-            return Ok(false);
-        }
         if self.barrier.is_none() {
+            if !self.words.ready || self.main_process.is_none() || self.words.next().is_some() {
+                return Ok(false);
+            }
             self.begin_barrier()?;
         }
         // One that knows no barriers never answers.
@@ -283,7 +368,8 @@ impl Pending for Forwarding {
             None => wants.push(Interest::read(self.socket.as_raw_fd())),
         }
         // Also where a barrier has had no room.
-        if !self.queue.is_empty() || (self.ready && self.main_process.is_some() && self.barrier.is_none()) {
+        let barred = self.words.ready && self.main_process.is_some();
+        if self.barrier.is_none() && (self.words.next().is_some() || barred) {
             wants.push(Interest { fd: self.manager.as_raw_fd(), read: false, write: true });
         }
     }
@@ -293,9 +379,12 @@ impl Pending for Forwarding {
     }
 
     fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
-        self.take()?;
-        self.pass_on()?;
-        Ok(self.is_over()?.then(|| json!({ "ready": self.ready })))
+        // What comes after the barrier is nobody's to pass on.
+        if self.barrier.is_none() {
+            self.pass_on()?;
+            self.take()?;
+        }
+        Ok(self.is_over()?.then(|| json!({ "ready": self.words.ready })))
     }
 
     fn cancel(&mut self, _: &mut Cx) {}

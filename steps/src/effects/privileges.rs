@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::prelude::dies_with_init;
+use crate::made::UMASK;
 use crate::process::{credentials, denies_setgroups};
 use crate::spec::{Capabilities, Rlimit, User};
 use crate::sys::rlimit::set_rlimit;
@@ -161,9 +162,7 @@ impl EffectDef for BecomeUser {
         set_keep_capabilities(true).map_err(|e| EffectError::call("prctl(PR_SET_KEEPCAPS, 1)", e))?;
         self.set_groups()?;
         credentials::become_user(Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid), unmapped)?;
-        if let Some(mask) = self.user.umask {
-            umask(Mode::from_raw_mode(mask));
-        }
+        umask(self.user.umask.map_or(UMASK, Mode::from_raw_mode));
         Ok(Applied::done())
     }
 
@@ -281,7 +280,7 @@ fn known(names: &[String]) -> CapabilitySet {
 fn warn_of_unknown<'a>(names: impl Iterator<Item = &'a String>, cx: &mut Cx) {
     let unknown: BTreeSet<&String> = names.filter(|name| capability(name).is_none()).collect();
     for name in unknown {
-        (cx.output)(&format!("warning: there is no capability {name}; it is left out"));
+        cx.warn(&format!("there is no capability {name}; it is left out"));
     }
 }
 

@@ -27,6 +27,10 @@ use crate::process::{Watched, console_of};
 
 /// How much is read at once, and kept at most in each direction.
 const CHUNK: usize = 4096;
+/// How many times it is read and shown in one turn of the loop: whoever writes to the terminal without end keeps the engine from nothing else.
+const TURN: usize = 16;
+/// How much is still shown after the container's end, in bytes, where others hold its terminal and go on. More than a terminal keeps.
+const REST: usize = 1 << 20;
 /// Control-D: the end of input in a terminal's line mode.
 const END_OF_INPUT: u8 = 4;
 
@@ -61,7 +65,7 @@ impl EffectDef for RelayConsole {
         })?;
         let init =
             watch(&init)?.ok_or_else(|| EffectError::new("the container has ended before it opened its terminal"))?;
-        Ok(Applied::Pending(Box::new(Relay { init, state: State::Waiting(socket) })))
+        Ok(Applied::Pending(Box::new(Relay { init, ended: false, state: State::Waiting(socket) })))
     }
 
     fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
@@ -72,6 +76,8 @@ impl EffectDef for RelayConsole {
 
 struct Relay {
     init: Watched,
+    /// It has ended: nothing is to be waited for but whoever takes what it has shown.
+    ended: bool,
     state: State,
 }
 
@@ -83,7 +89,9 @@ enum State {
 
 impl Pending for Relay {
     fn interest(&self, wants: &mut Vec<Interest>) {
-        wants.push(self.init.interest());
+        if !self.ended {
+            wants.push(self.init.interest());
+        }
         match &self.state {
             State::Waiting(socket) => wants.push(Interest::read(socket.as_raw_fd())),
             State::Carrying(carrier) => carrier.interest(wants),
@@ -91,17 +99,17 @@ impl Pending for Relay {
     }
 
     fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
-        let ended = self.init.is_dead()?;
+        self.ended = self.init.is_dead()?;
         if let State::Waiting(socket) = &self.state {
             match receive(socket)? {
                 Some(master) => self.state = State::Carrying(Box::new(Carrier::new(master)?)),
                 // It ended before it opened a terminal, or closed the socket: there is nothing to carry.
-                None if ended || hung_up(socket)? => return Ok(Some(Value::Null)),
+                None if self.ended || hung_up(socket)? => return Ok(Some(Value::Null)),
                 None => return Ok(None),
             }
         }
         let State::Carrying(carrier) = &mut self.state else { return Ok(None) };
-        let over = carrier.carry(ended)?;
+        let over = carrier.carry(self.ended)?;
         Ok(over.then_some(Value::Null))
     }
 
@@ -188,6 +196,8 @@ struct Carrier {
     no_input: bool,
     /// Nothing more comes from the container's terminal.
     no_output: bool,
+    /// What is still shown after the container's end.
+    rest: usize,
 }
 
 impl Carrier {
@@ -196,8 +206,8 @@ impl Carrier {
         fcntl_setfl(&master, flags | OFlags::NONBLOCK)
             .map_err(|e| EffectError::call("fcntl(F_SETFL, O_NONBLOCK)", e))?;
         let caller = Caller::take()?;
-        let carrier =
-            Self { master, caller, typed: VecDeque::new(), shown: VecDeque::new(), no_input: false, no_output: false };
+        let (typed, shown) = (VecDeque::new(), VecDeque::new());
+        let carrier = Self { master, caller, typed, shown, no_input: false, no_output: false, rest: REST };
         carrier.resize();
         Ok(carrier)
     }
@@ -238,17 +248,20 @@ impl Carrier {
         }
         self.take_input()?;
         self.type_input();
-        loop {
+        let mut drained = false;
+        self.show()?;
+        for _ in 0..TURN {
+            if !self.shown.is_empty() || self.no_output || drained {
+                break;
+            }
+            drained = !self.take_output()?;
+            if ended {
+                self.rest = self.rest.saturating_sub(self.shown.len());
+            }
             self.show()?;
-            if !self.shown.is_empty() || self.no_output {
-                break;
-            }
-            if !self.take_output()? {
-                break;
-            }
         }
         // What the dead container has shown is all there by now, whoever else may hold its terminal.
-        let over = self.shown.is_empty() && (self.no_output || ended);
+        let over = self.shown.is_empty() && (self.no_output || ended && (drained || self.rest == 0));
         if over {
             self.caller.restore();
         }

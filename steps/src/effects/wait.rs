@@ -176,7 +176,8 @@ impl Forward {
     }
 
     fn pass_on(&self, to: &Watched) -> Result<(), EffectError> {
-        loop {
+        // Each can be there once.
+        for _ in FORWARDED {
             match self.fd.read_signal() {
                 Ok(Some(info)) => {
                     let Some(signal) = Signal::from_named_raw(info.ssi_signo as i32) else { continue };
@@ -187,10 +188,11 @@ impl Forward {
                         return Err(EffectError::call(format!("pidfd_send_signal({signal:?})"), e));
                     }
                 }
-                Ok(None) => return Ok(()),
+                Ok(None) => break,
                 Err(e) => return Err(EffectError::call("read(signalfd)", e)),
             }
         }
+        Ok(())
     }
 }
 

@@ -31,7 +31,7 @@ impl EffectDef for Warning {
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        (cx.output)(&format!("warning: {}", self.text));
+        cx.warn(&self.text);
         Ok(Applied::done())
     }
 

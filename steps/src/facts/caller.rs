@@ -49,10 +49,12 @@ pub(crate) fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
     text.lines().filter_map(range).collect()
 }
 
-/// From /etc/passwd alone: a static program cannot ask NSS.
-fn user_name(uid: u32) -> Option<String> {
-    let text = std::fs::read_to_string("/etc/passwd").ok()?;
-    text.lines().find_map(|line| {
+/// The name of a user of the host, from /etc/passwd alone: what the C library would ask besides, by nsswitch.conf(5), it loads into the program, and
+/// a static one crashes.
+#[must_use]
+pub fn user_name(uid: u32) -> Option<String> {
+    let text = std::fs::read("/etc/passwd").ok()?;
+    String::from_utf8_lossy(&text).lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())

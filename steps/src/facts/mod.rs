@@ -1,6 +1,6 @@
 //! The facts of this machine: one row per fact, found out when it is asked for, and so that nothing is left behind.
 
-mod caller;
+pub mod caller;
 mod cgroup;
 mod criu;
 mod kernel;

@@ -2,11 +2,10 @@
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Planning, Step};
-use lifecycle_engine::types::Mode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::effects::{Directory, Existing};
+use crate::effects::notify as effects;
 
 /// Makes the directory that will hold the container's notification socket, so that it can be bound into the container (`spec.load` with `notify`).
 /// The socket itself comes when the container starts: nobody listens before.
@@ -39,7 +38,7 @@ steps:
 
     fn plan(_: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let path = super::directory_of(cx.run);
-        cx.effect(Directory { path, mode: Mode(0o755), owner: None, existing: Existing::Refuse });
+        cx.effect(effects::NotifyDirectory { path });
         Ok(Output {})
     }
 }

@@ -2,27 +2,34 @@
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Place, Planning, Step};
+use lifecycle_engine::value::{Handle, Later};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::label::require_selinux;
-use crate::effects::keyring::JoinKeyring;
+use crate::effects::keyring::{JoinKeyring, SessionKeyring};
 
 /// Gives the site's process a new session keyring, keyctl(2): keys are not namespaced, and a container must not find its caller's.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// Its name. Default: `_ses.` and the run's id, as other runtimes call it.
+    /// How its name begins; the rest is random. Default: `_ses.` and the run's id, as other runtimes call it.
     #[serde(default)]
     pub name: Option<String>,
+    /// That of the container in which the process begins. Without one it gets its own.
+    #[serde(default)]
+    pub join: Option<Later<SessionKeyring>>,
     /// Its SELinux label: process.selinuxLabel. Under the engine's own the container's program could not use it.
     #[serde(default)]
     pub selinux_label: Option<String>,
 }
 
-/// Nothing.
+/// What it has.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Output {}
+pub struct Output {
+    /// The keyring.
+    pub keyring: Handle<SessionKeyring>,
+}
 
 /// The step.
 pub struct Keyring;
@@ -57,8 +64,8 @@ main: wait
         if selinux_label.is_some() {
             require_selinux("selinux_label", "process.selinuxLabel", cx.facts)?;
         }
-        cx.effect(JoinKeyring { name, selinux_label });
-        Ok(Output {})
+        let joined = cx.effect(JoinKeyring { name, own: input.join, selinux_label });
+        Ok(Output { keyring: joined.handle("") })
     }
 }
 

@@ -65,8 +65,10 @@ struct Lines(Vec<String>);
 
 impl Watch for Lines {
     fn event(&mut self, event: &Event) {
-        if let Event::Output { line, .. } = event {
-            self.0.push(line.clone());
+        match event {
+            Event::Output { line, .. } => self.0.push(line.clone()),
+            Event::Warning { text, .. } => self.0.push(format!("warning: {text}")),
+            _ => {}
         }
     }
 }

@@ -58,8 +58,10 @@ pub(crate) fn compiled(profile: &Seccomp, directory: Option<&Path>) -> Result<Co
 
 /// Of all that decides what the filter is: the profile, the machine, the library, and the code of this program that drives it.
 fn key(profile: &Seccomp) -> String {
+    // Whom an agent is told about differs from container to container, and is no part of the filter.
+    let profile = Seccomp { listener_path: None, listener_metadata: None, ..profile.clone() };
     // A profile is plain data, which always serialises.
-    let mut text = serde_json::to_string(profile).unwrap_or_default();
+    let mut text = serde_json::to_string(&profile).unwrap_or_default();
     let version = ScmpVersion::current().map(|v| format!("{}.{}.{}", v.major, v.minor, v.micro)).unwrap_or_default();
     // Writing to a String cannot fail.
     let _ = write!(text, "\n{:?} {version} {}", ScmpArch::native(), env!("LIFECYCLE_SECCOMP_COMPILER"));
@@ -127,6 +129,16 @@ mod tests {
     fn another_profile_has_another_key() {
         assert_ne!(key(&profile(1)), key(&profile(2)));
         assert_eq!(key(&profile(1)), key(&profile(1)));
+    }
+
+    #[test]
+    fn what_the_agent_is_told_is_no_part_of_the_key() {
+        let told = |path: &str, metadata: &str| {
+            let (listener_path, listener_metadata) = (Some(path.into()), Some(metadata.into()));
+            key(&Seccomp { listener_path, listener_metadata, ..profile(1) })
+        };
+        assert_eq!(told("/run/a.sock", "web"), told("/run/b.sock", "db"));
+        assert_eq!(told("/run/a.sock", "web"), key(&profile(1)));
     }
 
     #[test]

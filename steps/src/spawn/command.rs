@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Cx, Interest, Pending};
+use lifecycle_engine::effect::{Cx, Interest, Pending, Said};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -44,6 +44,8 @@ pub struct Command {
     pub session: Session,
     /// The cgroup that it joins before it begins.
     pub cgroup: CgroupJoin,
+    /// It has a new session keyring instead of the caller's.
+    pub new_keyring: bool,
     /// Descriptors of the engine that it has under their own numbers.
     pub pass: Vec<RawFd>,
     /// A write that nobody can read any more is an error to it, instead of its end by SIGPIPE.
@@ -109,10 +111,12 @@ impl Command {
         }
         let mut keep = [&out, &err, &tell].map(AsRawFd::as_raw_fd).to_vec();
         keep.extend(stdin.iter().map(AsRawFd::as_raw_fd).chain(self.pass.iter().copied()));
-        let (cgroup, pass, outlives_pipes) = (self.cgroup, self.pass, self.outlives_pipes);
+        let (cgroup, pass, outlives_pipes, new_keyring) =
+            (self.cgroup, self.pass, self.outlives_pipes, self.new_keyring);
         let child = Child::fork(self.session, &keep, |ready| {
             let ready = ready.and_then(|_gate| join(&cgroup)).and_then(|()| hand_on(&pass));
             let ready = ready.and_then(|()| if outlives_pipes { ignore_pipe() } else { Ok(()) });
+            let ready = ready.and_then(|()| if new_keyring { leave_keyring() } else { Ok(()) });
             let failed = ready.and_then(|()| exec.run(stdin.as_ref(), &out, &err));
             // Only a failure comes back, and the engine may have gone meanwhile.
             let _ = failed.map_err(|e| rustix::io::write(&tell, &e.raw_os_error().unwrap_or(0).to_ne_bytes()));
@@ -142,6 +146,14 @@ fn join(cgroup: &CgroupJoin) -> std::io::Result<()> {
     let v1 = cgroup.v1.iter().map(|dir| dir.join("tasks"));
     let v2 = cgroup.v2.iter().map(|dir| dir.join("cgroup.procs"));
     v1.chain(v2).try_for_each(|file| std::fs::write(file, "0"))
+}
+
+fn leave_keyring() -> std::io::Result<()> {
+    match crate::sys::keyring::new_session_keyring() {
+        // A kernel without keys has none of the caller's either.
+        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::ENOSYS as i32) => Ok(()),
+        joined => joined.map(drop),
+    }
 }
 
 fn hand_on(pass: &[RawFd]) -> std::io::Result<()> {
@@ -213,7 +225,7 @@ impl Running {
 
     fn read(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
         let Self { stdout, stderr, tail, secrets, .. } = self;
-        let mut line = |text: String| keep(tail, secrets, cx.output, &text);
+        let mut line = |text: String| keep(tail, secrets, &mut |line| (cx.output)(Said::Line(line)), &text);
         let what = |name| move |e| EffectError::call(format!("read({name} of a child)"), e);
         stdout.read(&mut line).map_err(what("stdout"))?;
         stderr.read(&mut line).map_err(what("stderr"))
@@ -232,7 +244,7 @@ impl Running {
         // The program is gone; a process that it left behind may hold the pipes open for ever, so their end is not waited for.
         self.read(cx)?;
         let Self { stdout, stderr, tail, secrets, .. } = self;
-        let mut line = |text: String| keep(tail, secrets, cx.output, &text);
+        let mut line = |text: String| keep(tail, secrets, &mut |line| (cx.output)(Said::Line(line)), &text);
         stdout.finish(&mut line);
         stderr.finish(&mut line);
         if let Some(error) = self.not_started() {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use lifecycle_engine::lines::turn;
 use lifecycle_engine::value::REDACTED;
 use rustix::io::Errno;
 
@@ -12,9 +13,6 @@ const TAIL: usize = 20;
 const LONGEST: usize = 4096;
 /// How much of standard output a plan can refer to, in bytes.
 pub const CAPTURED: usize = 64 << 10;
-/// What is read at most in one go, in bytes, so that a flood does not keep the engine from its other work.
-const BURST: usize = 1 << 20;
-
 /// Sensitive values of a command, which must not come back through what it prints.
 #[derive(Clone, Default)]
 pub struct Secrets(Vec<String>);
@@ -77,18 +75,18 @@ impl Stream {
         String::from_utf8_lossy(self.captured.as_deref().unwrap_or_default()).trim().to_owned()
     }
 
-    /// Hands on every line that is there.
+    /// Hands on the lines that have come by now.
     pub fn read(&mut self, line: &mut dyn FnMut(String)) -> Result<(), Errno> {
         let mut buffer = [0u8; 16 << 10];
-        let mut total = 0;
-        while let Some(pipe) = self.pipe.as_ref().filter(|_| total < BURST) {
+        let mut left = self.pipe.as_ref().map_or(0, turn);
+        while let Some(pipe) = self.pipe.as_ref().filter(|_| left > 0) {
             match rustix::io::read(pipe, &mut buffer) {
                 Ok(0) => {
                     self.pipe = None;
                     self.finish(line);
                 }
                 Ok(n) => {
-                    total += n;
+                    left = left.saturating_sub(n);
                     self.take(&buffer[..n], line);
                 }
                 Err(Errno::AGAIN) => break,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lifecycle_engine::effect::{Applied, Cx, Effect, Fds, Interest, Outcomes, Pending, Record, RunNames, Undone};
+use lifecycle_engine::effect::{Applied, Cx, Effect, Fds, Interest, Outcomes, Pending, Record, RunNames, Said, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Handle, HandleRef, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,7 +29,12 @@ impl Bench {
     /// Calls `f` with a context.
     pub fn with<R>(&mut self, f: impl FnOnce(&mut Cx) -> R) -> R {
         let Self { run, step, outcomes, fds, lines } = self;
-        let mut output = |line: &str| lines.push(line.to_owned());
+        let mut output = |said: Said| {
+            lines.push(match said {
+                Said::Line(line) => line.to_owned(),
+                Said::Warning(text) => format!("warning: {text}"),
+            });
+        };
         f(&mut Cx { run, step, effect: 0, outcomes, fds, site: None, output: &mut output })
     }
 

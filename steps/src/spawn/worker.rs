@@ -3,8 +3,9 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use lifecycle_engine::effect::{Cx, Interest, Pending};
+use lifecycle_engine::effect::{Cx, Interest, Pending, Said};
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::lines::turn;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -114,10 +115,14 @@ pub struct Working {
 impl Working {
     fn listen(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
         let mut buffer = [0u8; 4096];
-        while let Some(hear) = &self.hear {
+        let mut left = self.hear.as_ref().map_or(0, turn);
+        while let Some(hear) = self.hear.as_ref().filter(|_| left > 0) {
             match rustix::io::read(hear, &mut buffer) {
                 Ok(0) => self.hear = None,
-                Ok(n) => self.take(&buffer[..n], cx)?,
+                Ok(n) => {
+                    left = left.saturating_sub(n);
+                    self.take(&buffer[..n], cx)?;
+                }
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(EffectError::call(format!("read(report of {})", self.what), errno)),
@@ -136,7 +141,7 @@ impl Working {
             let report = serde_json::from_slice(&line)
                 .map_err(|e| EffectError::new(format!("{} reports what is no JSON: {e}", self.what)))?;
             match report {
-                Report::Said(line) => (cx.output)(&line),
+                Report::Said(line) => (cx.output)(Said::Line(&line)),
                 Report::Done(outcome) => self.answer = Some(Ok(outcome)),
                 Report::Failed(error) => self.answer = Some(Err(error)),
             }

@@ -78,7 +78,7 @@ pub struct User {
     /// The group id.
     #[serde(default)]
     pub gid: u32,
-    /// The file mode creation mask. Absent: the caller's.
+    /// The file mode creation mask. Absent: 0022, whatever the caller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
     /// Supplementary groups.

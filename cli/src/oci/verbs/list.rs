@@ -8,6 +8,7 @@ use crate::args::{List, TableFormat};
 use crate::containers::Container;
 use crate::fault::Fault;
 use crate::perform::Call;
+use lifecycle_engine::render::paint;
 
 /// Prints all containers.
 pub fn run(call: &Call, args: &List) -> Result<ExitCode, Fault> {
@@ -30,7 +31,15 @@ fn table(all: &[Container]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let row = |c: &Container| {
         let bundle = c.state.bundle.display().to_string();
-        [c.names.id.clone(), c.pid().to_string(), c.status.to_string(), bundle, c.state.created.clone(), c.owner_name()]
+        let cells = [
+            c.names.id.clone(),
+            c.pid().to_string(),
+            c.status.to_string(),
+            bundle,
+            c.state.created.clone(),
+            c.owner_name(),
+        ];
+        cells.map(|cell| paint::clean(&cell))
     };
     let rows: Vec<[String; 6]> = std::iter::once(head).chain(all.iter().map(row)).collect();
     // As wide as runc's: there are scripts that cut by column.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, ExitCode, Stdio};
 
+use lifecycle_engine::render::paint;
 use lifecycle_steps::cgroup::pids;
 
 use super::print;
@@ -58,7 +59,8 @@ fn filter(text: &str, pids: &BTreeSet<i32>) -> Option<String> {
     let column = head.split_whitespace().position(|name| name == "PID")?;
     let pid = |line: &str| line.split_whitespace().nth(column)?.parse().ok();
     let ours = lines.filter(|line| pid(line).is_some_and(|pid| pids.contains(&pid)));
-    Some(std::iter::once(head).chain(ours).flat_map(|line| [line, "\n"]).collect())
+    // Not every ps keeps what a process calls itself from the terminal.
+    Some(std::iter::once(head).chain(ours).map(|line| paint::line(line) + "\n").collect())
 }
 
 #[cfg(test)]

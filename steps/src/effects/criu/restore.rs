@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Said, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Handle;
 use rustix::process::{Pid, Signal};
@@ -160,7 +160,8 @@ impl EffectDef for BeginRestore {
         let (talk, end) = Talk::begin(Request::of(&words)?)?;
         // A job of the caller's shell gets criu's own stdin for its terminal.
         let own_stdin = words.iter().any(|word| word == "--shell-job");
-        let mut command = Command { cgroup: self.cgroup.clone(), own_stdin, ..command(&self.program, &end) };
+        let mut command =
+            Command { cgroup: self.cgroup.clone(), own_stdin, new_keyring: true, ..command(&self.program, &end) };
         command.pass.extend(fds.iter().map(AsRawFd::as_raw_fd));
         let running = command.start(move |ended| match ended.exit {
             Exit::Code(0) => Err(EffectError::new("criu has ended without a word of the process")),
@@ -447,7 +448,9 @@ impl Pending for Finishing {
 
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
         for stream in &mut self.streams {
-            stream.read(&mut |line| (cx.output)(&line)).map_err(|e| EffectError::call("read(output of criu)", e))?;
+            stream
+                .read(&mut |line| (cx.output)(Said::Line(&line)))
+                .map_err(|e| EffectError::call("read(output of criu)", e))?;
         }
         // Whether it has ended is asked first: then all that it has said is there to be heard.
         let exit = crate::spawn::child::exit_of(self.pidfd.as_fd())?;

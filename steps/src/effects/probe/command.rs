@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Fds, Pending, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Fds, Pending, Record, Said, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::types::Millis;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ impl EffectDef for ProbeCommand {
         self.pace.probe(&what, cx, |leash| {
             let command = Command { limit: Some(self.limit.duration()), ..command.clone() };
             // What a try prints is shown only if it was the last.
-            let (mut fds, mut silent) = (Fds::default(), |_: &str| {});
+            let (mut fds, mut silent) = (Fds::default(), |_: Said| {});
             let mut cx = Cx { run: names, step, effect, outcomes, fds: &mut fds, site: None, output: &mut silent };
             let ended = run(command, &mut cx, leash)?;
             match ended.exit {
