@@ -393,7 +393,7 @@ pub fn mounts_options_idmap_in_a_user_namespace(lab: &Lab) -> TestResult {
     {
         field.mount(json!({ "destination": format!("/mnt/{at}"), "source": host, "options": options }))?;
     }
-    field.mount(json!({ "destination": "/mnt/other", "source": host, "options": ["bind", "idmap", "ro"],
+    field.mount(json!({ "destination": "/mnt/other", "source": host, "options": ["rbind", "idmap", "ro"],
                         "uidMappings": other, "gidMappings": other }))?;
     let inside = field.shell(
         "cd /mnt; stat -c '%u:%g' own/file own/below/file all/below/file plain/file other/file; cat /proc/self/mountinfo",

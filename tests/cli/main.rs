@@ -33,6 +33,7 @@ mod fields_seccomp_agent;
 mod floods;
 mod images;
 mod limited;
+mod locked;
 mod masked;
 mod oci_criu;
 mod oci_criu_options;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         fields_seccomp_agent::tests(),
         floods::tests(),
         images::tests(),
+        locked::tests(),
         masked::tests(),
         oci_criu::tests(),
         oci_criu_options::tests(),

@@ -8,7 +8,6 @@ use lifecycle_engine::error::EffectError;
 use rustix::fs::{FileType, Mode, OFlags, fchown, fstat, fstatfs, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -19,7 +18,7 @@ use serde_json::Value;
 
 use super::prelude::dies_with_init;
 use crate::mounts::api::label_file;
-use crate::process::CONSOLE;
+use crate::process::{CONSOLE, descriptor};
 use crate::spec::ConsoleSize;
 
 /// linux/magic.h.
@@ -163,14 +162,7 @@ fn bind_console(terminal: &OwnedFd) -> Result<(), EffectError> {
 
 /// Sends the master to whoever takes terminals.
 pub(super) fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<(), EffectError> {
-    let fds = [master.as_fd()];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(EffectError::new("no room for a descriptor in a message"));
-    }
-    let data = [std::io::IoSlice::new(NAME)];
-    rustix::io::retry_on_intr(|| sendmsg(socket, &data, &mut ancillary, SendFlags::NOSIGNAL)).map(drop).map_err(|e| {
+    descriptor::send(socket, master.as_fd(), NAME).map_err(|e| {
         EffectError::call("sendmsg(console socket, SCM_RIGHTS)", e)
             .help("whoever takes the terminal has closed its end")
     })

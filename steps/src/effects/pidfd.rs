@@ -1,20 +1,18 @@
 //! Handing a process to another program.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Later;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::example_process;
 use super::wait::{resolve, watch};
 use crate::outcomes::Process;
-use crate::process::connect_to;
+use crate::process::{connect_to, descriptor};
 
 /// What comes with the descriptor on the socket: a message of no bytes cannot carry one.
 const NAME: &[u8] = b"pidfd";
@@ -49,19 +47,10 @@ impl EffectDef for SendPidfd {
         let process = resolve(&self.process, cx)?;
         let watched = watch(&process)?.ok_or_else(|| EffectError::new(format!("{process} has ended")))?;
         let socket = connect_to(&self.socket, "the pidfd socket must be a unix socket on which somebody listens")?;
-        let fds = [watched.as_fd()];
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(EffectError::new("no room for a descriptor in a message"));
-        }
-        let data = [std::io::IoSlice::new(NAME)];
-        rustix::io::retry_on_intr(|| sendmsg(socket.as_fd(), &data, &mut ancillary, SendFlags::NOSIGNAL)).map_err(
-            |e| {
-                EffectError::call(format!("sendmsg({}, SCM_RIGHTS)", self.socket), e)
-                    .help("whoever takes the pidfd has closed its end")
-            },
-        )?;
+        descriptor::send(&socket, watched.as_fd(), NAME).map_err(|e| {
+            EffectError::call(format!("sendmsg({}, SCM_RIGHTS)", self.socket), e)
+                .help("whoever takes the pidfd has closed its end")
+        })?;
         Ok(Applied::done())
     }
 

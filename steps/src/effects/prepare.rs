@@ -8,7 +8,7 @@ use lifecycle_engine::error::EffectError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::mounts::{Options, Propagation, api, id_map};
+use crate::mounts::{Options, Propagation, id_map, locked};
 use crate::outcomes::DetachedMount;
 use crate::process::ENGINE_ONLY;
 use crate::spec::IdMapping;
@@ -31,7 +31,7 @@ pub enum IdMap {
 /// Makes a bind mount that hangs nowhere, with all its attributes; the container's init takes it over and attaches it.
 ///
 /// In a user namespace init may not map ids of the host's file systems (mount_setattr(2), `MOUNT_ATTR_IDMAP`), nor enter directories that are
-/// closed to its ids. The mount goes with the last descriptor for it.
+/// closed to its ids. What the mount forbids is locked for it: see [`locked`]. The mount goes with the last descriptor for it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PrepareMount {
     /// The host's path. Absolute.
@@ -74,18 +74,18 @@ impl EffectDef for PrepareMount {
             Some(IdMap::Namespace(path)) => format!("; ids mapped as in {}", path.display()),
         };
         let (source, destination) = (self.source.display(), self.destination.display());
-        format!("bind {source} for {destination} ({}), attached nowhere yet{ids}", self.options.join(","))
+        format!("bind {source} for {destination} ({}), locked and attached nowhere yet{ids}", self.options.join(","))
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let options = Options::parse(&self.options).map_err(EffectError::new)?;
-        let bind = options.bind.ok_or_else(|| EffectError::new("only bind mounts are prepared"))?;
-        let mount = api::clone_tree(api::open_source(&self.source)?, &self.source, bind)?;
+        let mut options = Options::parse(&self.options).map_err(EffectError::new)?;
         let map = self.id_map.as_ref().map(IdMap::open).transpose()?;
         // First of all: until it is done, whatever is mounted below the source on the host is mounted here too.
-        let mut all = options.clone();
-        all.propagation.insert(0, (self.propagation, true));
-        api::configure(&mount, &all, map.as_ref().map(AsFd::as_fd))?;
+        options.propagation.insert(0, (self.propagation, true));
+        let mount = locked::bind(&self.source, &options, map.as_ref().map(AsFd::as_fd)).map_err(|mut error| {
+            error.what = format!("the bind mount for {}: {}", self.destination.display(), error.what);
+            error
+        })?;
         let name = kept_as(cx);
         cx.fds.put(&name, mount);
         Ok(Applied::outcome(&DetachedMount { name }))

@@ -1,7 +1,6 @@
 //! Between the caller's terminal and the container's.
 
 use std::collections::VecDeque;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::RecvFlags;
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use serde::{Deserialize, Serialize};
@@ -23,7 +22,7 @@ use serde_json::Value;
 use super::example_process;
 use super::wait::watch;
 use crate::outcomes::Process;
-use crate::process::{Watched, console_of};
+use crate::process::{Watched, console_of, descriptor};
 
 /// How much is read at once, and kept at most in each direction.
 const CHUNK: usize = 4096;
@@ -133,20 +132,12 @@ fn ready(fd: impl std::os::fd::AsFd, wanted: PollFlags) -> Result<PollFlags, Eff
 
 /// The terminal's master, if it has come.
 fn receive(socket: &OwnedFd) -> Result<Option<OwnedFd>, EffectError> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut name = [0; 64];
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    match recvmsg(socket, &mut [std::io::IoSliceMut::new(&mut name)], &mut ancillary, flags) {
-        Ok(_) => {}
-        Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-        Err(e) => return Err(EffectError::call("recvmsg(console socket)", e)),
+    match descriptor::receive(socket, &mut name, RecvFlags::DONTWAIT) {
+        Ok((_, master)) => Ok(master),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(e) => Err(EffectError::call("recvmsg(console socket)", e)),
     }
-    let fds = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok(fds.last())
 }
 
 /// The caller's side: its terminal is raw while the relay lasts, if it is one.

@@ -131,12 +131,21 @@ pub fn clone_tree(source: impl AsFd, what: &Path, bind: Bind) -> Result<OwnedFd,
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, bind == Bind::Recursive);
     open_tree(source.as_fd(), c"", flags).map_err(|errno| {
-        EffectError::call(format!("open_tree(\"{}\")", what.display()), errno).help(match errno {
-            Errno::INVAL => "the mount is unbindable, or has parts that a user namespace may not uncover; use rbind",
-            Errno::PERM => "binding needs CAP_SYS_ADMIN in the mount namespace's user namespace",
-            _ => "it cannot be bound",
-        })
+        EffectError::call(format!("open_tree(\"{}\")", what.display()), errno).help(explain_bind(errno))
     })
+}
+
+fn explain_bind(errno: Errno) -> &'static str {
+    match errno {
+        Errno::INVAL => {
+            "the mount is unbindable, or bound alone it would show a user namespace what the mounts in it cover: use rbind"
+        }
+        Errno::PERM => {
+            "binding needs CAP_SYS_ADMIN in the mount namespace's user namespace, and a mount below that is unbindable cannot be left out there"
+        }
+        Errno::NOTDIR => "a directory can only be mounted on a directory, and a file on a file",
+        _ => "it cannot be bound",
+    }
 }
 
 /// Opens a path of the host as the source of a bind mount.
@@ -152,26 +161,42 @@ pub fn open_source(path: &Path) -> Result<OwnedFd, EffectError> {
 
 /// Sets attributes, id maps and propagation of a mount that is attached nowhere.
 pub fn configure(mount: impl AsFd, options: &Options, id_map: Option<BorrowedFd>) -> Result<(), EffectError> {
-    let set = |what: &str, recursive: bool, attr: &MountAttr| {
-        mount_setattr(mount.as_fd(), recursive, attr).map_err(|error| {
-            let help = explain_attributes(&error);
-            EffectError::call(format!("mount_setattr({what})"), error).help(help)
-        })
-    };
+    set_attributes(mount.as_fd(), options, id_map)?;
+    set_propagation(mount, options)
+}
+
+/// Its attributes and id maps alone.
+pub fn set_attributes(mount: impl AsFd, options: &Options, id_map: Option<BorrowedFd>) -> Result<(), EffectError> {
     if let (Some(recursive), Some(_)) = (options.id_map, id_map) {
-        set("idmap", recursive, &MountAttr { id_map, ..MountAttr::default() })?;
+        set(&mount, "idmap", recursive, &MountAttr { id_map, ..MountAttr::default() })?;
     }
     if options.recursive_set | options.recursive_clear != 0 {
         let (attr_set, clear) = (options.recursive_set, options.recursive_clear);
-        set("recursive attributes", true, &MountAttr { set: attr_set, clear, ..MountAttr::default() })?;
+        set(&mount, "recursive attributes", true, &MountAttr { set: attr_set, clear, ..MountAttr::default() })?;
     }
     if options.set | options.clear != 0 {
-        set("attributes", false, &MountAttr { set: options.set, clear: options.clear, ..MountAttr::default() })?;
-    }
-    for (kind, recursive) in &options.propagation {
-        set("propagation", *recursive, &MountAttr { propagation: kind.flag(), ..MountAttr::default() })?;
+        set(
+            &mount,
+            "attributes",
+            false,
+            &MountAttr { set: options.set, clear: options.clear, ..MountAttr::default() },
+        )?;
     }
     Ok(())
+}
+
+/// Its propagation alone.
+pub fn set_propagation(mount: impl AsFd, options: &Options) -> Result<(), EffectError> {
+    options.propagation.iter().try_for_each(|(kind, recursive)| {
+        set(&mount, "propagation", *recursive, &MountAttr { propagation: kind.flag(), ..MountAttr::default() })
+    })
+}
+
+fn set(mount: impl AsFd, what: &str, recursive: bool, attr: &MountAttr) -> Result<(), EffectError> {
+    mount_setattr(mount, recursive, attr).map_err(|error| {
+        let help = explain_attributes(&error);
+        EffectError::call(format!("mount_setattr({what})"), error).help(help)
+    })
 }
 
 fn explain_attributes(error: &std::io::Error) -> &'static str {
@@ -285,11 +310,7 @@ pub fn classic_bind(source: impl AsFd, bind: Bind, target: impl AsFd, what: &Pat
     let mut flags = MountFlags::BIND;
     flags.set(MountFlags::REC, bind == Bind::Recursive);
     mount(magic_link(source.as_fd()), magic_link(target.as_fd()), c"", flags, None).map_err(|errno| {
-        EffectError::call(format!("mount(bind, \"{}\")", what.display()), errno).help(match errno {
-            Errno::NOTDIR => "a directory can only be mounted on a directory, and a file on a file",
-            Errno::PERM => "binding needs CAP_SYS_ADMIN in the mount namespace's user namespace",
-            _ => "it cannot be bound there",
-        })
+        EffectError::call(format!("mount(bind, \"{}\")", what.display()), errno).help(explain_bind(errno))
     })
 }
 

@@ -1,40 +1,22 @@
 //! User namespaces that exist for the sake of their id maps: an id-mapped mount takes its map from one.
 
+use super::holder::Holder;
 use crate::spec::IdMapping;
-use crate::sys::clone::Clone;
 use lifecycle_engine::error::EffectError;
 use nix::libc;
 use pathrs::error::ErrorKind;
 use pathrs::flags::OpenFlags;
 use pathrs::procfs::{ProcfsBase, ProcfsHandleBuilder};
-use rustix::process::{
-    Signal, WaitId, WaitIdOptions, getpid, getppid, pidfd_send_signal, set_parent_process_death_signal, waitid,
-};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// A user namespace with these maps. A process holds it for as long as its maps are written, and is gone when this returns.
 pub fn user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd, EffectError> {
-    let holder = Clone { namespaces: libc::CLONE_NEWUSER as u64, ..Clone::default() };
-    let maker = getpid();
-    let child = holder.spawn(move || {
-        // It must not outlive its maker, nor hold anything for longer than the maps take.
-        let tied = set_parent_process_death_signal(Some(Signal::KILL));
-        while tied.is_ok() && getppid() == Some(maker) {
-            nix::unistd::pause();
-        }
-        1
-    });
-    let child = child.map_err(|error| EffectError::call("clone3(CLONE_NEWUSER) for an id-mapped mount", error))?;
-    let pid = child.pid.as_raw_nonzero().get().cast_unsigned();
-    let made = maps_of(pid, uids, gids);
-    pidfd_send_signal(&child.pidfd, Signal::KILL)
-        .map_err(|errno| EffectError::call("pidfd_send_signal(SIGKILL)", errno))?;
-    waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
-        .map_err(|errno| EffectError::call("waitid", errno))?;
-    made
+    let holder = Holder::of(libc::CLONE_NEWUSER)
+        .map_err(|error| EffectError::call("clone3(CLONE_NEWUSER) for an id-mapped mount", error))?;
+    maps_of(holder.pid.as_raw_nonzero().get().cast_unsigned(), uids, gids)
 }
 
 /// By a procfs of the caller's own pid namespace: the one on /proc may be the host's, where the process has another id.

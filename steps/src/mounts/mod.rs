@@ -5,7 +5,9 @@
 
 pub mod api;
 pub mod copy;
+mod holder;
 pub mod id_map;
+pub mod locked;
 pub mod options;
 pub mod table;
 

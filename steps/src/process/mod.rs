@@ -3,6 +3,7 @@
 pub mod affinity;
 pub mod clone;
 pub(crate) mod credentials;
+pub(crate) mod descriptor;
 pub mod exec;
 pub mod find;
 mod handover;

@@ -134,10 +134,12 @@ main: wait
     }
 }
 
-/// Whoever may not make mounts in the namespace that he is in leaves them to the container's own init.
+/// Whoever may not make mounts in the namespace that he is in leaves them to the container's own init. What the host's mounts forbid is locked for
+/// that one, too: it has them in a namespace of its own.
 fn may_prepare(cx: &mut Planning) -> bool {
     let caps: Vec<String> = cx.facts.get("caps.effective").unwrap_or_default();
-    caps.iter().any(|cap| cap == "CAP_SYS_ADMIN") && Api::choose(cx.facts) == Api::Detached
+    let may = |wanted: &str| caps.iter().any(|cap| cap == wanted);
+    may("CAP_SYS_ADMIN") && may("CAP_SYS_CHROOT") && Api::choose(cx.facts) == Api::Detached
 }
 
 /// A mount's own maps, else those of the container's user namespace.
@@ -156,7 +158,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn root() -> Value {
-        json!({ "caps.effective": ["CAP_SYS_ADMIN"], "kernel.mount_api": true, "kernel.mount_setattr": true })
+        json!({ "caps.effective": ["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"], "kernel.mount_api": true, "kernel.mount_setattr": true })
     }
 
     fn input(user: Value) -> Value {
@@ -181,9 +183,9 @@ mod tests {
         assert_eq!(
             planned.effects,
             [
-                "bind /srv/a for /a (bind,ro), attached nowhere yet",
-                "bind /srv/b for /b (rbind,idmap), attached nowhere yet; ids mapped",
-                "bind /srv/c for /c (bind,idmap), attached nowhere yet; ids mapped",
+                "bind /srv/a for /a (bind,ro), locked and attached nowhere yet",
+                "bind /srv/b for /b (rbind,idmap), locked and attached nowhere yet; ids mapped",
+                "bind /srv/c for /c (bind,idmap), locked and attached nowhere yet; ids mapped",
             ]
         );
         assert_eq!(planned.data[1]["id_map"]["ranges"]["gid"][0]["hostID"], 2000);
