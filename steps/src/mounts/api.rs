@@ -1,6 +1,7 @@
 //! The calls that make, change and attach mounts.
 
-use super::{Bind, Options, table};
+use super::tree::remount_below;
+use super::{Bind, Options};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::facts::Facts;
@@ -317,7 +318,7 @@ pub fn classic_bind(source: impl AsFd, bind: Bind, target: impl AsFd, what: &Pat
 /// mount(2): attributes and propagation of the mount whose root `top` is.
 pub fn classic_configure(top: impl AsFd, options: &Options, what: &Path) -> Result<(), EffectError> {
     if options.recursive_set | options.recursive_clear != 0 {
-        remount_tree(top.as_fd(), options)?;
+        remount_below(top.as_fd(), options)?;
     }
     if options.has_attributes() {
         remount(top.as_fd(), options, what)?;
@@ -328,34 +329,13 @@ pub fn classic_configure(top: impl AsFd, options: &Options, what: &Path) -> Resu
     Ok(())
 }
 
-fn remount(top: BorrowedFd, options: &Options, what: &Path) -> Result<(), EffectError> {
+/// mount(2): attributes of the mount whose root `top` is, and of no other.
+pub(super) fn remount(top: BorrowedFd, options: &Options, what: &Path) -> Result<(), EffectError> {
     let flags = options.flags(present_flags(top)?) | MountFlags::BIND;
     mount_remount(magic_link(top), flags, c"").map_err(|errno| {
         EffectError::call(format!("mount(remount, \"{}\", {flags:?})", what.display()), errno)
             .help("in a user namespace what the host's mount forbids cannot be allowed again")
     })
-}
-
-/// The recursive attributes, one mount below `top` after the other: mount(2) changes no more than one at a time.
-fn remount_tree(top: BorrowedFd, options: &Options) -> Result<(), EffectError> {
-    let (set, clear) = (options.recursive_set, options.recursive_clear);
-    let recursive = Options { recursive_set: set, recursive_clear: clear, ..Options::default() };
-    let Some(top) = table::containing(top)? else {
-        return Err(EffectError::new("a mount that is attached nowhere cannot be changed by mount(2)"));
-    };
-    for mount in table::read()?.into_iter().filter(|mount| mount.id != top.id && mount.target.starts_with(&top.target))
-    {
-        let fd = match rustix::fs::openat(CWD, &mount.target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => fd,
-            // Another mount covers the way to it, for the container too.
-            Err(Errno::NOENT | Errno::NOTDIR) => continue,
-            Err(errno) => return Err(EffectError::call(format!("open(\"{}\")", mount.target.display()), errno)),
-        };
-        if table::containing(&fd)?.is_some_and(|found| found.id == mount.id) {
-            remount(fd.as_fd(), &recursive, &mount.target)?;
-        }
-    }
-    Ok(())
 }
 
 /// mount(2): how mount events travel through the mount at `path`.

@@ -10,6 +10,7 @@ pub mod id_map;
 pub mod locked;
 pub mod options;
 pub mod table;
+mod tree;
 
 pub use api::Api;
 pub use options::{Bind, Options, Propagation};

@@ -153,7 +153,7 @@ impl EffectDef for ReadonlyPath {
             }
             Api::Classic => {
                 api::classic_bind(&target, Bind::Recursive, &target, &path)?;
-                read_only(self.api, root.top(&path, &target)?.as_fd(), false, &path)?;
+                read_only(self.api, root.top(&path, &target)?.as_fd(), true, &path)?;
             }
         }
         Ok(Applied::done())
@@ -172,6 +172,9 @@ fn read_only(api: Api, mount: impl AsFd, recursive: bool, path: &Path) -> Result
                     .help("it needs CAP_SYS_ADMIN in the mount namespace's user namespace")
             })
         }
-        Api::Classic => api::classic_configure(mount, &Options { set: RDONLY, ..Options::default() }, path),
+        Api::Classic => {
+            let recursive_set = if recursive { RDONLY } else { 0 };
+            api::classic_configure(mount, &Options { set: RDONLY, recursive_set, ..Options::default() }, path)
+        }
     }
 }
