@@ -138,13 +138,16 @@ fn device(exception: &Exception) -> Option<Value> {
     Some(Value::Struct(vec![Value::str(name), Value::str(&exception.access)]))
 }
 
+/// Whether a property takes that value.
+type Takes = fn(&Value) -> bool;
+
 /// What annotations may set, with the values that they may give it.
 ///
 /// podman and others put an image's annotations among the config's, so whoever has made the image speaks here. To systemd almost every property
 /// is a way to the host: units are stopped by `Conflicts`, the machine is rebooted by `FailureAction`, limits and devices are undone. These are
 /// none. Nothing that the config asks for is among them, and neither is a text that would go on in the next line of the file which systemd keeps
 /// of a unit and reads again.
-const ANNOTATED: [(&str, fn(&Value) -> bool); 7] = [
+const ANNOTATED: [(&str, Takes); 7] = [
     (
         "CollectMode",
         |value| matches!(value, Value::Str(mode) if ["inactive", "inactive-or-failed"].contains(&mode.as_str())),
