@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rpc::{Answer, Heard, Request, Talk};
-use super::{command, explained, key, litter, make_work};
+use super::{check_named, command, explained, key, litter, make_work};
 use crate::effects::cgroup::{Version, members_of};
 use crate::effects::placed::Identity;
 use crate::effects::{console, example_process};
@@ -159,6 +159,7 @@ impl EffectDef for BeginRestore {
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        check_named(&self.program)?;
         let console = self.console.as_ref().map(|console| console.open(cx)).transpose()?;
         let mut words = self.words.clone();
         let (fds, more) = self.descriptors()?;
