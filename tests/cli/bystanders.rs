@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, lchown, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Test> {
         a_bystander_cannot_speak_for_a_container_nor_hold_it_up,
         a_bystander_cannot_speak_for_a_container_with_users_of_its_own,
         the_state_of_an_older_build_is_taken_as_it_is,
+        a_log_is_written_by_no_link_of_a_bystander,
     ];
     tests.into_iter().map(|test| test.within("bystanders").needs(&[Root, Program("busybox")])).collect()
 }
@@ -166,5 +167,25 @@ pub fn the_state_of_an_older_build_is_taken_as_it_is(lab: &Lab) -> TestResult {
     assert!(oci.told(&["list", "-q"]).ended(0).out.contains(&oci.id));
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     assert!(!run.exists());
+    Ok(())
+}
+
+pub fn a_log_is_written_by_no_link_of_a_bystander(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["true"])?;
+    let (secret, dir) = (lab.dir().join("of-root"), lab.dir().join("his"));
+    fs::write(&secret, "of the host\n")?;
+    fs::create_dir(&dir)?;
+    symlink(&secret, dir.join("log"))?;
+    lchown(dir.join("log"), Some(NOBODY), Some(NOBODY))?;
+    chown(&dir, Some(NOBODY), Some(NOBODY))?;
+    let state = |log: &str| oci.told(&["--log", log, "state", &oci.id]).ended(1);
+    state("his/log").says(&["cannot write the log his/log"]);
+    assert_eq!(fs::read_to_string(&secret)?, "of the host\n");
+    // The caller's own leads where he wants, and so does /dev/stderr.
+    symlink("of-root", lab.dir().join("link"))?;
+    state("link");
+    assert!(fs::read_to_string(&secret)?.contains("does not exist"));
+    let told = state("/dev/stderr");
+    assert!(!told.err.contains("cannot write the log"), "{}", told.err);
     Ok(())
 }

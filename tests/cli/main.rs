@@ -7,6 +7,7 @@ use lifecycle_tests::harness;
 mod apparmor;
 mod attacks;
 mod attacks_cgroups;
+mod attacks_checkpoints;
 mod attacks_descriptors;
 mod boxed;
 mod bystanders;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         apparmor::tests(),
         attacks::tests(),
         attacks_cgroups::tests(),
+        attacks_checkpoints::tests(),
         attacks_descriptors::tests(),
         bystanders::tests(),
         catalogue::tests(),

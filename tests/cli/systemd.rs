@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         limits_are_in_systemd_and_in_the_cgroups_files,
         only_the_devices_of_a_container_can_be_used,
         annotations_set_properties_of_the_scope,
+        an_images_annotations_reach_no_other_unit_and_no_limit,
         what_is_below_the_scope_is_the_containers,
         a_unit_that_is_there_already_is_refused_by_name,
         what_a_path_cannot_be_is_refused_while_planning,
@@ -292,8 +293,8 @@ fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
             "org.systemd.property.Description": "'a web server'",
             "org.systemd.property.TimeoutStopSec": "uint64 7",
             "org.systemd.property.CollectMode": "'inactive'",
-            "org.systemd.property.TasksMax": "uint64 99",
         });
+        config["linux"]["resources"]["pids"] = json!({ "limit": 99 });
     })?;
     container.create();
     assert_eq!(container.shows("Description")?, "a web server");
@@ -301,10 +302,6 @@ fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
     assert_eq!(container.shows("CollectMode")?, "inactive");
     assert_eq!(container.shows("TasksMax")?, "99");
     container.delete();
-    container.edit(|config| {
-        config["annotations"] = json!({ "org.systemd.property.NoSuchProperty": "true" });
-    })?;
-    container.scene.told(&container.words("oci/run")).ended(125).says(&["NoSuchProperty", &container.unit]);
     container.edit(|config| {
         config["annotations"] = json!({ "org.systemd.property.TimeoutStopSec": "seven" });
     })?;
@@ -314,6 +311,32 @@ fn annotations_set_properties_of_the_scope(lab: &Lab) -> TestResult {
         .ended(125)
         .says(&["org.systemd.property.TimeoutStopSec", "seven"]);
     container.nothing_left()
+}
+
+/// podman puts an image's annotations among the config's: by them it has stopped a service of the host and undone its own limits.
+fn an_images_annotations_reach_no_other_unit_and_no_limit(lab: &Lab) -> TestResult {
+    let mut container = Scope::new(lab, &["sleep", "600"])?;
+    let victim = format!("victim-{}.service", lab.token());
+    program::quiet("systemd-run", &["--quiet", &format!("--unit={victim}"), "sleep", "600"])?;
+    let hostile = [
+        ("Conflicts", format!("['{victim}']")),
+        ("TasksMax", "uint64 18446744073709551615".to_owned()),
+        ("DevicePolicy", "'auto'".to_owned()),
+        ("FailureAction", "'reboot-force'".to_owned()),
+        ("Description", format!("'x\\nConflicts={victim}'")),
+    ];
+    for (name, value) in hostile {
+        container.edit(|config| {
+            config["linux"]["resources"]["pids"] = json!({ "limit": 99 });
+            config["annotations"] = json!({ format!("org.systemd.property.{name}"): value });
+        })?;
+        container.scene.told(&container.words("oci/run")).ended(125).says(&[&format!("org.systemd.property.{name}")]);
+        program::quiet("systemctl", &["daemon-reload"])?;
+        assert_eq!(property(&victim, "ActiveState")?, "active", "{name}");
+        assert_eq!(container.shows("ActiveState")?, "inactive", "{name}");
+    }
+    container.nothing_left()?;
+    Ok(program::quiet("systemctl", &["stop", &victim])?)
 }
 
 fn what_is_below_the_scope_is_the_containers(lab: &Lab) -> TestResult {

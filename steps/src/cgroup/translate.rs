@@ -138,6 +138,34 @@ fn device(exception: &Exception) -> Option<Value> {
     Some(Value::Struct(vec![Value::str(name), Value::str(&exception.access)]))
 }
 
+/// Whether a property takes that value.
+type Takes = fn(&Value) -> bool;
+
+/// What annotations may set, with the values that they may give it.
+///
+/// podman and others put an image's annotations among the config's, so whoever has made the image speaks here. To systemd almost every property
+/// is a way to the host: units are stopped by `Conflicts`, the machine is rebooted by `FailureAction`, limits and devices are undone. These are
+/// none. Nothing that the config asks for is among them, and neither is a text that would go on in the next line of the file which systemd keeps
+/// of a unit and reads again.
+const ANNOTATED: [(&str, Takes); 7] = [
+    (
+        "CollectMode",
+        |value| matches!(value, Value::Str(mode) if ["inactive", "inactive-or-failed"].contains(&mode.as_str())),
+    ),
+    ("Description", |value| matches!(value, Value::Str(text) if is_plain(text))),
+    ("RuntimeMaxUSec", |value| matches!(value, Value::U64(_))),
+    ("TimeoutStopUSec", |value| matches!(value, Value::U64(_))),
+    // What CRI-O and containerd ask for.
+    ("After", |value| *value == Value::Array("s".into(), vec![Value::str("crio.service")])),
+    ("DefaultDependencies", |value| matches!(value, Value::Bool(_))),
+    ("Delegate", |value| *value == Value::Bool(true)),
+];
+
+/// Whether it is one line, and not too long for one, whatever stands behind it.
+fn is_plain(text: &str) -> bool {
+    text.len() <= 256 && !text.chars().any(|c| c.is_control() || c == '\\')
+}
+
 /// The properties that annotations ask for.
 pub(super) fn of_annotations(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>, PlanError> {
     let asked = annotations.iter().filter_map(|(key, text)| Some((key, key.strip_prefix(ANNOTATION)?, text)));
@@ -146,24 +174,32 @@ pub(super) fn of_annotations(annotations: &BTreeMap<String, String>) -> Result<V
 
 fn annotated(key: &str, name: &str, text: &str) -> Result<Property, PlanError> {
     let wrong = |why: String| PlanError::new(format!("annotations.{key}"), why);
-    if name.len() < 3 || !name.chars().all(|c| c.is_ascii_alphabetic()) {
-        return Err(wrong(format!("`{name}` is no property of a unit"))
-            .help("properties are those of org.freedesktop.systemd1(5), such as `TimeoutStopUSec`"));
-    }
-    if ["PIDs", "Slice"].contains(&name) {
-        return Err(wrong("is the runtime's to set".to_owned()).help("linux.cgroupsPath says which slice"));
-    }
-    let value = parse(text).map_err(|why| {
-        wrong(why).help("a value is in GVariant's text format: `uint64 5`, `true`, `'text'`, `['a', 'b']`")
-    })?;
     // Over D-Bus times are in microseconds, and so are their names.
     let seconds = name.strip_suffix("Sec").filter(|stem| stem.ends_with(|c: char| c.is_ascii_lowercase()));
-    let Some(stem) = seconds else { return Ok(Property::new(name, &value)) };
-    let micros = micros(&value).ok_or_else(|| {
-        wrong(format!("`{text}` is no number of seconds"))
-            .help(format!("or set `{ANNOTATION}{stem}USec` in microseconds"))
+    let property = seconds.map_or_else(|| name.to_owned(), |stem| format!("{stem}USec"));
+    let Some((_, takes)) = ANNOTATED.iter().find(|(allowed, _)| *allowed == property) else {
+        let allowed = ANNOTATED.map(|(allowed, _)| allowed).join(", ");
+        return Err(wrong(format!("`{name}` is no property for an annotation to set, since an image has annotations too"))
+            .help(format!("what can be set is {allowed}; limits and devices are set in linux.resources, the slice in linux.cgroupsPath")));
+    };
+    let mut value = parse(text).map_err(|why| {
+        wrong(why).help("a value is in GVariant's text format: `uint64 5`, `true`, `'text'`, `['a', 'b']`")
     })?;
-    Ok(Property::new(&format!("{stem}USec"), &Value::U64(micros)))
+    if seconds.is_some() {
+        value = Value::U64(micros(&value).ok_or_else(|| {
+            wrong(format!("`{text}` is no number of seconds"))
+                .help(format!("or set `{ANNOTATION}{property}` in microseconds"))
+        })?);
+    }
+    if !takes(&value) {
+        return Err(wrong(format!(
+            "`{text}` is no value that an annotation may give it, since an image has annotations too"
+        ))
+        .help(
+            "such as `uint64 5000000` for a time, `'inactive-or-failed'`, one line of text, `['crio.service']`, `true`",
+        ));
+    }
+    Ok(Property::new(&property, &value))
 }
 
 fn micros(seconds: &Value) -> Option<u64> {
@@ -251,9 +287,38 @@ mod tests {
         assert_eq!(one("TimeoutStopSec", "uint64 7"), Ok("TimeoutStopUSec=uint64 7000000".into()));
         assert_eq!(one("CollectMode", "'inactive-or-failed'"), Ok("CollectMode='inactive-or-failed'".into()));
         for (key, text) in
-            [("TimeoutStopSec", "'long'"), ("X", "1"), ("A.B", "1"), ("Slice", "'a.slice'"), ("Nice", "")]
+            [("TimeoutStopSec", "'long'"), ("X", "1"), ("A.B", "1"), ("NoSuchProperty", "true"), ("CollectMode", "")]
         {
             assert!(of(key, text).is_err(), "{key}");
+        }
+        // podman has an image's annotations among the config's.
+        let hostile = [
+            ("Conflicts", "['victim.service']"),
+            ("OnFailure", "['victim.service']"),
+            ("After", "['victim.service']"),
+            ("SuccessAction", "'reboot-force'"),
+            ("FailureAction", "'reboot-force'"),
+            ("TasksMax", "uint64 18446744073709551615"),
+            ("MemoryMax", "uint64 18446744073709551615"),
+            ("DevicePolicy", "'auto'"),
+            ("DeviceAllow", "[('char-*', 'rwm')]"),
+            ("BPFProgram", "[('device', '/sys/fs/bpf/x')]"),
+            ("Delegate", "false"),
+            ("PIDs", "[uint32 1]"),
+            ("Slice", "'a.slice'"),
+            // In the file that systemd keeps of a unit these would go on in the next line, or swallow it.
+            ("Description", "'x\\nConflicts=victim.service'"),
+            ("Description", "'x\\\\'"),
+            ("CollectMode", "'x'"),
+            ("TimeoutStopUSec", "'x'"),
+        ];
+        for (key, text) in hostile {
+            let refused = of(key, text).expect_err(key);
+            assert!(refused.field.ends_with(key) && refused.help.is_some(), "{refused:?}");
+        }
+        // CRI-O's own, and containerd's.
+        for (key, text) in [("After", "['crio.service']"), ("DefaultDependencies", "true"), ("Delegate", "true")] {
+            assert_eq!(one(key, text), Ok(format!("{key}={text}")));
         }
         assert_eq!(of_annotations(&[("other".to_owned(), "?".to_owned())].into()), Ok(Vec::new()));
     }

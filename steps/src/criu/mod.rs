@@ -65,7 +65,7 @@ pub struct CriuOptions {
 }
 
 fn criu() -> String {
-    "criu".to_owned()
+    Criu::USUAL.to_owned()
 }
 
 fn soft() -> String {
@@ -97,19 +97,13 @@ pub struct Outside {
 pub(crate) const DESCRIPTORS: &str = "descriptors.json";
 
 impl CriuOptions {
-    /// Refused before anything is touched, where criu cannot work.
+    /// Refused before anything is touched, where criu cannot work. One that is named is asked when the run begins: a look at a plan executes
+    /// nothing that the plan names.
     fn check(&self, facts: &mut Facts) -> Result<(), PlanError> {
-        let at = "options.criu";
-        let Some(found) = facts.get::<Criu>(&format!("{CRIU}{}", self.criu)) else {
-            return Err(PlanError::new(at, format!("there is no program {:?}", self.criu)).help(
-                "checkpoint and restore need CRIU: install Debian's package criu, or name the program by --criu",
-            ));
-        };
-        if !found.problems.is_empty() {
-            let what = format!("CRIU {} cannot work on this machine: {}", found.version, found.problems.join("; "));
-            return Err(
-                PlanError::new(at, what).help("`criu check` says this; a newer criu, or another kernel, may do")
-            );
+        if self.criu == Criu::USUAL {
+            let found = facts.get::<Criu>(CRIU);
+            Criu::check(found.as_ref(), &self.criu)
+                .map_err(|(what, help)| PlanError::new("options.criu", what).help(help))?;
         }
         if !["soft", "full", "strict", "ignore"].contains(&self.manage_cgroups_mode.as_str()) {
             return Err(PlanError::new(
@@ -285,6 +279,9 @@ mod tests {
         let unable = json!({ "version": "3.17", "problems": ["vdso: Unexpected rt vDSO area bounds"] });
         let error = options().check(&mut with(unable)).unwrap_err().to_string();
         assert!(error.contains("CRIU 3.17 cannot work on this machine: vdso: Unexpected"), "{error}");
+        // Nothing is asked of one that is named.
+        let named = CriuOptions { criu: "/nosuch/criu".into(), ..options() };
+        assert!(named.check(&mut with(json!(null))).is_ok());
         for wrong in
             [json!({ "manage_cgroups_mode": "hard" }), json!({ "empty_ns": ["pid"] }), json!({ "parent": "/abs" })]
         {

@@ -6,22 +6,29 @@ mod restore;
 mod rpc;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Later;
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::example_process;
+use super::placed::Identity;
 use super::wait::resolve;
 use crate::criu::DESCRIPTORS;
+use crate::facts::Criu;
 use crate::outcomes::Process;
-use crate::spawn::{Command, Ended, leftover};
+use crate::spawn::{Command, Ended, Running, leftover};
 use crate::spec::NamespaceType;
 
 pub use mountpoints::{MakeMountpoints, Mountpoint};
@@ -76,6 +83,15 @@ fn explained(mut error: EffectError, log: &Path, work: Option<&Path>, said: Opti
     })
 }
 
+/// A criu that the caller or a plan names is executed when the run begins and not for a look at a plan, so what it lacks is found out here.
+fn check_named(program: &Path) -> Result<(), EffectError> {
+    let name = program.to_string_lossy();
+    if name == Criu::USUAL {
+        return Ok(());
+    }
+    Criu::check(Criu::ask(&name).as_ref(), &name).map_err(|(what, help)| EffectError::new(what).help(help))
+}
+
 /// Makes the directory for criu's log and temporary files, which stays.
 fn make_work(work: Option<&Path>) -> Result<(), EffectError> {
     let Some(work) = work else { return Ok(()) };
@@ -94,13 +110,6 @@ fn command(program: &Path, end: &OwnedFd) -> Command {
     Command { what: "criu".to_owned(), program, args, pass, outlives_pipes: true, ..Command::default() }
 }
 
-fn names_in(dir: &Path) -> std::io::Result<BTreeSet<OsString>> {
-    match std::fs::read_dir(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
-        entries => entries?.map(|entry| entry.map(|entry| entry.file_name())).collect(),
-    }
-}
-
 impl DumpProcess {
     /// The log's name in the image or the work directory; the one that runc's users know.
     pub(crate) const LOG: &'static str = "dump.log";
@@ -116,22 +125,115 @@ impl DumpProcess {
         Ok(words)
     }
 
-    /// What its stdio is, so that pipes can be put in its place.
-    fn keep_stdio(&self, process: &Process) -> Result<(), EffectError> {
-        let target = |fd| {
-            let path = format!("/proc/{}/fd/{fd}", process.pid);
-            match std::fs::read_link(&path) {
-                // It has closed it.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-                other => other
-                    .map(|target| target.display().to_string())
-                    .map_err(|e| EffectError::call(format!("readlink({path})"), e)),
-            }
+    /// Takes back what criu has written into the directory that it was given, if that is still there.
+    fn remove_image(&self, saved: &Saved) -> Result<(), EffectError> {
+        let failed = |errno| EffectError::call(format!("remove the image in {}", self.images.display()), errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = match openat(CWD, &self.images, flags, Mode::empty()) {
+            Ok(dir) => dir,
+            // What has gone, or has made room for somebody else's, is not ours any more.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            Err(errno) => return Err(failed(errno)),
         };
-        let stdio: Vec<String> = (0..3).map(target).collect::<Result<_, _>>()?;
-        let path = self.images.join(DESCRIPTORS);
-        std::fs::write(&path, json!(stdio).to_string())
-            .map_err(|e| EffectError::call(format!("write {}", path.display()), e))
+        if identity_of(&dir, &self.images).map_err(failed)? != saved.images {
+            return Ok(());
+        }
+        for name in names_in(&dir).map_err(failed)? {
+            if saved.names.contains(name.to_string_lossy().as_ref()) {
+                continue;
+            }
+            match unlinkat(&dir, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the process's stdio is, so that pipes can be put in its place.
+fn stdio_of(process: &Process) -> Result<Vec<String>, EffectError> {
+    let target = |fd| {
+        let path = format!("/proc/{}/fd/{fd}", process.pid);
+        match std::fs::read_link(&path) {
+            // It has closed it.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            other => other
+                .map(|target| target.display().to_string())
+                .map_err(|e| EffectError::call(format!("readlink({path})"), e)),
+        }
+    };
+    (0..3).map(target).collect()
+}
+
+fn identity_of(dir: &OwnedFd, path: &Path) -> Result<Identity, Errno> {
+    Identity::of(dir.as_fd(), Path::new("."), path).map(|(identity, _)| identity)
+}
+
+fn names_in(dir: &OwnedFd) -> Result<Vec<OsString>, Errno> {
+    let names = Dir::read_from(dir)?.map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned()));
+    let names: Vec<OsString> = names.collect::<Result<_, Errno>>()?;
+    Ok(names.into_iter().filter(|name| name != "." && name != "..").collect())
+}
+
+/// Journaled before criu is let go: itself, and what its image is known by.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    criu: Value,
+    images: Identity,
+    /// What was there before; a name with other bytes than UTF-8 stands for all that read like it.
+    names: BTreeSet<String>,
+}
+
+/// criu at work.
+struct Saving {
+    running: Running,
+    dir: OwnedFd,
+    images: Identity,
+    names: BTreeSet<String>,
+    stdio: Vec<String>,
+}
+
+impl Saving {
+    /// What is there under that name is replaced and not written to, wherever it leads.
+    fn keep_stdio(&self) -> Result<(), EffectError> {
+        let failed = |call: &str, errno: Errno| EffectError::call(format!("{call}({DESCRIPTORS})"), errno);
+        match unlinkat(&self.dir, DESCRIPTORS, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed("unlink", errno)),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, DESCRIPTORS, flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed("open", e))?;
+        std::fs::File::from(file)
+            .write_all(json!(self.stdio).to_string().as_bytes())
+            .map_err(|e| EffectError::call(format!("write({DESCRIPTORS})"), e))
+    }
+}
+
+impl Pending for Saving {
+    fn started(&self) -> Value {
+        json!({ "criu": self.running.started(), "images": self.images, "names": self.names })
+    }
+
+    fn release(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
+        self.keep_stdio()?;
+        self.running.release(cx)
+    }
+
+    fn interest(&self, wants: &mut Vec<Interest>) {
+        self.running.interest(wants);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.running.deadline()
+    }
+
+    fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
+        self.running.advance(cx)
+    }
+
+    fn cancel(&mut self, cx: &mut Cx) {
+        self.running.cancel(cx);
     }
 }
 
@@ -170,37 +272,31 @@ impl EffectDef for DumpProcess {
         )
     }
 
-    fn before(&self, _: &mut Cx) -> Result<Value, EffectError> {
-        let names =
-            names_in(&self.images).map_err(|e| EffectError::call(format!("list {}", self.images.display()), e))?;
-        Ok(json!(names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>()))
-    }
-
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        check_named(&self.program)?;
         let process = resolve(&self.process, cx)?;
-        self.keep_stdio(&process)?;
         make_work(self.work.as_deref())?;
-        let (talk, end) = Talk::begin(Request::of(&self.words(&process)?)?)?;
+        let request = Request::of(&self.words(&process)?)?;
+        let listed = |errno| EffectError::call(format!("list {}", self.images.display()), errno);
+        let dir = request.images()?;
+        let images = identity_of(&dir, &self.images).map_err(listed)?;
+        let names = names_in(&dir).map_err(listed)?.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        let stdio = stdio_of(&process)?;
+        let (talk, end) = Talk::begin(request)?;
         talk.no_more()?;
         let (log, work) = (self.log.clone(), self.work.clone());
         let running = command(&self.program, &end).start(move |ended| outcome(&talk, ended, &log, work.as_deref()))?;
-        Ok(Applied::Pending(Box::new(running)))
+        Ok(Applied::Pending(Box::new(Saving { running, dir, images, names, stdio })))
     }
 
     /// An image of processes that are gone is all that is left of them: it stays.
     fn undo(&self, record: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
-        let gone = leftover::kill(record)?;
-        if self.ends && record.outcome.is_some() {
-            return Ok(leftover::gone(gone));
-        }
-        let before: BTreeSet<OsString> =
-            Vec::<String>::deserialize(&record.before).unwrap_or_default().into_iter().map(OsString::from).collect();
-        let failed = |e| EffectError::call(format!("remove the image in {}", self.images.display()), e);
-        for name in names_in(&self.images).map_err(failed)?.difference(&before) {
-            match std::fs::remove_file(self.images.join(name)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-                _ => {}
-            }
+        let saved = record.started.as_ref().and_then(|started| Saved::deserialize(started).ok());
+        // In journals of older builds criu stands alone, and what its image is known by is not told: that stays.
+        let criu = saved.as_ref().map(|saved| saved.criu.clone()).or_else(|| record.started.clone());
+        let gone = leftover::kill(&Record { started: criu, ..record.clone() })?;
+        if let Some(saved) = saved.filter(|_| !self.ends || record.outcome.is_none()) {
+            self.remove_image(&saved)?;
         }
         Ok(leftover::gone(gone))
     }

@@ -19,7 +19,7 @@ pub(crate) use cgroup::{MAY_MAKE, REALTIME, cgroup_layout, cgroup_of, own_of};
 pub use criu::Criu;
 pub use namespace::NamespaceFile;
 
-pub(crate) use criu::PREFIX as CRIU;
+pub(crate) use criu::NAME as CRIU;
 pub(crate) use namespace::PREFIX as NAMESPACE;
 
 use std::path::Path;
@@ -112,8 +112,8 @@ impl Host for Machine {
     }
 
     fn read(&self, name: &str) -> Value {
-        if let Some(program) = name.strip_prefix(criu::PREFIX) {
-            return criu::criu(program);
+        if name == criu::NAME {
+            return criu::criu();
         }
         if let Some(directory) = name.strip_prefix(MAY_MAKE) {
             return cgroup::may_make(Path::new(directory));

@@ -167,10 +167,21 @@ fn without_a_systemd_it_is_refused_with_the_reason() {
 }
 
 #[test]
-fn annotations_take_the_place_of_properties() {
-    let annotations = json!({ "org.systemd.property.TasksMax": "uint64 5", "other": "x" });
-    let input = json!({ "path": PATH, "resources": { "pids": { "limit": 17 } }, "annotations": annotations });
-    let planned = try_plan(v2(), systemd(false, 252), input).expect("a plan");
+fn annotations_take_the_place_of_what_no_config_asks_for() {
+    let asked = |annotation: &str, value: &str| {
+        let annotations = json!({ annotation: value, "other": "x" });
+        let resources = json!({ "pids": { "limit": 17 }, "devices": [{ "allow": false, "access": "rwm" }] });
+        let input = json!({ "path": PATH, "resources": resources, "annotations": annotations });
+        try_plan(v2(), systemd(false, 252), input)
+    };
+    let planned = asked("org.systemd.property.CollectMode", "'inactive'").expect("a plan");
     let scope = &planned.around[0];
-    assert!(scope.contains("TasksMax=uint64 5") && !scope.contains("TasksMax=uint64 17"), "{scope}");
+    assert!(scope.contains("CollectMode='inactive' ") || scope.ends_with("CollectMode='inactive'"), "{scope}");
+    assert!(scope.contains("TasksMax=uint64 17") && scope.contains("DevicePolicy='strict'"), "{scope}");
+    // An image's annotations come here too.
+    for (name, value) in [("TasksMax", "uint64 5"), ("DevicePolicy", "'auto'"), ("Conflicts", "['victim.service']")] {
+        let refused = asked(&format!("org.systemd.property.{name}"), value).err().expect(name);
+        assert_eq!(refused.field, format!("annotations.org.systemd.property.{name}"));
+        assert!(refused.message.contains(name), "{refused:?}");
+    }
 }

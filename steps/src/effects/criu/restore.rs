@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rpc::{Answer, Heard, Request, Talk};
-use super::{command, explained, key, litter, make_work};
+use super::{check_named, command, explained, key, litter, make_work};
 use crate::effects::cgroup::{Version, members_of};
 use crate::effects::placed::Identity;
 use crate::effects::{console, example_process};
@@ -111,7 +111,8 @@ impl BeginRestore {
                 std::fs::File::open(path).map_err(|e| EffectError::call(format!("open({})", path.display()), e))?;
             add(file.into(), &key(*kind));
         }
-        for (number, name) in (0..).zip(&self.stdio).filter(|(_, name)| name.starts_with("pipe:")) {
+        // The image says what its stdio was, and its list may be longer: behind the caller's stdio come descriptors of the engine.
+        for (number, name) in (0..3).zip(&self.stdio).filter(|(_, name)| is_pipe(name)) {
             let own = crate::sys::fd::inherited(number)
                 .and_then(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?))
                 .map_err(|e| EffectError::call(format!("dup({number})"), e))?;
@@ -119,6 +120,12 @@ impl BeginRestore {
         }
         Ok((fds, words))
     }
+}
+
+/// Whether it is what procfs calls a pipe. criu takes any name of a file here.
+fn is_pipe(name: &str) -> bool {
+    let inode = name.strip_prefix("pipe:[").and_then(|rest| rest.strip_suffix(']'));
+    inode.is_some_and(|inode| !inode.is_empty() && inode.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl EffectDef for BeginRestore {
@@ -152,6 +159,7 @@ impl EffectDef for BeginRestore {
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        check_named(&self.program)?;
         let console = self.console.as_ref().map(|console| console.open(cx)).transpose()?;
         let mut words = self.words.clone();
         let (fds, more) = self.descriptors()?;
@@ -467,4 +475,30 @@ impl Pending for Finishing {
 
     // What is left of it ends with the effect that began it.
     fn cancel(&mut self, _: &mut Cx) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::fstat;
+
+    #[test]
+    fn an_image_gets_no_descriptor_but_the_callers_stdio() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = std::fs::File::open(scratch.path()).unwrap();
+        let open = file.as_raw_fd() as usize;
+        let restore = |stdio: Vec<String>| BeginRestore { stdio, ..BeginRestore::examples(scratch.path()).remove(0) };
+        let all: Vec<String> = (0..=open.max(8)).map(|n| format!("pipe:[{n}]")).collect();
+        let (fds, words) = restore(all).descriptors().unwrap();
+        let names: Vec<&str> = words.iter().filter_map(|word| word.split_once("]:")).map(|(_, name)| name).collect();
+        assert_eq!(names, ["pipe:[0]", "pipe:[1]", "pipe:[2]"]);
+        for (number, fd) in fds.iter().enumerate() {
+            let own = crate::sys::fd::inherited(number as i32).unwrap();
+            let (given, own) = (fstat(fd).unwrap(), fstat(own).unwrap());
+            assert_eq!((given.st_dev, given.st_ino), (own.st_dev, own.st_ino), "{number}");
+        }
+        // No other name of the image's choice: it would stand for another file.
+        let odd = ["pipe:x", "pipe:[1]/../etc", "pipe:[]"].map(str::to_owned).to_vec();
+        assert!(restore(odd).descriptors().unwrap().1.is_empty());
+    }
 }

@@ -8,12 +8,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use lifecycle_engine::effect::Interest;
 use lifecycle_engine::error::EffectError;
-use rustix::fs::{Mode, OFlags, open};
+use lifecycle_engine::journal::Foreign;
+use rustix::fs::{CWD, Mode, OFlags, fstat, open, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, Shutdown, SocketFlags,
     SocketType, recvmsg, send, shutdown, socketpair,
 };
+use rustix::process::geteuid;
 
 /// How an option of the command line is told.
 #[derive(Clone, Copy)]
@@ -166,10 +168,39 @@ impl Request {
         if kind == RESTORE {
             options.number(NOTIFY_SCRIPTS, 1);
         }
+        // Into the image too, but where that is brought back and the log lies elsewhere.
+        let reads = usize::from(kind == RESTORE && directories.len() > 1);
+        directories.iter().skip(reads).try_for_each(callers_own)?;
         let mut request = Message::default();
         request.number(1, kind).bytes(2, &options.0);
         Ok(Self { bytes: request.0, directories })
     }
+
+    /// The directory of the image, to make and remove files in it.
+    pub fn images(&self) -> Result<OwnedFd, EffectError> {
+        let images = self.directories.first().ok_or_else(|| no_field("--images-dir"))?;
+        openat(images, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| EffectError::call("open(the image's directory)", e))
+    }
+}
+
+/// Where criu writes nobody else may: in a directory of another user a link in the place of the image's files, or of the log, leads criu, and
+/// whoever takes the image back, to any file of the host. It is judged by the descriptor that criu gets.
+fn callers_own(directory: &OwnedFd) -> Result<(), EffectError> {
+    let failed = |errno| EffectError::call("fstat(a directory for criu)", errno);
+    let (stat, caller) = (fstat(directory).map_err(failed)?, geteuid().as_raw());
+    let why = if stat.st_uid != caller {
+        Foreign::Owner { owner: stat.st_uid, caller }
+    } else if stat.st_mode & 0o022 != 0 {
+        Foreign::Writable { mode: stat.st_mode & 0o7777 }
+    } else {
+        return Ok(());
+    };
+    let path = readlinkat(CWD, format!("/proc/self/fd/{}", directory.as_raw_fd()), Vec::new()).map_err(failed)?;
+    let path = path.to_string_lossy().into_owned();
+    Err(EffectError::new(format!("{path} {why}")).help(format!(
+        "criu writes there, and follows links: name a directory of the caller's own, or, if it is, look into it and chmod go-w {path}"
+    )))
 }
 
 fn no_field(word: &str) -> EffectError {
@@ -433,12 +464,17 @@ mod tests {
 
     #[test]
     fn directories_are_descriptors_that_stay_open() {
-        let request = request("pre-dump --images-dir /proc --work-dir /sys").unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let names = ["image", "work"].map(|name| scratch.path().join(name).display().to_string());
+        for name in &names {
+            std::fs::create_dir(name).unwrap();
+        }
+        let request = request(&format!("pre-dump --images-dir {} --work-dir {}", names[0], names[1])).unwrap();
         let links = request.directories.iter().map(|fd| {
             let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
             link.unwrap().display().to_string()
         });
-        assert_eq!(links.collect::<Vec<_>>(), ["/proc", "/sys"]);
+        assert_eq!(links.collect::<Vec<_>>(), names);
         let missing = Request::of(&["dump", "--images-dir", "/nosuch"].map(str::to_owned)).err().unwrap().to_string();
         assert!(missing.contains("/nosuch"), "{missing}");
     }
