@@ -8,6 +8,7 @@ mod apparmor;
 mod attacks;
 mod attacks_cgroups;
 mod attacks_descriptors;
+mod attacks_net;
 mod boxed;
 mod bystanders;
 mod catalogue;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         attacks::tests(),
         attacks_cgroups::tests(),
         attacks_descriptors::tests(),
+        attacks_net::tests(),
         bystanders::tests(),
         catalogue::tests(),
         containers::tests(),
