@@ -98,10 +98,13 @@ impl Devices {
     }
 }
 
-/// The index in the directory of a device; none if it is going away.
+/// The index in the directory of a device; none if it is going away, of which the kernel says EINVAL while the files are still there.
 fn index_in(directory: &OwnedFd) -> Result<Option<u32>, EffectError> {
     let gone = |errno: &std::io::Error| {
-        errno.raw_os_error().map(Errno::from_raw_os_error).is_some_and(|e| matches!(e, Errno::NOENT | Errno::NODEV))
+        errno
+            .raw_os_error()
+            .map(Errno::from_raw_os_error)
+            .is_some_and(|e| matches!(e, Errno::NOENT | Errno::NODEV | Errno::INVAL))
     };
     let read = || {
         let mut text = String::new();
