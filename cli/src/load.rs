@@ -234,10 +234,11 @@ fn builtin<'r>(name: &str, registry: &'r Registry) -> Result<Graph<'r>, Report> 
     compile::text(name, LIBRARY.text(name).unwrap_or_default(), registry, LIBRARY)
 }
 
-/// A file means itself; else a built-in plan's name means that plan.
+/// A built-in plan's name means that plan, in whatever directory its caller is: somebody else may have put a file of that name there. `./NAME` is the
+/// file.
 fn meaning(source: &str) -> Result<Meaning, Failure> {
     let path = Path::new(source);
-    if let (false, Some((name, _))) = (path.is_file(), LIBRARY.plans.iter().find(|(name, _)| *name == source)) {
+    if let Some((name, _)) = LIBRARY.plans.iter().find(|(name, _)| *name == source) {
         return Ok(Meaning::Builtin(name, Vec::new()));
     }
     if path.is_dir() {

@@ -60,6 +60,11 @@ pub trait EffectDef: fmt::Debug + Serialize + DeserializeOwned + 'static {
     fn takes_signals(&self) -> bool {
         false
     }
+
+    /// Whether its undo needs what the steps before its own have made: those stay while it is stuck, so that it can be tried again.
+    fn holds_back(&self) -> bool {
+        false
+    }
 }
 
 /// An effect of any kind.
@@ -80,6 +85,8 @@ pub trait Effect: fmt::Debug {
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError>;
     /// [`EffectDef::takes_signals`].
     fn takes_signals(&self) -> bool;
+    /// [`EffectDef::holds_back`].
+    fn holds_back(&self) -> bool;
 }
 
 impl<T: EffectDef> Effect for T {
@@ -109,6 +116,9 @@ impl<T: EffectDef> Effect for T {
     }
     fn takes_signals(&self) -> bool {
         EffectDef::takes_signals(self)
+    }
+    fn holds_back(&self) -> bool {
+        EffectDef::holds_back(self)
     }
 }
 

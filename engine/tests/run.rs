@@ -88,6 +88,27 @@ fn undo_goes_on_past_what_is_stuck_and_recover_tries_it_again() {
 }
 
 #[test]
+fn what_a_stuck_effect_needs_stays_until_that_is_undone() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    for mark in ["d.stick", "d.hold", "e.fail"] {
+        std::fs::write(work.path().join(mark), "").expect("fixture");
+    }
+    // d needs c, which needs a; b is nothing to it.
+    let step = |name: &str, after: &[u32]| touch(name, after, work.path());
+    let nodes = vec![step("a", &[]), step("b", &[0]), step("c", &[0]), step("d", &[2]), step("e", &[1, 3])];
+    let (finished, _) = run(program(root.path(), "r", nodes), run_options());
+    assert_eq!(finished.expect("ran").stuck.len(), 1);
+    assert_eq!(files(work.path()), ["a", "c", "d", "d.hold", "d.stick", "e.fail"]);
+    let again = recover(root.path(), &registry(), &mut Silent).expect("recover");
+    assert!(matches!(again[..], [(_, Recovered::Stuck(_))]), "{again:?}");
+    assert_eq!(files(work.path()), ["a", "c", "d", "d.hold", "d.stick", "e.fail"]);
+    std::fs::remove_file(work.path().join("d.stick")).expect("unstick");
+    let at_last = recover(root.path(), &registry(), &mut Silent).expect("recover");
+    assert_eq!(at_last, [("r".to_owned(), Recovered::Undone)]);
+    assert_eq!(files(work.path()), ["d.hold", "e.fail"]);
+}
+
+#[test]
 fn a_kept_run_survives_recover_and_is_undone_on_request() {
     let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
     let mut kept = program(root.path(), "r", vec![touch("a", &[], work.path())]);

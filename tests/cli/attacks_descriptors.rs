@@ -313,7 +313,7 @@ pub fn the_hosts_null_device_is_nobodys_stdio(lab: &Lab) -> TestResult {
     oci.running(&[]);
     let host = fs::metadata("/dev/null")?;
     let host = format!("{} {}", host.dev(), host.ino());
-    let script = "for fd in 0 1 2; do stat -L -c '%t:%T %d %i' /proc/$$/fd/$fd >> /seen; done";
+    let script = "for fd in 0 1 2; do seen=$(stat -L -c '%t:%T %d %i' /proc/$$/fd/$fd); echo $seen >> /seen; done";
     let seen = oci.bundle.rootfs().join("seen");
     // The container may also take its own away.
     for before in ["true", "rm /dev/null"] {

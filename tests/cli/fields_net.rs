@@ -26,12 +26,12 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Runs `ip` in the lab's network namespace.
-fn ip(words: &str) -> lifecycle_tests::Result<()> {
+pub(crate) fn ip(words: &str) -> lifecycle_tests::Result<()> {
     quiet("ip", &words.split(' ').collect::<Vec<_>>())
 }
 
 /// A cable with an end to lend: addresses of both families, a label, a route, and a scope that does not travel.
-fn cable(device: &str) -> TestResult {
+pub(crate) fn cable(device: &str) -> TestResult {
     let n = device.chars().last().unwrap_or('0');
     ip(&format!("link add {device} type veth peer name {device}p"))?;
     ip(&format!("link set {device}p up"))?;
@@ -53,7 +53,7 @@ fn cable(device: &str) -> TestResult {
 }
 
 /// A container with these devices that runs the script.
-fn lent<'a>(lab: &'a Lab, script: &str, devices: &Value) -> lifecycle_tests::Result<Boxed<'a>> {
+pub(crate) fn lent<'a>(lab: &'a Lab, script: &str, devices: &Value) -> lifecycle_tests::Result<Boxed<'a>> {
     let mut container = Boxed::runs(lab, script)?;
     container.edit(|config| {
         config["process"]["capabilities"] =
@@ -64,13 +64,13 @@ fn lent<'a>(lab: &'a Lab, script: &str, devices: &Value) -> lifecycle_tests::Res
 }
 
 /// In the network namespace of a process.
-fn inside(pid: i32, words: &str) -> lifecycle_tests::Result<String> {
+pub(crate) fn inside(pid: i32, words: &str) -> lifecycle_tests::Result<String> {
     let target = pid.to_string();
     let words: Vec<&str> = ["-t", &target, "-n", "ip"].into_iter().chain(words.split(' ')).collect();
     output("nsenter", &words)
 }
 
-fn is_on_host(device: &str) -> bool {
+pub(crate) fn is_on_host(device: &str) -> bool {
     output("ip", &["link", "show", device]).is_ok()
 }
 

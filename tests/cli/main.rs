@@ -9,6 +9,7 @@ mod attacks;
 mod attacks_cgroups;
 mod attacks_checkpoints;
 mod attacks_descriptors;
+mod attacks_net;
 mod boxed;
 mod bystanders;
 mod catalogue;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         attacks_cgroups::tests(),
         attacks_checkpoints::tests(),
         attacks_descriptors::tests(),
+        attacks_net::tests(),
         bystanders::tests(),
         catalogue::tests(),
         containers::tests(),

@@ -11,14 +11,17 @@ use regex::Regex;
 const FILE: &str = "docs/security.md";
 
 /// The files whose tests are attacks.
-const ATTACKS: [&str; 9] = [
+const ATTACKS: [&str; 12] = [
     "attacks",
     "attacks_cgroups",
     "attacks_checkpoints",
     "attacks_descriptors",
+    "attacks_net",
     "bystanders",
     "exchanged",
+    "floods",
     "images",
+    "locked",
     "races",
     "state_root",
 ];

@@ -11,7 +11,7 @@ use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::program;
 
-use crate::scene::{self, NOBODY, Told};
+use crate::scene::{self, NOBODY, Scene, Told};
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
@@ -24,6 +24,8 @@ pub fn tests() -> Vec<Test> {
         a_run_of_another_user_is_refused_and_hides_no_other,
         a_file_of_another_user_is_refused_and_hides_no_other,
         a_root_that_others_may_look_into_is_taken,
+        #[needs(Program("busybox"))]
+        a_file_with_the_name_of_a_built_in_plan_is_not_taken_for_it,
         #[needs(Program("unshare"))]
         root_of_a_user_namespace_has_the_runtime_directory_of_its_maker,
     ];
@@ -340,5 +342,23 @@ pub fn root_of_a_user_namespace_has_the_runtime_directory_of_its_maker(lab: &Lab
     let mut command = planted.command(false, None)?;
     scene::told(as_user(command.args(["undo", "nested"]).env("XDG_RUNTIME_DIR", &home), NOBODY)).ended(0);
     assert!(planted.open.join(format!("undone-by-{NOBODY}")).exists());
+    Ok(())
+}
+
+/// As somebody plants it where others may come by.
+pub fn a_file_with_the_name_of_a_built_in_plan_is_not_taken_for_it(lab: &Lab) -> TestResult {
+    let scene = Scene::new(lab)?;
+    let planted = lab.dir().join("planted");
+    for name in ["hello", "oci/run", "ci/service"] {
+        let step = format!("uses: command.run, with: {{ args: [touch, \"{}\"] }}", planted.display());
+        scene.write(name, &format!("plan: planted\nsteps:\n  one: {{ {step} }}\n"))?;
+        let shown = scene.told(&["plan", name]);
+        assert!(!shown.out.contains("touch"), "{name}: {}", shown.out);
+        scene.told(&["run", &format!("./{name}")]).ended(0);
+        assert!(planted.exists(), "a file is meant by ./{name}");
+        fs::remove_file(&planted)?;
+    }
+    scene.told(&["run", "hello"]).ended(0);
+    assert!(!planted.exists(), "the planted plan was run");
     Ok(())
 }

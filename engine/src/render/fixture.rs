@@ -47,6 +47,9 @@ impl Effect for Shown {
     fn takes_signals(&self) -> bool {
         false
     }
+    fn holds_back(&self) -> bool {
+        false
+    }
 }
 
 /// A program in the making.

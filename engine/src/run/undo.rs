@@ -8,14 +8,15 @@ use super::work::{Waiting, wait_any};
 use crate::effect::{Class, Cx, Effect, Fds, Outcomes, Said, Undone};
 use crate::error::EffectError;
 use crate::events::{Event, Stuck, Watch};
-use crate::journal::{EffectState, Entry, JournalError};
+use crate::journal::{EffectState, Entry, JournalError, Phase};
 use crate::site::now;
 use crate::step::Registry;
 
 /// The longest that the undo of one effect may take before it counts as stuck.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Takes back steps of a run: in reverse order, side by side where the graph allows, never stopping at what cannot be undone.
+/// Takes back steps of a run: in reverse order, side by side where the graph allows. What cannot be undone stops nothing but the undo of what it
+/// is going to be undone with.
 pub(super) struct Undo<'a> {
     pub log: &'a mut Log,
     pub registry: &'a Registry,
@@ -38,28 +39,37 @@ impl Undo<'_> {
     pub fn undo(&mut self, nodes: &BTreeSet<u32>) -> Result<(), JournalError> {
         let mut bases: Vec<u32> = self.log.state().segments.iter().map(|s| s.base).collect();
         bases.push(u32::MAX);
+        let mut held = BTreeSet::new();
         for bounds in bases.windows(2).rev() {
             let piece: Vec<u32> = nodes.range(bounds[0]..bounds[1]).copied().collect();
-            self.undo_piece(&piece)?;
+            self.undo_piece(&piece, &mut held)?;
         }
         self.log.flush()
     }
 
-    fn undo_piece(&mut self, nodes: &[u32]) -> Result<(), JournalError> {
+    /// `held` are the steps that a stuck effect needs.
+    fn undo_piece(&mut self, nodes: &[u32], held: &mut BTreeSet<u32>) -> Result<(), JournalError> {
         let mut dependents = self.dependents(nodes);
         let mut ready: BTreeSet<u32> = nodes.iter().copied().filter(|n| !dependents.contains_key(n)).collect();
         let mut turns: HashMap<u32, Turn> = HashMap::new();
         let mut waiting: Vec<Waiting> = Vec::new();
         loop {
             while let Some(n) = ready.pop_last() {
-                let turn = turns.remove(&n).unwrap_or_else(|| self.turn(n));
-                match self.step(n, turn)? {
-                    Some((turn, wait)) => {
-                        turns.insert(n, turn);
-                        waiting.push(wait);
-                    }
-                    None => self.release(n, nodes, &mut dependents, &mut ready),
+                if held.contains(&n) {
+                    self.hold_back(n, held);
+                    self.release(n, nodes, &mut dependents, &mut ready);
+                    continue;
                 }
+                let turn = turns.remove(&n).unwrap_or_else(|| self.turn(n));
+                if let Some((turn, wait)) = self.step(n, turn)? {
+                    turns.insert(n, turn);
+                    waiting.push(wait);
+                    continue;
+                }
+                if self.is_stuck(n) {
+                    self.hold_back(n, held);
+                }
+                self.release(n, nodes, &mut dependents, &mut ready);
             }
             if waiting.is_empty() {
                 return Ok(());
@@ -81,6 +91,20 @@ impl Undo<'_> {
             }
         }
         dependents
+    }
+
+    /// It has an effect that could not be undone, and that needs the steps before it for another try.
+    fn is_stuck(&self, n: u32) -> bool {
+        let effects = self.log.state().node(n).map(|node| node.effects.as_slice()).unwrap_or_default();
+        (0..).zip(effects).any(|(e, effect)| {
+            matches!(effect.phase, Phase::Stuck(_))
+                && decode(self.log, self.registry, n, e).is_ok_and(|effect| effect.holds_back())
+        })
+    }
+
+    /// The steps before it stay.
+    fn hold_back(&self, n: u32, held: &mut BTreeSet<u32>) {
+        held.extend(self.log.state().node(n).iter().flat_map(|node| &node.after));
     }
 
     fn release(&self, n: u32, nodes: &[u32], dependents: &mut HashMap<u32, u32>, ready: &mut BTreeSet<u32>) {

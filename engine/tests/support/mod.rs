@@ -56,6 +56,9 @@ impl EffectDef for Touch {
         }
         Ok(Undone::Done)
     }
+    fn holds_back(&self) -> bool {
+        self.path.with_extension("hold").exists()
+    }
 }
 
 /// Waits for a time; cancelled, it leaves a mark.

@@ -1,11 +1,14 @@
 //! Network devices of the host that are lent to a container.
 
 mod config;
+mod former;
+mod traits;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Said, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Later;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -15,10 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::config::Config;
+use self::traits::Traits;
 use super::example_process;
 use super::link::Seen;
 use super::wait::resolve;
 use crate::facts::boot_id;
+use crate::net::identity::{Devices, Identity};
 use crate::net::name::LinkName;
 use crate::net::netlink::{Found, Refused, Rtnl};
 use crate::net::netns::{self, Netns};
@@ -27,7 +32,8 @@ use crate::outcomes::Process;
 /// Moves a device of the host into a container's network namespace, with its permanent global addresses, and brings it up there (config-linux.md,
 /// "Network Devices").
 ///
-/// Undo gives it back under its old name, with its addresses and routes. The spec leaves devices to the kernel, because a runtime may not be there
+/// Undo gives it back under its old name, with its addresses and routes, and as it was otherwise, whatever the container has made of it. Until
+/// that can be done the namespace stays pinned. The spec leaves devices to the kernel, because a runtime may not be there
 /// when a namespace dies, and the kernel destroys a virtual device and renames a physical one. This namespace is pinned (see
 /// [`super::netns::PinNetns`]), so there is nothing to leave to chance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +59,9 @@ struct Before {
     config: Config,
     /// Its name in the container, chosen.
     inside: String,
+    /// Absent in the journals of former builds, which knew a device by what a container can change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traits: Option<Traits>,
 }
 
 /// The device in the container.
@@ -64,10 +73,17 @@ struct Inside {
 
 /// Where a device is, with a socket there.
 enum Place {
-    Inside(Rtnl, u32),
+    /// In the container, or in a namespace that the container made.
+    Inside(Rtnl, Found),
     Host(Rtnl, Found),
     Nowhere,
 }
+
+/// What it is called on its way back, until nothing is in the way of its own name: with `%d`, so that the kernel finds a free one.
+const ON_ITS_WAY: &str = "lcback%d";
+
+/// How long a physical device may take from a dying namespace to the machine's first one. The kernel does it in its own time.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl MoveDevice {
     fn wanted(&self) -> &LinkName {
@@ -76,7 +92,7 @@ impl MoveDevice {
 
     /// The name that it will have among those that are there.
     fn choose(&self, taken: &[Found]) -> Result<String, EffectError> {
-        let is_free = |name: &str| taken.iter().all(|link| link.name != name);
+        let is_free = |name: &str| taken.iter().all(|link| link.name != *name);
         let wanted = self.wanted().as_str();
         if let Some((head, tail)) = wanted.split_once("%d") {
             let free = (0..=taken.len()).map(|n| format!("{head}{n}{tail}")).find(|name| is_free(name));
@@ -102,50 +118,119 @@ impl MoveDevice {
         }
     }
 
-    /// Where it is now: in the container, on the host, or nowhere, as when somebody deletes it, or as the other end of a cable goes.
+    /// Where it is now: in the container, on the host, in another namespace that a process is in, or nowhere, as when somebody deletes it, or as
+    /// the other end of a cable goes.
     fn find(&self, before: &Before, record: &Record, cx: &Cx) -> Result<Place, EffectError> {
-        if let Some(net) = self.netns(cx)?
-            && let Some((there, index)) = before.find_inside(&net, record)?
+        let pinned = self.netns(cx)?;
+        let Some(traits) = &before.traits else { return former::find(self, before, record, pinned) };
+        if let Some(net) = &pinned
+            && let Some((there, found)) = netns::within(net, || find_here(traits.identity))??
         {
-            return Ok(Place::Inside(there, index));
+            return Ok(Place::Inside(there, found));
         }
-        let mut host = Rtnl::open()?;
-        let listed = host.links().map_err(|r| r.error("list the links"))?;
-        Ok(before.find_on_host(&self.device, listed).map_or(Place::Nowhere, |found| Place::Host(host, found)))
+        if let Some((host, found)) = find_here(traits.identity)? {
+            return Ok(Place::Host(host, found));
+        }
+        for net in netns::all() {
+            // A namespace that is not to be entered, or is ending, holds nothing that could be fetched.
+            if let Ok(Ok(Some((there, found)))) = netns::within(net, || find_here(traits.identity)) {
+                return Ok(Place::Inside(there, found));
+            }
+        }
+        Ok(Place::Nowhere)
     }
 
-    fn give_back(&self, before: &Before, record: &Record, cx: &Cx) -> Result<(), EffectError> {
-        let mut place = self.find(before, record, cx)?;
-        if let Place::Inside(there, index) = &mut place {
-            self.bring_back(there, *index)?;
+    /// The same, but a physical device is waited for: the kernel never destroys it.
+    fn find_at_last(&self, before: &Before, record: &Record, cx: &Cx) -> Result<Place, EffectError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let place = self.find(before, record, cx)?;
+            if !matches!(place, Place::Nowhere) || !before.is_physical() || Instant::now() >= deadline {
+                return Ok(place);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn vanished(&self) -> EffectError {
+        EffectError::new(format!("network device {} vanishes while it is moved", self.device))
+    }
+
+    fn give_back(&self, before: &Before, record: &Record, cx: &mut Cx) -> Result<(), EffectError> {
+        let mut place = self.find_at_last(before, record, cx)?;
+        if let Place::Inside(there, found) = &mut place {
+            self.bring_back(there, found)?;
             place = self.find(before, record, cx)?;
         }
         let Place::Host(mut host, found) = place else { return Ok(()) };
         let failed = |r: Refused| r.error(format!("give back network device {}", self.device));
-        if found.name != self.device.as_str() {
-            set(&mut host, found.index, |m| m.attributes.push(LinkAttribute::IfName(self.device.to_string())))
-                .map_err(failed)?;
-        }
         before.link_again(&found, &mut host).map_err(failed)?;
+        if found.name != self.device.as_str() {
+            self.rename(&found, &mut host)?;
+        }
+        if let Some(traits) = &before.traits {
+            for name in traits.restore_names(&found, &mut host).map_err(failed)? {
+                let name = name.to_string_lossy();
+                cx.warn(&format!("network device {} is no longer called {name}: another one is", self.device));
+            }
+        }
         before.config.restore(&mut host, found.index, before.link.up).map_err(failed)
     }
 
-    fn bring_back(&self, there: &mut Rtnl, index: u32) -> Result<(), EffectError> {
+    /// Moves it to the host, under whatever name is free there: its own may be another's by now, and what a container calls it must not keep it
+    /// there.
+    fn bring_back(&self, there: &mut Rtnl, found: &Found) -> Result<(), EffectError> {
         let host = netns::own()?;
-        let moved = set(there, index, |message| {
+        let failed = |r: Refused| r.error(format!("move network device {} back to the host", self.device));
+        traits::down(there, found.index).map_err(failed)?;
+        traits::drop_names(found, there).map_err(failed)?;
+        let moved = set(there, found.index, |message| {
             message.attributes.push(LinkAttribute::NetNsFd(host.as_raw_fd()));
-            message.attributes.push(LinkAttribute::IfName(self.device.to_string()));
+            message.attributes.push(LinkAttribute::IfName(ON_ITS_WAY.to_owned()));
         });
-        moved.map_err(|refused| {
-            let taken = refused.errno == libc::EEXIST;
-            let error = refused.error(format!("move network device {} back to the host", self.device));
-            if taken {
-                error.help(format!("There is another {} on the host by now: rename it, then undo again.", self.device))
-            } else {
-                error
-            }
-        })
+        moved.map_err(failed)
     }
+
+    fn rename(&self, found: &Found, host: &mut Rtnl) -> Result<(), EffectError> {
+        traits::down(host, found.index)
+            .and_then(|()| {
+                set(host, found.index, |m| m.attributes.push(LinkAttribute::IfName(self.device.to_string())))
+            })
+            .map_err(|refused| {
+                let taken = refused.errno == libc::EEXIST;
+                let now = found.name.to_string_lossy();
+                let error = refused.error(format!("give network device {}, now {now}, its name back", self.device));
+                if taken {
+                    error.help(format!(
+                        "There is another {} on the host by now: rename it, then undo again.",
+                        self.device
+                    ))
+                } else {
+                    error
+                }
+            })
+    }
+
+    /// What is to be said, or be an error, of a device that is in no namespace that there is.
+    fn lost(&self, before: &Before, cx: &mut Cx) -> Result<Undone, EffectError> {
+        let device = &self.device;
+        if before.traits.is_some() && before.is_physical() {
+            return Err(EffectError::new(format!("network device {device} is in no network namespace of any process"))
+                .help("The container has moved it into a namespace of its own, which a file or a descriptor keeps: end who has it, then undo again."));
+        }
+        cx.warn(&format!(
+            "network device {device} is gone, and cannot be given back: it was destroyed by the container, with a namespace that the container had moved it to, or with its other end"
+        ));
+        Ok(Undone::Done)
+    }
+}
+
+/// The device in the network namespace that the calling thread is in, and a socket there.
+fn find_here(identity: Identity) -> Result<Option<(Rtnl, Found)>, EffectError> {
+    let Some(index) = Devices::here()?.index(identity)? else { return Ok(None) };
+    let mut rtnl = Rtnl::open()?;
+    let found = rtnl.link_by_index(index).map_err(|r| r.error("get a link by its index"))?;
+    Ok(found.map(|found| (rtnl, found)))
 }
 
 fn set(rtnl: &mut Rtnl, index: u32, fill: impl FnOnce(&mut LinkMessage)) -> Result<(), Refused> {
@@ -156,25 +241,9 @@ fn set(rtnl: &mut Rtnl, index: u32, fill: impl FnOnce(&mut LinkMessage)) -> Resu
 }
 
 impl Before {
-    /// The device in the container, and a socket there. By its index once that is known, whatever the container has called it since; until then
-    /// the container has not run, and it is what has our name and its hardware address.
-    fn find_inside(&self, net: &OwnedFd, record: &Record) -> Result<Option<(Rtnl, u32)>, EffectError> {
-        let mut there = netns::within(net, Rtnl::open)??;
-        let links = there.links().map_err(|r| r.error("list the links of the container"))?;
-        let moved = record.outcome::<Inside>();
-        let is_it = |link: &Found| match &moved {
-            Some(moved) => link.index == moved.index,
-            None => link.name == self.inside && link.mac == self.link.mac,
-        };
-        Ok(links.iter().find(|link| link.kind == self.kind && is_it(link)).map(|link| (there, link.index)))
-    }
-
-    /// The device on the host: where it was, or a physical one that the kernel has put back under the name that it had in the container.
-    fn find_on_host(&self, device: &LinkName, links: Vec<Found>) -> Option<Found> {
-        let is_it = |link: &Found| link.kind == self.kind && link.mac == self.link.mac;
-        let called = |name: &str| links.iter().find(|link| link.name == name && is_it(link));
-        let physical = || if self.kind.is_empty() { called(&self.inside) } else { None };
-        called(device.as_str()).or_else(physical).cloned()
+    /// The kernel destroys no physical device with its namespace.
+    fn is_physical(&self) -> bool {
+        self.kind.is_empty()
     }
 
     /// What the link itself was.
@@ -188,7 +257,8 @@ impl Before {
             if found.master != master && master_is_there {
                 message.attributes.push(LinkAttribute::Controller(master));
             }
-        })
+        })?;
+        self.traits.as_ref().map_or(Ok(()), |traits| traits.restore(found, &self.link, host))
     }
 }
 
@@ -230,12 +300,14 @@ impl EffectDef for MoveDevice {
         let link = found.ok_or_else(|| {
             EffectError::new(format!("there is no network device {} on the host", self.device)).help("see `ip link`")
         })?;
+        let identity = Devices::here()?.identity(&link.name)?;
+        let traits = identity.map(|identity| Traits::of(identity, &link)).ok_or_else(|| self.vanished())?;
         let config = Config::of(&mut host, link.index)?;
         let net = self.netns(cx)?.ok_or_else(|| EffectError::new("the container's network namespace is gone"))?;
         let mut there = netns::within(net, Rtnl::open)??;
         let inside = self.choose(&there.links().map_err(|r| r.error("list the links of the container"))?)?;
         let kind = link.kind.clone();
-        Ok(json!(Before { boot: boot_id().to_owned(), link: link.into(), kind, config, inside }))
+        Ok(json!(Before { boot: boot_id().to_owned(), link: link.into(), kind, config, inside, traits: Some(traits) }))
     }
 
     fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
@@ -257,10 +329,10 @@ impl EffectDef for MoveDevice {
                 error
             }
         })?;
-        let mut there = netns::within(net, Rtnl::open)??;
         let failed = |r: Refused| r.error(format!("set up network device {} in the container", before.inside));
-        let lost = || EffectError::new(format!("network device {} is gone right after it was moved", before.inside));
-        let index = there.link_by_name(&before.inside).map_err(failed)?.ok_or_else(lost)?.index;
+        let identity = before.traits.as_ref().ok_or_else(|| self.vanished())?.identity;
+        let moved = netns::within(net, || find_here(identity))??;
+        let (mut there, Found { index, .. }) = moved.ok_or_else(|| self.vanished())?;
         before.config.give(&mut there, index, &self.device, &before.inside).map_err(failed)?;
         Ok(Applied::outcome(&Inside { index, name: before.inside }))
     }
@@ -274,10 +346,12 @@ impl EffectDef for MoveDevice {
         let answer = self.give_back(&before, record, cx);
         // It may go at any time, between two of our calls, too: a refusal is one only while the device is there.
         if matches!(self.find(&before, record, cx)?, Place::Nowhere) {
-            let gone = format!("network device {} is gone: there is nothing to give back", self.device);
-            (cx.output)(Said::Line(&gone));
-            return Ok(Undone::Done);
+            return self.lost(&before, cx);
         }
         answer.map(|()| Undone::Done)
+    }
+
+    fn holds_back(&self) -> bool {
+        true
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::os::fd::AsRawFd;
 
+use super::cgroup::{Frozen, Thawing};
 use super::example_process;
 use crate::outcomes::Process;
 use crate::process::{Fate, SignalName, Watched, undying};
@@ -226,11 +227,15 @@ impl EffectDef for EndProcess {
         }
         let mut ending =
             Ending { pid: process.pid, watched, sent: self.signal, deadline: Instant::now() + self.grace.duration() };
-        ending.send(self.signal)?;
-        if self.signal.0 == Signal::KILL {
-            ending.deadline = Instant::now() + DEATH;
+        if self.signal.0 != Signal::KILL {
+            ending.send(self.signal)?;
+            return Ok(Applied::Pending(Box::new(ending)));
         }
-        Ok(Applied::Pending(Box::new(ending)))
+        // Looked for while it lives: a process that is ending is in no cgroup any more.
+        let frozen = Frozen::of(process.pid, cx.run.around().is_none(), cx);
+        ending.send(self.signal)?;
+        ending.deadline = Instant::now() + DEATH;
+        Ok(Applied::Pending(Box::new(Thawing::new(Box::new(ending), frozen))))
     }
 
     fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {

@@ -80,7 +80,8 @@ pub(super) fn seccomp_flags() -> Value {
 /// The names of the network devices in the caller's network namespace.
 pub(super) fn links() -> Value {
     let links = Rtnl::open().ok().and_then(|mut rtnl| rtnl.links().ok()).unwrap_or_default();
-    let mut names: Vec<String> = links.into_iter().map(|link| link.name).collect();
+    // A config names none that is not text.
+    let mut names: Vec<String> = links.into_iter().filter_map(|link| link.name.into_string().ok()).collect();
     names.sort_unstable();
     json!(names)
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use lifecycle_engine::error::EffectError;
 use nix::libc;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -24,6 +24,7 @@ use rustix::process::{chroot, fchdir, getpid};
 use super::holder::{Holder, is_tied_to};
 use super::{Bind, Options, api};
 use crate::effects::inside::root::is_directory;
+use crate::process::credentials::enter_namespace;
 use crate::process::{Watched, descriptor};
 use crate::sys::clone::Clone;
 
@@ -87,7 +88,7 @@ const LIMITED: &str = "a limit of namespaces may be reached: see the user.max_*_
 fn enter_locked_copy() -> Result<(), EffectError> {
     let owner = Holder::of(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
         .map_err(|e| EffectError::call("clone3(CLONE_NEWUSER|CLONE_NEWNS)", e).help(LIMITED))?;
-    setns(owner.pidfd(), CloneFlags::CLONE_NEWNS).map_err(|e| {
+    enter_namespace(owner.pidfd(), CloneFlags::CLONE_NEWNS).map_err(|e| {
         EffectError::call("setns(CLONE_NEWNS)", e)
             .help("it needs CAP_SYS_ADMIN and CAP_SYS_CHROOT in the caller's user namespace")
     })

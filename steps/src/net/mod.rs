@@ -2,6 +2,7 @@
 
 mod bridge;
 mod device;
+pub mod identity;
 mod interface;
 pub mod ip;
 mod loopback;

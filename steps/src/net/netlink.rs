@@ -1,11 +1,13 @@
 //! Asking the kernel's routing netlink, rtnetlink(7): one question, one answer, no wait for anything but the kernel's own work.
 
+use std::ffi::OsString;
 use std::fmt::{self, Write as _};
+use std::os::unix::ffi::OsStringExt;
 
 use lifecycle_engine::error::EffectError;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::libc;
 
@@ -29,12 +31,20 @@ pub struct Refused {
 pub struct Found {
     /// The interface index.
     pub index: u32,
-    /// The name.
-    pub name: String,
+    /// The name. The kernel takes any bytes for names and aliases.
+    pub name: OsString,
+    /// Other names.
+    pub altnames: Vec<OsString>,
     /// IFLA_IFALIAS.
-    pub alias: Option<String>,
+    pub alias: Option<OsString>,
     /// IFF_UP.
     pub up: bool,
+    /// All flags, netdevice(7).
+    pub flags: u32,
+    /// Packets that may wait to be sent.
+    pub queue: u32,
+    /// IFLA_GROUP.
+    pub group: u32,
     /// Bytes.
     pub mtu: u32,
     /// The index of the bridge it is in; 0 for none.
@@ -48,6 +58,10 @@ pub struct Found {
 impl Refused {
     fn errno(errno: i32) -> Self {
         Self { errno, said: None }
+    }
+
+    fn garbled() -> Self {
+        Self { errno: libc::EBADMSG, said: Some("the kernel's answer cannot be read".into()) }
     }
 
     /// The kernel has no such link, address or route.
@@ -113,7 +127,19 @@ impl Rtnl {
 
     /// All that matches the message.
     pub fn dump(&mut self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refused> {
-        self.ask(message, NLM_F_DUMP)
+        let read = |bytes: Vec<u8>| {
+            NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes)
+                .map_err(|_| Refused::garbled())
+                .map(|m| m.payload)
+        };
+        let answers: Vec<_> = self.ask(message, NLM_F_DUMP)?.into_iter().map(read).collect::<Result<_, _>>()?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|payload| match payload {
+                NetlinkPayload::InnerMessage(answer) => Some(answer),
+                _ => None,
+            })
+            .collect())
     }
 
     /// The link of that name.
@@ -132,28 +158,19 @@ impl Rtnl {
 
     /// Every link of the namespace.
     pub fn links(&mut self) -> Result<Vec<Found>, Refused> {
-        let all = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
-        Ok(all
-            .iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewLink(link) => Some(Found::of(link)),
-                _ => None,
-            })
-            .collect())
+        let all = self.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        Ok(all.iter().filter_map(|answer| Found::of(answer)).collect())
     }
 
     fn link(&mut self, message: LinkMessage) -> Result<Option<Found>, Refused> {
-        let answers = match self.ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK) {
-            Err(refused) if refused.is_absent() => return Ok(None),
-            answers => answers?,
-        };
-        Ok(answers.into_iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => Some(Found::of(&link)),
-            _ => None,
-        }))
+        match self.ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK) {
+            Err(refused) if refused.is_absent() => Ok(None),
+            answers => Ok(answers?.iter().find_map(|answer| Found::of(answer))),
+        }
     }
 
-    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+    /// The messages of the answer, as they are.
+    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<Vec<u8>>, Refused> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -174,28 +191,71 @@ impl Rtnl {
     }
 
     /// Whether that was the last of the answer.
-    fn read(&self, mut bytes: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool, Refused> {
-        let garbled = |_| Refused { errno: libc::EBADMSG, said: Some("the kernel's answer cannot be read".into()) };
+    fn read(&self, mut bytes: &[u8], answers: &mut Vec<Vec<u8>>) -> Result<bool, Refused> {
         while !bytes.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(garbled)?;
-            let length = (message.header.length as usize).next_multiple_of(4).min(bytes.len());
-            bytes = &bytes[length.max(1)..];
-            if message.header.sequence_number != self.sequence {
+            let header = Header::of(bytes).ok_or_else(Refused::garbled)?;
+            let message = bytes.get(..header.length).ok_or_else(Refused::garbled)?;
+            bytes = &bytes[header.length.next_multiple_of(4).min(bytes.len())..];
+            if header.sequence != self.sequence {
                 continue;
             }
-            match message.payload {
-                NetlinkPayload::Error(error) => match error.code {
-                    None => return Ok(true),
-                    Some(code) => return Err(Refused { errno: code.get().abs(), said: said(&error.header) }),
-                },
-                NetlinkPayload::Done(_) => return Ok(true),
-                NetlinkPayload::Overrun(_) => return Err(Refused::errno(libc::ENOBUFS)),
-                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                _ => {}
+            match i32::from(header.kind) {
+                libc::NLMSG_ERROR => {
+                    let code = message.get(Header::LENGTH..Header::LENGTH + 4).and_then(|code| code.try_into().ok());
+                    return match i32::from_ne_bytes(code.ok_or_else(Refused::garbled)?) {
+                        0 => Ok(true),
+                        code => {
+                            Err(Refused { errno: code.saturating_abs(), said: said(&message[Header::LENGTH + 4..]) })
+                        }
+                    };
+                }
+                libc::NLMSG_DONE => return Ok(true),
+                libc::NLMSG_OVERRUN => return Err(Refused::errno(libc::ENOBUFS)),
+                libc::NLMSG_NOOP => {}
+                _ => answers.push(message.to_vec()),
             }
         }
         Ok(false)
     }
+}
+
+/// struct nlmsghdr, as far as it matters here.
+struct Header {
+    length: usize,
+    kind: u16,
+    sequence: u32,
+}
+
+impl Header {
+    const LENGTH: usize = 16;
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let length = usize::try_from(u32_at(bytes, 0)?).ok().filter(|length| *length >= Self::LENGTH)?;
+        let kind = bytes.get(4..6)?.try_into().ok().map(u16::from_ne_bytes)?;
+        Some(Self { length, kind, sequence: u32_at(bytes, 8)? })
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// The attributes in a row of them, struct nlattr.
+fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let [a, b, c, d, ..] = *rest else { return None };
+        let (length, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        // Without NLA_F_NESTED and NLA_F_NET_BYTEORDER.
+        Some((kind & 0x3fff, value))
+    })
+}
+
+/// A text that ends with a null.
+fn text(value: &[u8]) -> OsString {
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    OsString::from_vec(value[..end].to_vec())
 }
 
 fn retry<T>(mut call: impl FnMut() -> std::io::Result<T>) -> Result<T, Refused> {
@@ -210,45 +270,46 @@ fn retry<T>(mut call: impl FnMut() -> std::io::Result<T>) -> Result<T, Refused> 
 
 /// NLMSGERR_ATTR_MSG among the attributes that follow the header of the refused request (linux/netlink.h, struct nlmsgerr).
 fn said(refusal: &[u8]) -> Option<String> {
-    const HEADER: usize = 16;
     const MSG: u16 = 1;
-    let mut rest = refusal.get(HEADER..)?;
-    while let [a, b, c, d, ..] = *rest {
-        let (length, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
-        let value = rest.get(4..length)?;
-        if kind & 0x3fff == MSG {
-            return Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()).filter(|s| !s.is_empty());
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-    None
+    let (_, said) = attributes(refusal.get(Header::LENGTH..)?).find(|(kind, _)| *kind == MSG)?;
+    Some(text(said).to_string_lossy().into_owned()).filter(|said| !said.is_empty())
 }
 
 impl Found {
-    fn of(message: &LinkMessage) -> Self {
-        let mut found =
-            Self { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Self::default() };
-        for attribute in &message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => found.name.clone_from(name),
-                LinkAttribute::IfAlias(alias) => found.alias = Some(alias.clone()),
-                LinkAttribute::Mtu(mtu) => found.mtu = *mtu,
-                LinkAttribute::Controller(master) => found.master = *master,
-                LinkAttribute::Address(mac) => found.mac.clone_from(mac),
-                LinkAttribute::LinkInfo(infos) => {
-                    found.kind = infos.iter().find_map(kind).unwrap_or_default();
+    /// The link in an RTM_NEWLINK. It is read here, as bytes: who administers a namespace chooses its names, and one that is no text must not
+    /// hide the others.
+    fn of(message: &[u8]) -> Option<Self> {
+        // struct ifinfomsg: family, type, index, flags, change.
+        const INFO: usize = 16;
+        if Header::of(message)?.kind != libc::RTM_NEWLINK {
+            return None;
+        }
+        let info = &message[Header::LENGTH..];
+        let flags = u32_at(info, 8)?;
+        let up = flags & libc::IFF_UP as u32 != 0;
+        let mut found = Self { index: u32_at(info, 4)?, up, flags, ..Self::default() };
+        for (kind, value) in attributes(info.get(INFO..)?) {
+            let number = || u32_at(value, 0).unwrap_or_default();
+            match kind {
+                libc::IFLA_IFNAME => found.name = text(value),
+                libc::IFLA_IFALIAS => found.alias = Some(text(value)),
+                libc::IFLA_MTU => found.mtu = number(),
+                libc::IFLA_MASTER => found.master = number(),
+                libc::IFLA_TXQLEN => found.queue = number(),
+                libc::IFLA_GROUP => found.group = number(),
+                libc::IFLA_ADDRESS => found.mac = value.to_vec(),
+                libc::IFLA_LINKINFO => {
+                    let kind = attributes(value).find(|(kind, _)| *kind == libc::IFLA_INFO_KIND);
+                    found.kind = kind.map(|(_, kind)| text(kind).to_string_lossy().into_owned()).unwrap_or_default();
+                }
+                libc::IFLA_PROP_LIST => {
+                    let names = attributes(value).filter(|(kind, _)| *kind == libc::IFLA_ALT_IFNAME);
+                    found.altnames.extend(names.map(|(_, name)| text(name)));
                 }
                 _ => {}
             }
         }
-        found
-    }
-}
-
-fn kind(info: &LinkInfo) -> Option<String> {
-    match info {
-        LinkInfo::Kind(kind) => Some(kind.to_string()),
-        _ => None,
+        Some(found)
     }
 }
 
@@ -283,7 +344,7 @@ mod tests {
     fn the_loopback_is_found_by_name_and_index_and_others_are_not() {
         let mut rtnl = Rtnl::open().unwrap();
         let lo = rtnl.link_by_name("lo").unwrap().unwrap();
-        assert_eq!((lo.name.as_str(), lo.index), ("lo", 1));
+        assert_eq!((lo.name.to_str().unwrap(), lo.index), ("lo", 1));
         assert_eq!(rtnl.link_by_index(1).unwrap(), Some(lo));
         assert_eq!(rtnl.link_by_name("nosuchlink").unwrap(), None);
         assert_eq!(rtnl.link_by_index(1 << 30).unwrap(), None);

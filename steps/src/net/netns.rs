@@ -1,5 +1,6 @@
 //! A process's network namespace, to be joined by a worker or to make a link in.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -35,6 +36,21 @@ pub fn is_same(a: impl AsFd, b: impl AsFd) -> Result<bool, EffectError> {
     let id = |fd: BorrowedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
     let failed = |e| EffectError::call("fstat(network namespace)", e);
     Ok(id(a.as_fd()).map_err(failed)? == id(b.as_fd()).map_err(failed)?)
+}
+
+/// The network namespaces of all processes, each once, as far as they can be seen.
+pub fn all() -> Vec<OwnedFd> {
+    let mut seen = BTreeSet::new();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let namespaces = processes.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    namespaces
+        .filter_map(|process| {
+            let path = process.path().join("ns/net");
+            let fd = open(&path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).ok()?;
+            let stat = fstat(&fd).ok()?;
+            seen.insert((stat.st_dev, stat.st_ino)).then_some(fd)
+        })
+        .collect()
 }
 
 /// Calls the body in another network namespace, and comes back. A socket that it opens stays there.

@@ -111,16 +111,18 @@ impl LinkAdd {
         let refused = |r: crate::net::netlink::Refused| r.error(format!("get link {}", self.name));
         if let Some(link) = record.outcome::<Link>() {
             let found = rtnl.link_by_index(link.index).map_err(refused)?;
-            return Ok(found.filter(|found| found.alias.as_ref() == Some(&self.alias)));
+            return Ok(found.filter(|found| found.alias.as_ref().is_some_and(|alias| *alias == *self.alias)));
         }
         let Some(found) = rtnl.link_by_name(self.name.as_str()).map_err(refused)? else { return Ok(None) };
         if record.before.get("index") == Some(&json!(found.index)) {
             return Ok(None);
         }
         match &found.alias {
-            Some(alias) if *alias != self.alias => Err(EffectError::new(format!(
-                "the link {} is not ours: its alias is {alias:?}, not {:?}",
-                self.name, self.alias
+            Some(alias) if *alias != *self.alias => Err(EffectError::new(format!(
+                "the link {} is not ours: its alias is {:?}, not {:?}",
+                self.name,
+                alias.to_string_lossy(),
+                self.alias
             ))),
             _ => Ok(Some(found)),
         }
@@ -184,7 +186,9 @@ impl EffectDef for LinkAdd {
         match rtnl.change(RouteNetlinkMessage::DelLink(message), 0) {
             // It went with the namespace of its other end meanwhile.
             Err(refused) if refused.is_absent() => Ok(Undone::Done),
-            answer => answer.map(|()| Undone::Done).map_err(|r| r.error(format!("delete link {}", found.name))),
+            answer => answer
+                .map(|()| Undone::Done)
+                .map_err(|r| r.error(format!("delete link {}", found.name.to_string_lossy()))),
         }
     }
 }

@@ -91,7 +91,7 @@ impl Target {
 /// The link that we made, whatever it is called by now.
 fn made(link: &Link, rtnl: &mut Rtnl) -> Result<Option<Found>, EffectError> {
     let found = rtnl.link_by_index(link.index).map_err(|r| r.error(format!("get link {link}")))?;
-    Ok(found.filter(|found| found.alias.as_deref() == Some(&link.alias)))
+    Ok(found.filter(|found| found.alias.as_ref().is_some_and(|alias| *alias == *link.alias)))
 }
 
 /// What an effect saw of its link before it changed it.
@@ -108,6 +108,6 @@ pub(crate) struct Seen {
 impl From<Found> for Seen {
     fn from(found: Found) -> Self {
         let Found { index, name, up, mtu, master, mac, .. } = found;
-        Self { index, name, up, mtu, master, mac }
+        Self { index, name: name.to_string_lossy().into_owned(), up, mtu, master, mac }
     }
 }

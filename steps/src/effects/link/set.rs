@@ -63,7 +63,7 @@ impl LinkSet {
     }
 
     fn give_back(&self, seen: &Seen, now: &Found, message: &mut LinkMessage) {
-        if self.name.is_some() && now.name != seen.name {
+        if self.name.is_some() && now.name != *seen.name {
             message.attributes.push(LinkAttribute::IfName(seen.name.clone()));
         }
         if self.mtu.is_some() && now.mtu != seen.mtu {
