@@ -185,7 +185,12 @@ impl MakeCgroup {
             }
             if self.has("cpuset") {
                 match self.place(&parent, &directory, depth) {
-                    Err(error) if error.errno.map(Errno::from_raw_os_error).is_some_and(is_gone) => return Ok(None),
+                    Err(error) if error.errno.map(Errno::from_raw_os_error).is_some_and(is_gone) => {
+                        if leaf && made {
+                            remove(&parent, *name).map_err(|e| self.failed("rmdir", depth, e))?;
+                        }
+                        return Ok(None);
+                    }
                     placed => placed?,
                 }
             }
@@ -200,6 +205,10 @@ impl MakeCgroup {
             let text = |of: &OwnedFd| read(of, file).map_err(|e| self.failed("read the CPUs of", depth, e));
             if text(directory)?.trim().is_empty() {
                 let value = text(parent)?;
+                if value.trim().is_empty() {
+                    // They were given, and another run took them back since: as if it had removed the parent.
+                    return Err(self.failed("read the CPUs of", depth - 1, Errno::NOENT));
+                }
                 write(directory, file, value.trim()).map_err(|e| self.failed("give CPUs to", depth, e))?;
             }
         }
