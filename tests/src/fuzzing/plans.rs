@@ -180,7 +180,7 @@ fn written(planned: &PlannedEffect, data: &Value, run: &Path, host: &Host) {
     let mut in_cgroup = |path: &Path| mounts.any(|mount| lies_below(path, mount));
     let kind = planned.effect.kind();
     let ok = match kind {
-        "exec_fifo" | "state" | "directory" | "symlink" | "netns.pin" | "notify.bind" | "file" => {
+        "exec_fifo" | "state" | "directory" | "symlink" | "netns.pin" | "notify.bind" | "notify.directory" | "file" => {
             lies_below(path(data, "path"), run)
         }
         "mount" => lies_below(path(data, "target"), run),
