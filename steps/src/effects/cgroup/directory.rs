@@ -257,6 +257,10 @@ impl MakeCgroup {
         let chain = self.chain()?;
         for depth in before.unplaced.iter().rev() {
             let Some(directory) = chain.get(*depth) else { continue };
+            // Another run had made it and was about to give it some: they are for all that are to be in it.
+            if self.is_parent_of_ours(directory, *depth, before.existing) {
+                continue;
+            }
             for file in PLACES {
                 match write(directory, file, "\n") {
                     Ok(()) | Err(Errno::BUSY | Errno::NOSPC | Errno::NOENT) => {}
