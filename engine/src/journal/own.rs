@@ -53,6 +53,16 @@ impl fmt::Display for Foreign {
 }
 
 impl Foreign {
+    /// Why something is not the caller's alone; `None` if it is.
+    pub fn of(stat: &Stat) -> Option<Self> {
+        let caller = rustix::process::geteuid().as_raw();
+        match stat.st_mode & WRITABLE_BY_OTHERS {
+            _ if stat.st_uid != caller => Some(Self::Owner { owner: stat.st_uid, caller }),
+            0 => None,
+            _ => Some(Self::Writable { mode: stat.st_mode & 0o7777 }),
+        }
+    }
+
     /// What to do about it.
     pub fn help(&self, path: &Path) -> String {
         match self {
@@ -210,13 +220,10 @@ fn open(around: BorrowedFd, name: &Path, flags: OFlags, kind: FileType, path: &P
 
 /// Why it is not the caller's own; `None` if it is.
 fn judge(stat: &Stat, kind: FileType) -> Option<Foreign> {
-    let caller = rustix::process::geteuid().as_raw();
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Symlink => Some(Foreign::Link),
         other if other != kind => Some(Foreign::Kind),
-        _ if stat.st_uid != caller => Some(Foreign::Owner { owner: stat.st_uid, caller }),
-        _ if stat.st_mode & WRITABLE_BY_OTHERS != 0 => Some(Foreign::Writable { mode: stat.st_mode & 0o7777 }),
-        _ => None,
+        _ => Foreign::of(stat),
     }
 }
 

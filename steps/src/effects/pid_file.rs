@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
+use lifecycle_engine::journal::Foreign;
 use lifecycle_engine::value::Later;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
@@ -130,11 +131,6 @@ fn remove(directory: &OwnedFd, name: &Path) -> Result<(), Errno> {
     }
 }
 
-/// Nobody else can have written it, or what is in it.
-fn is_callers(stat: &Stat) -> bool {
-    stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0
-}
-
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
@@ -164,9 +160,10 @@ impl EffectDef for WritePidFile {
             Ok(found)
                 if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile && found.st_size <= LONGEST =>
             {
-                let own = is_callers(&around) && is_callers(&found);
+                // Nobody else can have written it.
+                let own = [&around, &found].iter().all(|stat| Foreign::of(stat).is_none());
                 let read = own.then(|| self.text(&directory)).transpose().map_err(|e| self.failed("read", e))?;
-                read.filter(|(stat, _)| is_callers(stat)).map(|(_, text)| text)
+                read.filter(|(stat, _)| Foreign::of(stat).is_none()).map(|(_, text)| text)
             }
             Ok(_) => {
                 return Err(EffectError::new(format!(

@@ -15,7 +15,6 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, Shutdown, SocketFlags,
     SocketType, recvmsg, send, shutdown, socketpair,
 };
-use rustix::process::geteuid;
 
 /// How an option of the command line is told.
 #[derive(Clone, Copy)]
@@ -188,14 +187,7 @@ impl Request {
 /// whoever takes the image back, to any file of the host. It is judged by the descriptor that criu gets.
 fn callers_own(directory: &OwnedFd) -> Result<(), EffectError> {
     let failed = |errno| EffectError::call("fstat(a directory for criu)", errno);
-    let (stat, caller) = (fstat(directory).map_err(failed)?, geteuid().as_raw());
-    let why = if stat.st_uid != caller {
-        Foreign::Owner { owner: stat.st_uid, caller }
-    } else if stat.st_mode & 0o022 != 0 {
-        Foreign::Writable { mode: stat.st_mode & 0o7777 }
-    } else {
-        return Ok(());
-    };
+    let Some(why) = Foreign::of(&fstat(directory).map_err(failed)?) else { return Ok(()) };
     let path = readlinkat(CWD, format!("/proc/self/fd/{}", directory.as_raw_fd()), Vec::new()).map_err(failed)?;
     let path = path.to_string_lossy().into_owned();
     Err(EffectError::new(format!("{path} {why}")).help(format!(
