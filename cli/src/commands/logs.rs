@@ -72,7 +72,7 @@ impl Sources {
         if self.problems.is_none() {
             self.problems = self.find(PROBLEMS)?;
         }
-        let mut text = Vec::new();
+        let (mut text, mut problems) = (Vec::new(), Vec::new());
         if let Some(log) = &mut self.log {
             while log.read_line(&mut self.partial).map_err(|e| failed("cannot read the log", &e))? > 0
                 && self.partial.ends_with('\n')
@@ -80,17 +80,19 @@ impl Sources {
                 let line: LogLine = serde_json::from_str(&self.partial)
                     .map_err(|e| failed("the log holds a line that is not ours", &e))?;
                 self.partial.clear();
+                let (step, said) = (paint::line(&line.step), paint::line(&line.line));
                 match &args.step {
-                    None => text.extend(format!("{} | {}\n", paint::line(&line.step), paint::line(&line.line)).bytes()),
-                    Some(step) if *step == line.step => text.extend(format!("{}\n", paint::line(&line.line)).bytes()),
-                    Some(_) => {}
+                    Some(wanted) if *wanted != line.step => {}
+                    // The engine's own words go where no step can put its own.
+                    _ if line.warning => problems.extend(format!("{step}: warning: {said}\n").bytes()),
+                    None => text.extend(format!("{step} | {said}\n").bytes()),
+                    Some(_) => text.extend(format!("{said}\n").bytes()),
                 }
             }
         }
         if let Some(output) = &mut self.output {
             output.read_to_end(&mut text).map_err(|e| failed("cannot read the output", &e))?;
         }
-        let mut problems = Vec::new();
         if let Some(file) = &mut self.problems {
             file.read_to_end(&mut problems).map_err(|e| failed("cannot read what the engine said", &e))?;
         }

@@ -33,8 +33,11 @@ pub struct LogLine {
     pub at: u64,
     /// The step's address.
     pub step: String,
-    /// What it printed.
+    /// What it printed, or what the engine warns of.
     pub line: String,
+    /// Whether it is the engine that says it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warning: bool,
 }
 
 /// Writes output lines to the run's log. The run's directory exists by the time its first step begins.
@@ -53,9 +56,9 @@ impl LogFile {
 
 impl Watch for LogFile {
     fn event(&mut self, event: &Event) {
-        let (step, line) = match event {
-            Event::Output { step, line } => (step, line.clone()),
-            Event::Warning { step, text } => (step, format!("warning: {text}")),
+        let (step, line, warning) = match event {
+            Event::Output { step, line } => (step, line, false),
+            Event::Warning { step, text } => (step, text, true),
             _ => return,
         };
         if self.written >= LARGEST {
@@ -64,16 +67,17 @@ impl Watch for LogFile {
         if self.file.is_none() {
             self.file = append(&self.names, LOG).ok();
         }
-        self.write(step, &line);
+        self.write(step, line, warning);
         if self.written >= LARGEST {
-            self.write(step, FULL);
+            self.write(step, FULL, true);
         }
     }
 }
 
 impl LogFile {
-    fn write(&mut self, step: &str, line: &str) {
-        let line = LogLine { at: lifecycle_engine::site::now(), step: step.to_owned(), line: line.to_owned() };
+    fn write(&mut self, step: &str, line: &str, warning: bool) {
+        let at = lifecycle_engine::site::now();
+        let line = LogLine { at, step: step.to_owned(), line: line.to_owned(), warning };
         if let (Some(file), Ok(mut text)) = (&mut self.file, serde_json::to_vec(&line)) {
             text.push(b'\n');
             self.written += text.len() as u64;
