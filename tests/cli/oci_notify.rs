@@ -53,6 +53,15 @@ impl<'a> Service<'a> {
         command
     }
 
+    /// `run` of a container that has said that it is ready.
+    fn run(&self) -> Result<Started, Box<dyn std::error::Error>> {
+        let run = Started::new(&mut self.command(&["run", "-b", "bundle", &self.oci.id]))?;
+        eventually("the container", || Ok(self.oci.verb("state").out.contains("\"running\"")))?;
+        self.says("READY=1")?;
+        assert_eq!(self.hears()?, "READY=1");
+        Ok(run)
+    }
+
     /// What the manager hears next.
     fn hears(&self) -> std::io::Result<String> {
         let mut buffer = [0; 4096];
@@ -112,10 +121,7 @@ pub fn oci_start_notify_socket_ends_with_the_container_and_fails_without_a_manag
 pub fn oci_run_notify_socket_passes_on_what_the_container_says(lab: &Lab) -> TestResult {
     let service = Service::new(lab, &["sleep", "600"])?;
     let oci = &service.oci;
-    let run = Started::new(&mut service.command(&["run", "-b", "bundle", &oci.id]))?;
-    eventually("the container", || Ok(oci.verb("state").out.contains("\"running\"")))?;
-    service.says("READY=1")?;
-    assert_eq!(service.hears()?, "READY=1");
+    let run = service.run()?;
     service.says("STATUS=busy")?;
     assert_eq!(service.hears()?, "STATUS=busy", "the service's main process is `run` itself");
     oci.told(&["kill", &oci.id, "KILL"]).ended(0);
@@ -202,10 +208,7 @@ pub fn oci_start_notify_socket_flooded_ends_when_it_is_told_to(lab: &Lab) -> Tes
 pub fn oci_delete_force_removes_what_a_killed_run_listened_on(lab: &Lab) -> TestResult {
     let service = Service::new(lab, &["sleep", "600"])?;
     let oci = &service.oci;
-    let run = Started::new(&mut service.command(&["run", "-b", "bundle", &oci.id]))?;
-    eventually("the container", || Ok(oci.verb("state").out.contains("\"running\"")))?;
-    service.says("READY=1")?;
-    assert_eq!(service.hears()?, "READY=1");
+    let run = service.run()?;
     run.signal(Signal::KILL)?;
     run.end()?.ended(137);
     Ok(oci.gone()?)
