@@ -33,3 +33,8 @@ pub fn criu_answer(bytes: &[u8]) -> bool {
 pub fn subordinate_ids(text: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
     crate::facts::id_ranges(text, name, uid)
 }
+
+/// What the service manager is told of a container's messages of sd_notify(3), which are parted by a zero byte.
+pub fn notify_words(messages: &[u8]) -> Vec<String> {
+    crate::effects::notify::passed_on(messages.split(|byte| *byte == 0), Some(1))
+}

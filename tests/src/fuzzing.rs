@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proc", body: parsers::proc },
     Target { name: "dbus", body: parsers::dbus },
     Target { name: "criu", body: parsers::criu },
+    Target { name: "notify", body: parsers::notify },
 ];
 
 /// The body of the target of that name.

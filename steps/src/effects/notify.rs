@@ -294,6 +294,18 @@ impl Words {
     }
 }
 
+/// What is passed on of these messages where the service manager takes all at the end.
+pub(crate) fn passed_on<'a>(messages: impl Iterator<Item = &'a [u8]>, main_process: Option<i32>) -> Vec<String> {
+    let mut words = Words { main_process, ..Words::default() };
+    messages.for_each(|message| words.take(message));
+    let mut passed = Vec::new();
+    while let Some(next) = words.next() {
+        passed.push(next.to_owned());
+        words.passed_on();
+    }
+    passed
+}
+
 impl Forwarding {
     /// Takes what has come, as far as there is time for it.
     fn take(&mut self) -> Result<(), EffectError> {

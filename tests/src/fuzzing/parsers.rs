@@ -73,3 +73,14 @@ pub fn dbus(bytes: &[u8]) {
 pub fn criu(bytes: &[u8]) {
     outside::criu_answer(bytes);
 }
+
+/// A container's messages to the service manager: nothing of them speaks for its supervisor, and however many there are, little is kept.
+pub fn notify(bytes: &[u8]) {
+    let passed = outside::notify_words(bytes);
+    assert!(passed.len() <= 4, "{passed:?}");
+    for words in passed {
+        let ours = words == "READY=1" || words == "MAINPID=1";
+        assert!(ours || words.starts_with("STATUS="), "{words:?}");
+        assert!(!words.contains('\n'), "{words:?}");
+    }
+}
