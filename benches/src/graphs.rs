@@ -117,7 +117,8 @@ fn measure(text: &str, root: &std::path::Path) -> Cost {
     let held = sys::held();
     let engine = identity::identify(rustix::process::getpid()).unwrap_or_else(|e| panic!("{e}"));
     let engine = lifecycle_engine::journal::Identity { pid: engine.pid, start: engine.start, boot: engine.boot };
-    let options = RunOptions { engine, keep: false, only_nested: false, fail_at: None, pause_at: None, cancel: None };
+    let options =
+        RunOptions { engine, keep: false, only_nested: false, fail_at: None, pause_at: None, cancel: None, jobs: None };
     let start = Instant::now();
     let mut most = Most(held);
     let finished = run(Rc::new(program), &registry, options, &mut most).unwrap_or_else(|e| panic!("{e}"));

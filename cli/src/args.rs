@@ -1,6 +1,7 @@
 //! The command line of `lifecycle`, and nothing else: what each command does is in `commands/`.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -123,6 +124,9 @@ pub struct Run {
     /// Stop before a step, print how to look inside, and go on at Enter
     #[arg(long, value_name = "STEP")]
     pub pause_at: Option<String>,
+    /// How many steps may be at work at once; as many as the limit of open files allows if it is not given
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
     /// Act as if the host did not offer this fact
     #[arg(long, value_name = "FACT", value_delimiter = ',')]
     pub mask: Vec<String>,

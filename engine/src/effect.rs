@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::error::EffectError;
 use crate::site::SiteProgram;
-use crate::value::{Handle, HandleRef, Outcome, Text, plain, redact};
+use crate::value::{Handle, HandleRef, Outcome, Text, decode, encode, plain, redact};
 
 /// How a change is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +75,8 @@ pub trait Effect: fmt::Debug {
     fn class(&self) -> Class;
     /// [`EffectDef::describe`].
     fn describe(&self) -> String;
-    /// The fields as JSON, without sensitive values.
-    fn data(&self) -> Value;
+    /// The fields as a value, without sensitive ones. An error: they are no JSON, and nothing could ever take the effect back.
+    fn data(&self) -> Result<Value, serde_json::Error>;
     /// [`EffectDef::before`].
     fn before(&self, cx: &mut Cx) -> Result<Value, EffectError>;
     /// [`EffectDef::apply`].
@@ -99,11 +99,10 @@ impl<T: EffectDef> Effect for T {
     fn describe(&self) -> String {
         EffectDef::describe(self)
     }
-    fn data(&self) -> Value {
-        // Effects are plain data: maps with text keys and no floats, which always serialise.
-        let mut value = serde_json::to_value(self).unwrap_or_else(|e| Value::String(e.to_string()));
+    fn data(&self) -> Result<Value, serde_json::Error> {
+        let mut value = encode(self)?;
         redact(&mut value);
-        value
+        Ok(value)
     }
     fn before(&self, cx: &mut Cx) -> Result<Value, EffectError> {
         EffectDef::before(self, cx)
@@ -143,7 +142,7 @@ impl Record {
     /// The outcome, or what was started, decoded.
     pub fn outcome<T: DeserializeOwned>(&self) -> Option<T> {
         let value = self.outcome.as_ref().or(self.started.as_ref())?;
-        T::deserialize(value).ok()
+        decode(value.clone()).ok()
     }
 }
 
@@ -174,9 +173,11 @@ impl Applied {
         Self::Done(Value::Null)
     }
 
-    /// It happened, and this is its outcome.
-    pub fn outcome(outcome: &impl Serialize) -> Self {
-        Self::Done(serde_json::to_value(outcome).unwrap_or_default())
+    /// It happened, and this is its outcome. An error: that is no JSON.
+    pub fn outcome(outcome: &impl Serialize) -> Result<Self, EffectError> {
+        encode(outcome)
+            .map(Self::Done)
+            .map_err(|e| EffectError::new(format!("its outcome cannot be written down: {e}")))
     }
 }
 
@@ -267,14 +268,21 @@ impl RunNames {
     /// Ten hexadecimal digits that tell this run from all others on the machine: a hash of the state root and the id. Fits into the 15 bytes
     /// of a link's name with a prefix.
     pub fn tag(&self) -> String {
-        use sha2::Digest;
-        let mut hash = sha2::Sha256::new();
-        hash.update(self.root.as_os_str().as_encoded_bytes());
-        hash.update([0]);
-        hash.update(self.id.as_bytes());
-        let first: [u8; 5] = std::array::from_fn(|i| hash.clone().finalize()[i]);
-        first.iter().fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"))
+        digits(&[self.root.as_os_str().as_encoded_bytes(), &[0], self.id.as_bytes()])
     }
+
+    /// The file in the run's directory to which a process of that step writes where it outlives the engine: whatever the step is called.
+    pub fn output_of(step: &str) -> String {
+        format!("output-{}", digits(&[step.as_bytes()]))
+    }
+}
+
+/// The first ten hexadecimal digits of SHA-256.
+fn digits(parts: &[&[u8]]) -> String {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().iter().take(5).fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
 }
 
 /// Outcomes by step and effect: what handles resolve to.
@@ -314,7 +322,7 @@ impl Outcomes {
         }
         match value {
             Value::Array(items) => items.iter().map(|v| self.resolve(v)).collect(),
-            Value::Object(map) if map.contains_key(crate::value::TEXT) => match Text::deserialize(value) {
+            Value::Object(map) if map.contains_key(crate::value::TEXT) => match decode::<Text>(value.clone()) {
                 Ok(text) => text.fill(|at| self.get(at).map(plain)).map_or(Value::Null, Value::String),
                 Err(_) => Value::Null,
             },
@@ -383,6 +391,8 @@ pub struct Cx<'a> {
     pub fds: &'a mut Fds,
     /// The program for the process, where the effect makes one.
     pub site: Option<SiteProgram>,
+    /// The run is to stay when its engine ends: what is made must not need the engine from then on.
+    pub outlives: bool,
     /// Takes what is said, to be shown under the step's name.
     pub output: &'a mut dyn FnMut(Said<'_>),
 }
@@ -405,7 +415,7 @@ impl Cx<'_> {
     /// What the handle stands for.
     pub fn resolve<T: Outcome>(&self, handle: &Handle<T>) -> Result<T, EffectError> {
         let value = self.value(&handle.at)?;
-        T::deserialize(value).map_err(|e| EffectError::new(format!("{handle} is not a {}: {e}", T::NAME)))
+        decode(value.clone()).map_err(|e| EffectError::new(format!("{handle} is not a {}: {e}", T::NAME)))
     }
 
     /// The text with its handles filled in.

@@ -2,6 +2,7 @@
 //!
 //! One thread and one poll loop: everything that takes its time is a [`crate::effect::Pending`] with descriptors to poll.
 
+mod again;
 mod conclude;
 mod dependents;
 mod execute;

@@ -235,7 +235,8 @@ impl SiteProgram {
                 },
             );
         };
-        let mut cx = Cx { run: &self.run, step, effect: k, outcomes, fds, site: None, output: &mut output };
+        let mut cx =
+            Cx { run: &self.run, step, effect: k, outcomes, fds, site: None, outlives: false, output: &mut output };
         let before = effect.before(&mut cx)?;
         match effect.apply(&before, &mut cx)? {
             Applied::Done(outcome) => Ok(outcome),

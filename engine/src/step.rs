@@ -13,7 +13,7 @@ use crate::effect::{Effect, EffectDef, RunNames};
 use crate::error::PlanError;
 use crate::facts::Facts;
 use crate::types::Type;
-use crate::value::{Handle, HandleRef, Outcome};
+use crate::value::{Handle, HandleRef, Outcome, decode, encode};
 
 /// Where a step's effects may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,6 +90,8 @@ pub trait Step: 'static {
 pub struct PlannedEffect {
     /// The effect.
     pub effect: Box<dyn Effect>,
+    /// [`Effect::data`]: what is shown and what the journal holds.
+    pub data: Value,
     /// It happens at the start of the site that this step makes, not on the host.
     pub inside: bool,
 }
@@ -106,12 +108,14 @@ pub struct Planning<'a> {
     pub site: Option<Arc<str>>,
     /// The effects so far.
     pub effects: Vec<PlannedEffect>,
+    /// An effect among them that no journal could hold.
+    unwritable: Option<PlanError>,
 }
 
 impl<'a> Planning<'a> {
     /// For the planning of one step.
     pub fn new(facts: &'a mut Facts, run: &'a RunNames, step: Arc<str>, site: Option<Arc<str>>) -> Self {
-        Self { facts, run, step, site, effects: Vec::new() }
+        Self { facts, run, step, site, effects: Vec::new(), unwritable: None }
     }
 
     /// Adds an effect in the step's own place.
@@ -126,7 +130,12 @@ impl<'a> Planning<'a> {
 
     fn push(&mut self, effect: Box<dyn Effect>, inside: bool) -> Made {
         let index = self.effects.len() as u32;
-        self.effects.push(PlannedEffect { effect, inside });
+        let data = effect.data().unwrap_or_else(|e| {
+            let message = format!("{} cannot be written to a journal: {e}", effect.describe());
+            self.unwritable.get_or_insert(PlanError::new("", message));
+            Value::Null
+        });
+        self.effects.push(PlannedEffect { effect, data, inside });
         Made { step: self.step.clone(), effect: index }
     }
 }
@@ -214,9 +223,12 @@ impl StepKind {
 }
 
 fn plan_step<S: Step>(input: Value, cx: &mut Planning) -> Result<Value, PlanError> {
-    let input: S::Input = serde_json::from_value(input).map_err(|e| PlanError::new("", e.to_string()))?;
+    let input: S::Input = decode(input).map_err(|e| PlanError::new("", e.to_string()))?;
     let output = S::plan(input, cx)?;
-    serde_json::to_value(output).map_err(|e| PlanError::new("", format!("the output is not JSON: {e}")))
+    if let Some(error) = cx.unwritable.take() {
+        return Err(error);
+    }
+    encode(&output).map_err(|e| PlanError::new("", format!("the output is not JSON: {e}")))
 }
 
 /// What the engine knows of a kind of effect: how to read it back from a journal, and its examples.
@@ -234,7 +246,7 @@ impl EffectKind {
     pub const fn of<E: EffectDef>() -> Self {
         Self {
             kind: E::KIND,
-            decode: |data| Ok(Box::new(E::deserialize(data)?)),
+            decode: |data| Ok(Box::new(decode::<E>(data.clone())?)),
             examples: |scratch| E::examples(scratch).into_iter().map(|e| Box::new(e) as Box<dyn Effect>).collect(),
         }
     }

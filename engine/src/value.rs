@@ -1,5 +1,7 @@
 //! Values that a plan passes between steps: handles to what is not known yet, and values that nobody may see.
 
+mod coding;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,9 +9,11 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, DeserializeOwned};
+use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
+pub use self::coding::{decode, encode, escaped, for_others, unescaped};
 use crate::types::marked;
 
 /// The key that marks a handle in JSON.
@@ -150,11 +154,11 @@ impl<T: Serialize> Serialize for Later<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Later<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(d)?;
-        if handle(&value).is_some() {
-            return Handle::deserialize(value).map(Self::Handle).map_err(de::Error::custom);
-        }
-        T::deserialize(value).map(Self::Now).map_err(de::Error::custom)
+        let marked = |value: Value| match handle(&value) {
+            Some(_) => decode(value).map(Self::Handle),
+            None => decode(value).map(Self::Now),
+        };
+        coding::either(d, marked, |value| T::deserialize(value).map(Self::Now))
     }
 }
 
@@ -195,23 +199,25 @@ impl<T> fmt::Display for Sensitive<T> {
 
 impl<T: Serialize> Serialize for Sensitive<T> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap;
-        let mut map = s.serialize_map(Some(1))?;
-        map.serialize_entry(SENSITIVE, &self.0)?;
-        map.end()
+        // A structure, not a map: its key is ours.
+        let mut marked = s.serialize_struct("Sensitive", 1)?;
+        marked.serialize_field(SENSITIVE, &self.0)?;
+        marked.end()
     }
 }
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Sensitive<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(d)?;
-        let inner = match value {
-            Value::Object(mut map) if map.len() == 1 && map.contains_key(SENSITIVE) => {
-                map.remove(SENSITIVE).unwrap_or_default()
-            }
-            plain => plain,
+        let marked = |value: Value| {
+            let inner = match value {
+                Value::Object(mut map) if map.len() == 1 && map.contains_key(SENSITIVE) => {
+                    map.remove(SENSITIVE).unwrap_or_default()
+                }
+                plain => plain,
+            };
+            decode(inner).map(Self)
         };
-        T::deserialize(inner).map(Self).map_err(de::Error::custom)
+        coding::either(d, marked, |value| T::deserialize(value).map(Self))
     }
 }
 
@@ -237,8 +243,7 @@ impl<T: JsonSchema> JsonSchema for Sensitive<T> {
 pub struct Text(pub Vec<Part>);
 
 /// A piece of [`Text`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Part {
     /// As it stands.
     Literal(String),
@@ -292,32 +297,35 @@ impl fmt::Display for Text {
 /// Plain text stays a JSON string; anything else is `{"$text": [parts]}`, a sensitive part wrapped so that [`redact`] finds it.
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap;
         if let [Part::Literal(text)] = self.0.as_slice() {
             return s.serialize_str(text);
         }
-        let parts: Vec<Value> = self.0.iter().map(Part::to_value).collect();
-        let mut map = s.serialize_map(Some(1))?;
-        map.serialize_entry(TEXT, &parts)?;
-        map.end()
+        let mut marked = s.serialize_struct("Text", 1)?;
+        marked.serialize_field(TEXT, &self.0)?;
+        marked.end()
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Literal(text) => s.serialize_str(text),
+            Self::Handle(at) => Marked { handle: Cow::Borrowed(at) }.serialize(s),
+            Self::Sensitive(text) => Sensitive(text).serialize(s),
+        }
     }
 }
 
 impl Part {
-    fn to_value(&self) -> Value {
-        match self {
-            Self::Literal(text) => json!(text),
-            Self::Handle(at) => json!({ HANDLE: at }),
-            Self::Sensitive(text) => json!({ SENSITIVE: text }),
-        }
-    }
-
     fn from_value(value: Value) -> Result<Self, serde_json::Error> {
         if handle(&value).is_some() {
-            return Handle::<String>::deserialize(value).map(|h| Self::Handle(h.at));
+            return decode::<Handle<String>>(value).map(|h| Self::Handle(h.at));
         }
         if value.get(SENSITIVE).is_some() {
-            return Sensitive::<Value>::deserialize(value).map(|s| Self::Sensitive(plain(&s.0)));
+            return decode::<Sensitive<Value>>(value).map(|s| Self::Sensitive(plain(&s.0)));
+        }
+        if value.is_array() || value.is_object() {
+            return Err(de::Error::custom("a part of text is a word, a number, a handle or a sensitive value"));
         }
         Ok(Self::Literal(plain(&value)))
     }
@@ -325,7 +333,15 @@ impl Part {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let parts = match Value::deserialize(d)? {
+        coding::either(d, Self::of, |value| {
+            if value.is_object() { Err(de::Error::custom("expected text, found a map")) } else { Self::of(value) }
+        })
+    }
+}
+
+impl Text {
+    fn of(value: Value) -> Result<Self, serde_json::Error> {
+        let parts = match value {
             Value::Object(mut map) if map.contains_key(TEXT) => match map.remove(TEXT) {
                 Some(Value::Array(parts)) => parts,
                 _ => return Err(de::Error::custom("text parts must be a list")),
@@ -338,7 +354,7 @@ impl<'de> Deserialize<'de> for Text {
             }
             one => vec![one],
         };
-        parts.into_iter().map(Part::from_value).collect::<Result<_, _>>().map(Self).map_err(de::Error::custom)
+        parts.into_iter().map(Part::from_value).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -403,8 +419,8 @@ mod tests {
     #[test]
     fn text_round_trips_and_is_redacted() {
         let text = Text(vec![Part::Literal("pid=".into()), Part::Handle(pid()), Part::Sensitive("hunter2".into())]);
-        let mut value = serde_json::to_value(&text).expect("json");
-        assert_eq!(serde_json::from_value::<Text>(value.clone()).expect("text"), text);
+        let mut value = encode(&text).expect("json");
+        assert_eq!(decode::<Text>(value.clone()).expect("text"), text);
         assert_eq!(text.to_string(), "pid=‹init.pid›‹sensitive›");
         redact(&mut value);
         assert!(!value.to_string().contains("hunter2"));
@@ -416,8 +432,8 @@ mod tests {
     #[test]
     fn a_sensitive_value_survives_json_but_not_redaction_or_debug() {
         let secret = Sensitive("hunter2".to_owned());
-        let mut value = serde_json::to_value(&secret).expect("json");
-        assert_eq!(serde_json::from_value::<Sensitive<String>>(value.clone()).expect("plain"), secret);
+        let mut value = encode(&secret).expect("json");
+        assert_eq!(decode::<Sensitive<String>>(value.clone()).expect("plain"), secret);
         assert_eq!(format!("{secret:?} {secret}"), "‹sensitive› ‹sensitive›");
         redact(&mut value);
         assert_eq!(value, json!(REDACTED));

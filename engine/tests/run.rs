@@ -172,6 +172,86 @@ fn a_step_that_may_fail_does_not_stop_the_others() {
     assert_eq!(seen, ["+a", "!a", "-a", "+b", "=b", "-b"]);
 }
 
+/// A step that fails, and whose undo waits for what another step makes after it.
+fn waits_in_its_undo(work: &std::path::Path, how: Options) -> Vec<lifecycle_engine::program::Node> {
+    let gate = work.join("gate");
+    let mut flaky = node("flaky", &[], vec![effect(Gated { gate: gate.clone() })]);
+    options(&mut flaky, how);
+    let later = node("later", &[], vec![effect(Sleep { ms: 5, mark: work.join("never") })]);
+    let opens = node("opens", &[1], vec![effect(Touch { path: gate })]);
+    vec![flaky, later, opens]
+}
+
+#[test]
+fn what_a_step_waits_for_before_its_next_try_holds_nobody_up() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let again = Options { retries: 1, backoff: Duration::from_millis(1), ..Options::default() };
+    let (finished, seen) = run(program(root.path(), "r", waits_in_its_undo(work.path(), again)), run_options());
+    assert_eq!(finished.expect("ran").failure.expect("failed twice").step, "flaky".into());
+    let first = ["+flaky", "!flaky", "+later", "=later", "+opens", "=opens", "-flaky", "~flaky", "+flaky", "!flaky"];
+    assert_eq!(seen[..first.len()], first, "{seen:?}");
+}
+
+#[test]
+fn what_a_step_waits_for_that_may_fail_holds_nobody_up() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let optional = Options { continue_on_error: true, ..Options::default() };
+    let (finished, seen) = run(program(root.path(), "r", waits_in_its_undo(work.path(), optional)), run_options());
+    assert!(finished.expect("ran").failure.is_none());
+    assert_eq!(seen[..7], ["+flaky", "!flaky", "+later", "=later", "+opens", "=opens", "-flaky"], "{seen:?}");
+}
+
+/// Sends a signal as soon as a step is being taken back.
+struct Interrupts(std::os::fd::OwnedFd);
+
+impl lifecycle_engine::events::Watch for Interrupts {
+    fn event(&mut self, event: &lifecycle_engine::events::Event) {
+        if matches!(event, lifecycle_engine::events::Event::Undoing { .. }) {
+            let mut info = [0u8; 128];
+            info[..4].copy_from_slice(&2i32.to_ne_bytes());
+            rustix::io::write(&self.0, &info).expect("write");
+        }
+    }
+}
+
+#[test]
+fn a_signal_is_heard_while_a_step_is_taken_back_for_its_next_try() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let (read, write) = rustix::pipe::pipe().expect("pipe");
+    let mut flaky = node("flaky", &[], vec![effect(Gated { gate: work.path().join("gate") })]);
+    options(&mut flaky, Options { retries: 1, ..Options::default() });
+    let options = lifecycle_engine::run::RunOptions { cancel: Some(read.as_raw_fd()), keep: true, ..run_options() };
+    let alone = std::rc::Rc::new(program(root.path(), "r", vec![flaky]));
+    let finished = lifecycle_engine::run::run(alone, &registry(), options, &mut Interrupts(write)).expect("ran");
+    assert_eq!((finished.cancelled, finished.stuck.len()), (Some(2), 0));
+    assert_eq!(files(work.path()), ["gate", "gate.seen"], "its undo was stopped, and done again");
+    assert!(files(root.path()).is_empty());
+}
+
+#[test]
+fn no_more_steps_are_at_work_than_may_be_but_those_that_only_wait() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    let sleeps = |name: String, ms| node(&name, &[], vec![effect(Sleep { ms, mark: work.path().join("never") })]);
+    let mut nodes: Vec<_> = (0..9).map(|n| sleeps(format!("s{n}"), 3)).collect();
+    let mut waits = sleeps("waits".into(), 1);
+    waits.nature = lifecycle_engine::step::Nature::Waits;
+    nodes.push(waits);
+    let options = lifecycle_engine::run::RunOptions { jobs: std::num::NonZeroUsize::new(2), ..run_options() };
+    let (finished, seen) = run(program(root.path(), "r", nodes), options);
+    assert!(finished.expect("ran").failure.is_none());
+    assert_eq!(seen[..3], ["+s0", "+s1", "+waits"], "{seen:?}");
+    let mut at_work = 0;
+    for word in seen.iter().filter(|word| word.ends_with(char::is_numeric)) {
+        at_work += match word.as_bytes()[0] {
+            b'+' => 1,
+            b'=' => -1,
+            _ => 0,
+        };
+        assert!(at_work <= 2, "{seen:?}");
+    }
+    assert_eq!(seen.iter().filter(|word| word.starts_with('=')).count(), 10);
+}
+
 #[test]
 fn the_main_steps_exit_code_is_the_runs_and_ends_it() {
     let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));

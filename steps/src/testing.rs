@@ -29,10 +29,10 @@ fn try_plan_with<S: Step>(facts: Value, input: Value, site: Option<&str>) -> Res
     let mut facts = Facts::fixed(recorded);
     let run = RunNames { root: "/run/lifecycle".into(), id: "web".into() };
     let mut cx = Planning::new(&mut facts, &run, "step".into(), site.map(Into::into));
-    let input = serde_json::from_value(input).map_err(|e| PlanError::new("", e.to_string()))?;
-    let output = serde_json::to_value(S::plan(input, &mut cx)?).unwrap();
+    let input = lifecycle_engine::value::decode(input).map_err(|e| PlanError::new("", e.to_string()))?;
+    let output = lifecycle_engine::value::encode(&S::plan(input, &mut cx)?).unwrap();
     let effects = cx.effects.iter().map(|e| e.effect.describe()).collect();
-    Ok(Planned { effects, data: cx.effects.iter().map(|e| e.effect.data()).collect(), output })
+    Ok(Planned { effects, data: cx.effects.iter().map(|e| e.data.clone()).collect(), output })
 }
 
 /// Plans a step on the host.

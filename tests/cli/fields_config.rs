@@ -15,6 +15,7 @@ pub fn tests() -> Vec<Test> {
         config_json_with_a_wrong_type_or_value_is_refused_with_file_line_and_column,
         config_json_unknown_members_are_ignored_with_a_warning,
         annotations_are_kept_those_that_nobody_knows_too,
+        annotations_named_as_the_journal_marks_its_values_are_annotations,
     ];
     tests.into_iter().map(|test| test.within("fields_config").needs(&[Root, Program("busybox")])).collect()
 }
@@ -88,4 +89,32 @@ pub fn annotations_are_kept_those_that_nobody_knows_too(lab: &Lab) -> TestResult
     container.edit(|config| config["annotations"] = json!({ "n": 1 }))?;
     container.plan("oci/run", &[]).ended(125).says(&["annotations.n: invalid type: integer"]);
     Ok(container.scene.nothing_left()?)
+}
+
+pub fn annotations_named_as_the_journal_marks_its_values_are_annotations(lab: &Lab) -> TestResult {
+    let seen = lab.dir().join("seen");
+    let mut container = Boxed::runs(lab, "echo $A")?;
+    for name in ["$sensitive", "$handle", "$text", "$", "$$text"] {
+        let annotations = json!({ name: "x" });
+        let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", format!("cat >{}", seen.display())] });
+        container.edit(|config| {
+            config["annotations"] = annotations.clone();
+            config["hostname"] = json!("$handle");
+            config["process"]["env"] = json!(["PATH=/bin", format!("A={{\"{name}\":\"x\"}} ${{params.id}}")]);
+            config["hooks"] = json!({ "poststop": [hook] });
+        })?;
+        container.create()?;
+        assert_eq!(container.state()?["annotations"], annotations);
+        container.plan("oci/start", &["--keep"]).ended(0);
+        assert_eq!(container.state()?["annotations"], annotations, "after start");
+        container.delete().ended(0);
+        let told: serde_json::Value = serde_json::from_slice(&fs::read(&seen)?)?;
+        assert_eq!(told["annotations"], annotations, "to the hook");
+        fs::remove_file(&seen)?;
+        container.scene.nothing_left()?;
+        let ran = container.plan("oci/run", &[]).ended(0);
+        assert_eq!(ran.out, format!("{{\"{name}\":\"x\"}} ${{params.id}}\n"));
+        fs::remove_file(&seen)?;
+    }
+    Ok(())
 }

@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Test> {
         stdin_and_stdout_are_the_containers_own,
         what_follows_two_dashes_is_the_command_word_by_word,
         parameters_come_from_a_file_and_the_command_line,
+        parameters_whose_keys_look_like_marks_are_what_was_given,
         wrong_input_is_125_and_changes_nothing,
         every_event_is_a_line_of_json,
         a_trace_has_a_lane_for_the_host_and_one_for_init,
@@ -117,6 +118,35 @@ pub fn parameters_come_from_a_file_and_the_command_line(lab: &Lab) -> TestResult
 }
 
 /// 125 in every case: no answer of ours is mistaken for the container's.
+pub fn parameters_whose_keys_look_like_marks_are_what_was_given(lab: &Lab) -> TestResult {
+    const PLAN: &str = r#"
+plan: marks
+params:
+  map: { type: map(string), default: { $sensitive: a, $text: b, $$handle: c } }
+steps:
+  seen: { uses: command.run, with: { args: [env], env: "${params.map}" } }
+outputs:
+  all: ${params.map}
+  one: ${params.map["$text"]}
+  seen: ${seen.stdout}
+"#;
+    let mut scene = Scene::new(lab)?;
+    let plan = scene.write("marks.yaml", PLAN)?;
+    scene.begins_here()?;
+    let plan = plan.to_string_lossy();
+    let told = scene.told(&["run", &plan]).ended(0);
+    told.says(&[
+        "all = {\"$sensitive\":\"a\",\"$text\":\"b\",\"$$handle\":\"c\"}",
+        "one = \"b\"",
+        "$$handle=c",
+        "$sensitive=a",
+        "$text=b",
+    ]);
+    scene.told(&["run", &plan, "-p", "map={ $handle: d }"]).ended(0).says(&["all = {\"$handle\":\"d\"}", "$handle=d"]);
+    scene.told(&["plan", &plan]).ended(0).prints(&["$sensitive: a"]);
+    Ok(scene.nothing_left()?)
+}
+
 pub fn wrong_input_is_125_and_changes_nothing(lab: &Lab) -> TestResult {
     let scene = Scene::new(lab)?;
     scene

@@ -20,6 +20,8 @@ pub fn tests() -> Vec<Test> {
         undo_and_show_and_logs_of_no_run_say_so,
         a_run_shows_its_steps_with_times_and_outcomes,
         logs_are_told_by_step,
+        a_kept_process_goes_on_printing_when_its_engine_has_gone,
+        more_steps_than_files_may_be_open_are_no_problem,
         a_secret_is_nowhere,
         a_detached_run_goes_on_and_is_reached_by_its_id,
         a_detached_run_that_cannot_begin_says_why_at_once,
@@ -121,6 +123,57 @@ pub fn logs_are_told_by_step(lab: &Lab) -> TestResult {
     assert_eq!(scene.told(&["logs", "job", "--step", "made"]).ended(0).out, "");
     scene.told(&["logs", "job", "--step", "wait"]).ended(1).says(&["has no step `wait`", "waits"]);
     scene.told(&["undo", "job"]).ended(0);
+    Ok(scene.nothing_left()?)
+}
+
+pub fn a_kept_process_goes_on_printing_when_its_engine_has_gone(lab: &Lab) -> TestResult {
+    const PLAN: &str = r#"
+plan: talker
+params: { go: { type: path } }
+run: talker
+steps:
+  init: { uses: process.clone, with: { new: [pid], stdio: log } }
+  exec:
+    uses: process.exec
+    site: "${init}"
+    with: { args: [sh, -c, 'echo one; read x <"$0"; echo two >&2; read x <"$0"', "${params.go}"], env: [PATH=/usr/bin:/bin] }
+"#;
+    let mut scene = Scene::new(lab)?;
+    let plan = scene.write("talker.yaml", PLAN)?;
+    scene.begins_here()?;
+    let go = lab.dir().join("go");
+    assert!(Command::new("mkfifo").arg(&go).status()?.success());
+    let param = format!("go={}", go.display());
+    scene.told(&["run", &plan.to_string_lossy(), "--keep", "-p", &param]).ended(0);
+    // Opened, it has begun to read: what it printed before is written.
+    std::fs::write(&go, "\n")?;
+    let gate = std::fs::OpenOptions::new().write(true).open(&go)?;
+    let logs = scene.told(&["logs", "talker"]).ended(0).out;
+    assert_eq!(logs, "init | one\ninit | two\n");
+    assert_eq!(scene.told(&["logs", "talker", "--step", "init"]).ended(0).out, "one\ntwo\n");
+    drop(gate);
+    scene.told(&["undo", "talker"]).ended(0);
+    std::fs::remove_file(&go)?;
+    Ok(scene.nothing_left()?)
+}
+
+pub fn more_steps_than_files_may_be_open_are_no_problem(lab: &Lab) -> TestResult {
+    let mut scene = Scene::new(lab)?;
+    // Long enough that many are at work at once; each tells the limit that it got.
+    let step = |n| format!("  s{n}: {{ uses: command.run, with: {{ args: [sh, -c, 'ulimit -Sn; sleep 0.2'] }} }}\n");
+    let steps: String = (0..120).map(step).collect();
+    let plan = scene.write("many.yaml", &format!("plan: many\nsteps:\n{steps}"))?;
+    scene.begins_here()?;
+    for (hard, more) in [("4096", vec![]), ("160", vec![]), ("4096", vec!["--jobs", "3"])] {
+        let mut arguments = vec!["run".to_owned(), plan.display().to_string()];
+        arguments.extend(more.into_iter().map(str::to_owned));
+        let own = scene.command(&arguments);
+        let mut limited = Command::new("sh");
+        let script = format!("ulimit -Sn 96 && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        limited.args(["-c", &script]).arg(own.get_program()).args(own.get_args()).current_dir(lab.dir());
+        let told = scene::told(&mut limited).ended(0);
+        assert_eq!(told.err.matches("| 96\n").count() + told.out.matches("| 96\n").count(), 120, "{told:?}");
+    }
     Ok(scene.nothing_left()?)
 }
 

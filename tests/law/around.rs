@@ -149,7 +149,7 @@ impl Drop for Standing {
 
 /// A scope of the example's name around a program that does nothing.
 fn somebodys_scope(effect: &dyn Effect) -> Result<Child> {
-    let data = effect.data();
+    let data = effect.data().unwrap_or_default();
     let unit = data["unit"].as_str().unwrap_or_default();
     let unit_option = format!("--unit={unit}");
     let arguments = ["--quiet", "--scope", &unit_option, "--property=TasksMax=7", "sleep", "600"];
@@ -167,7 +167,7 @@ fn somebodys_scope(effect: &dyn Effect) -> Result<Child> {
 
 /// The cgroup that the example works in.
 fn cgroup_of(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
-    let data = effect.data();
+    let data = effect.data().unwrap_or_default();
     let at = match kind {
         "cgroup.write" | "cgroup.devices" | "cgroup.controllers" | "cgroup.freeze" | "cgroup.realtime"
         | "cgroup.update" => data.get("at"),
@@ -300,7 +300,7 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
 
 /// The cgroup of an example that takes it over from systemd, and takes it away.
 fn adopted(kind: &str, effect: &dyn Effect) -> Option<PathBuf> {
-    let data = effect.data();
+    let data = effect.data().unwrap_or_default();
     data.get("at").and_then(Value::as_str).filter(|_| kind == "cgroup.adopt").map(PathBuf::from)
 }
 

@@ -126,6 +126,7 @@ fn with_cx(
         outcomes: &outcomes,
         fds: &mut fds,
         site: None,
+        outlives: false,
         output: &mut output,
     })
 }

@@ -29,7 +29,8 @@ pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
             format!("its steps are {}", known.join(", ")),
         ));
     }
-    let mut logs = Sources::open(&names)?;
+    let writers = state.begun().filter(|(_, n)| args.step.as_deref().is_none_or(|step| *n.step == *step));
+    let mut logs = Sources::open(&names, writers.map(|(_, n)| n.step.to_string()).collect())?;
     // Watched before it is read: what comes in between is seen by one of the two.
     let follow = args.follow.then(|| Follow::new(&names)).transpose()?;
     logs.print(args)?;
@@ -49,12 +50,15 @@ struct Sources {
     partial: String,
     output: Option<File>,
     problems: Option<File>,
+    /// The steps that may have a process which outlives its engine, and what that has written since.
+    kept: Vec<(String, Option<BufReader<File>>)>,
 }
 
 impl Sources {
-    fn open(names: &RunNames) -> Result<Self, Failure> {
+    fn open(names: &RunNames, writers: Vec<String>) -> Result<Self, Failure> {
         let dir = OwnDir::of(names).map_err(RunError::from)?;
-        Ok(Self { dir, log: None, partial: String::new(), output: None, problems: None })
+        let kept = writers.into_iter().map(|step| (step, None)).collect();
+        Ok(Self { dir, log: None, partial: String::new(), output: None, problems: None, kept })
     }
 
     fn find(&self, name: &str) -> Result<Option<File>, Failure> {
@@ -90,6 +94,7 @@ impl Sources {
                 }
             }
         }
+        self.print_kept(args, &mut text)?;
         if let Some(output) = &mut self.output {
             output.read_to_end(&mut text).map_err(|e| failed("cannot read the output", &e))?;
         }
@@ -103,5 +108,26 @@ impl Sources {
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(failed("cannot write to stdout", &e)),
             _ => Ok(()),
         }
+    }
+
+    /// What processes have written that outlive their engine, by step.
+    fn print_kept(&mut self, args: &Logs, text: &mut Vec<u8>) -> Result<(), Failure> {
+        for n in 0..self.kept.len() {
+            if self.kept[n].1.is_none() {
+                self.kept[n].1 = self.find(&RunNames::output_of(&self.kept[n].0))?.map(BufReader::new);
+            }
+            let (step, file) = &mut self.kept[n];
+            let Some(file) = file else { continue };
+            let mut line = Vec::new();
+            while file.read_until(b'\n', &mut line).map_err(|e| failed("cannot read the output", &e))? > 0 {
+                let said = paint::line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+                match args.step {
+                    Some(_) => text.extend(format!("{said}\n").bytes()),
+                    None => text.extend(format!("{} | {said}\n", paint::line(step)).bytes()),
+                }
+                line.clear();
+            }
+        }
+        Ok(())
     }
 }

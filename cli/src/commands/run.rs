@@ -1,6 +1,7 @@
 //! `lifecycle run`.
 
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use lifecycle_engine::render::paint;
 use lifecycle_engine::run::{Finished, RunOptions, run as run_program};
 use lifecycle_steps::process::sealed;
 use lifecycle_steps::spawn::identity;
+use lifecycle_steps::sys::limits;
 
 use crate::args::{Global, Run};
 use crate::detach::{self, Move};
@@ -47,6 +49,7 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
         fail_at: fault,
         pause_at: breakpoint,
         cancel: Some(pause::raw(&cancel)),
+        jobs: Some(jobs(args)?),
     };
     let program = Rc::new(program);
     let names = names(&program)?;
@@ -55,6 +58,18 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     let finished = run_program(program.clone(), &registry, options, &mut views.all(&mut pause))?;
     views.close(args, &program)?;
     tell(args, &names, &finished)
+}
+
+/// The most descriptors that a step at work needs in the engine: of a command its pidfd, the ends of its pipes and of its gate.
+const FILES_OF_A_STEP: u64 = 8;
+/// What the engine needs besides.
+const FILES_OF_THE_ENGINE: u64 = 128;
+
+/// How many steps may be at work at once.
+fn jobs(args: &Run) -> Result<NonZeroUsize, Failure> {
+    let files = limits::raise_open_files().map_err(|e| failed("cannot raise the limit of open files", &e))?;
+    let fit = files.saturating_sub(FILES_OF_THE_ENGINE) / FILES_OF_A_STEP;
+    Ok(args.jobs.or_else(|| NonZeroUsize::new(fit as usize)).unwrap_or(NonZeroUsize::MIN))
 }
 
 fn names(program: &Program) -> Result<RunNames, Failure> {

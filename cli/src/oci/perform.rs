@@ -96,6 +96,7 @@ impl<'a> Call<'a> {
             fail_at: None,
             pause_at: None,
             cancel: Some(cancel.as_raw_fd()),
+            jobs: None,
         };
         let finished = run(Rc::new(program), &registry, options, &mut self.watch())?;
         match Fault::of(&finished) {

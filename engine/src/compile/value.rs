@@ -8,6 +8,7 @@ use crate::expr::{Part, Reference as Written, Template};
 use crate::graph::{Input, Target, TextPart};
 use crate::plan::{Arg, ArgKind};
 use crate::types::{Millis, Mode, Name, Size, Struct, Type};
+use crate::value::escaped;
 
 /// Checks the values of one step, or of one plan's outputs.
 pub(super) struct Checker<'c, 'p> {
@@ -414,7 +415,9 @@ fn fold_list(items: Vec<Input>) -> Input {
 
 fn fold_map(entries: Vec<(Box<str>, Input)>) -> Input {
     if entries.iter().all(|(_, value)| matches!(value, Input::Value(_))) {
-        let object = entries.into_iter().filter_map(|(key, value)| known(value).map(|value| (key.into(), value)));
+        let object = entries
+            .into_iter()
+            .filter_map(|(key, value)| known(value).map(|value| (escaped(&key).into_owned(), value)));
         return Input::Value(Value::Object(object.collect()));
     }
     Input::Map(entries.into())

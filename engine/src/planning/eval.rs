@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::expr::SegmentKind;
 use crate::graph::{Condition, Input, Reference, Target, TextPart};
 use crate::program::{self, truthy};
-use crate::value::{HANDLE, Part, SENSITIVE, TEXT, Text, each_handle, handle_ref, plain};
+use crate::value::{HANDLE, Part, SENSITIVE, TEXT, Text, decode, each_handle, encode, escaped, handle_ref, plain};
 
 /// Finds what references refer to. `None` for what could not be planned: that has been reported.
 pub(super) trait Resolve {
@@ -23,7 +23,8 @@ pub(super) fn input(input_: &Input, names: &mut impl Resolve) -> Option<Value> {
         Input::Text(parts) => text(parts, names),
         Input::List(items) => items.iter().map(|item| input(item, names)).collect::<Option<Vec<_>>>().map(Value::Array),
         Input::Map(entries) => {
-            let entry = |(key, value): &(Box<str>, Input)| input(value, names).map(|value| (key.to_string(), value));
+            let entry =
+                |(key, value): &(Box<str>, Input)| input(value, names).map(|value| (escaped(key).into_owned(), value));
             entries.iter().map(entry).collect::<Option<Map<_, _>>>().map(Value::Object)
         }
     }
@@ -41,7 +42,7 @@ fn text(parts: &[TextPart], names: &mut impl Resolve) -> Option<Value> {
                     push(&mut out, Part::Handle(at));
                 } else if value.get(TEXT).is_some() {
                     // Text that was put together elsewhere keeps its parts.
-                    let inner: Text = serde_json::from_value(value).ok()?;
+                    let inner: Text = decode(value).ok()?;
                     inner.0.into_iter().for_each(|part| push(&mut out, part));
                 } else if let Some(inner) = value.get(SENSITIVE) {
                     push(&mut out, Part::Sensitive(plain(inner)));
@@ -54,7 +55,7 @@ fn text(parts: &[TextPart], names: &mut impl Resolve) -> Option<Value> {
     if out.is_empty() {
         return Some(json!(""));
     }
-    serde_json::to_value(Text(out)).ok()
+    encode(&Text(out)).ok()
 }
 
 fn push(out: &mut Vec<Part>, part: Part) {
@@ -187,7 +188,7 @@ pub(super) fn walk<'v>(value: &'v Value, path: &[SegmentKind]) -> Result<Cow<'v,
         }
         let next = match (segment, at) {
             (SegmentKind::Field(name) | SegmentKind::Key(name), Value::Object(map)) if !map.contains_key(HANDLE) => {
-                map.get(&**name)
+                map.get(&*escaped(name))
             }
             (SegmentKind::Index(index), Value::Array(items)) => Some(items.get(*index as usize).ok_or(items.len())?),
             _ => None,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::facts::Facts;
 use crate::types::{Millis, Mode, Name, Size, Type};
-use crate::value::{HANDLE, SENSITIVE, TEXT};
+use crate::value::{HANDLE, SENSITIVE, TEXT, unescaped};
 
 /// A value that does not fit: where in it, and what is wrong.
 pub(super) struct Misfit {
@@ -37,7 +37,9 @@ pub(super) fn settle(value: &mut Value, ty: &Type, facts: &mut Facts) -> Result<
             _ => wrong(value, ty),
         },
         Type::Map(item) => match value {
-            Value::Object(map) => map.iter_mut().try_for_each(|(key, value)| within(key, settle(value, item, facts))),
+            Value::Object(map) => {
+                map.iter_mut().try_for_each(|(key, value)| within(unescaped(key), settle(value, item, facts)))
+            }
             _ => wrong(value, ty),
         },
         Type::Struct(structure) => match value {

@@ -32,8 +32,8 @@ impl Effect for Shown {
     fn describe(&self) -> String {
         self.does.clone()
     }
-    fn data(&self) -> Value {
-        self.data.clone()
+    fn data(&self) -> Result<Value, serde_json::Error> {
+        Ok(self.data.clone())
     }
     fn before(&self, _: &mut Cx) -> Result<Value, EffectError> {
         Err(EffectError::new("only shown"))
@@ -131,7 +131,7 @@ impl Draft {
     /// As [`Draft::does`], with the effect's fields.
     pub fn does_with(&mut self, kind: &'static str, class: Class, does: &str, data: Value) -> &mut Self {
         let effect = Box::new(Shown { kind, class, does: does.into(), data });
-        self.with(|n| n.effects.push(PlannedEffect { effect, inside: false }))
+        self.with(|n| n.effects.push(PlannedEffect { data: effect.data().unwrap_or_default(), effect, inside: false }))
     }
 
     /// Opens a nested plan.

@@ -11,7 +11,7 @@ use crate::effect::Class;
 use crate::facts::Recorded;
 use crate::program::{Condition, Node, NodeId, Options, Program};
 use crate::step::Nature;
-use crate::value::{HandleRef, TEXT, Text, each_handle, handle_ref, redact};
+use crate::value::{HandleRef, TEXT, Text, decode, each_handle, handle_ref, redact, unescaped};
 
 /// The version of the JSON form. It changes when a reader of the old one would misread the new one; added fields do not count.
 pub const VERSION: u32 = 1;
@@ -269,7 +269,7 @@ fn step(program: &Program, node: &Node) -> Step {
             class: planned.effect.class(),
             does: planned.effect.describe(),
             inside: planned.inside,
-            data: shown(planned.effect.data()),
+            data: shown(planned.data.clone()),
         })
         .collect();
     Step {
@@ -304,7 +304,7 @@ impl How {
 fn edges(program: &Program, node: &Node) -> Vec<Edge> {
     let mut used = Vec::new();
     for planned in &node.effects {
-        each_handle(&planned.effect.data(), &mut |at| used.push(at.step));
+        each_handle(&planned.data, &mut |at| used.push(at.step));
     }
     if let Some(condition) = &node.when {
         each_value(condition, &mut |value| each_handle(value, &mut |at| used.push(at.step)));
@@ -371,11 +371,11 @@ fn plainly(value: Value) -> Value {
             if let Some(at) = handle_ref(&value) {
                 return json!({ "shown": at.to_string(), "handle": at });
             }
-            if let Some(text) = value.get(TEXT).and_then(|_| Text::deserialize(&value).ok()) {
+            if let Some(text) = value.get(TEXT).and_then(|_| decode::<Text>(value.clone()).ok()) {
                 return json!({ "shown": text.to_string(), "handles": handles(&value) });
             }
             let Value::Object(map) = value else { return value };
-            Value::Object(map.into_iter().map(|(k, v)| (k, plainly(v))).collect::<Map<_, _>>())
+            Value::Object(map.into_iter().map(|(k, v)| (unescaped(&k).to_owned(), plainly(v))).collect::<Map<_, _>>())
         }
         other => other,
     }

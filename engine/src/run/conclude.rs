@@ -18,6 +18,7 @@ impl Execution<'_> {
         for mut work in std::mem::take(&mut self.waiting) {
             self.with_cx(work.n, work.e, |cx| work.pending.cancel(cx));
         }
+        self.end_taking_back()?;
         self.drain_sites();
         let committed = failed && self.program.opens && self.has_committed();
         let exit = self.program.main.filter(|_| !failed).and_then(|n| self.exit_code(n));
@@ -53,6 +54,7 @@ impl Execution<'_> {
         } else {
             self.log.flush()?;
         }
+        let outputs = crate::value::for_others(outputs);
         Ok(Finished { exit, failure: self.failure, cancelled: self.cancelled, stuck, outputs, kept: keep, committed })
     }
 

@@ -1,5 +1,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -7,11 +8,11 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::RunError;
+use super::again::{TakenBack, Then};
 use super::dependents::Dependents;
 use super::log::Log;
 use super::signals::{heirs, is_readable, signal};
 use super::sites::Site;
-use super::undo::Undo;
 use super::work::Waiting;
 use crate::effect::{Applied, Cx, Fds, Outcomes, Said};
 use crate::error::EffectError;
@@ -19,7 +20,7 @@ use crate::events::{Event, Failure, Paused, Stuck, Watch};
 use crate::journal::{Entry, Identity, JournalError, PlannedData};
 use crate::program::{NodeId, Options, Program};
 use crate::site::{Inject, now};
-use crate::step::Registry;
+use crate::step::{Nature, Registry};
 
 /// How a program is run.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct RunOptions {
     pub pause_at: Option<NodeId>,
     /// A signalfd: a signal that comes in on it cancels the run.
     pub cancel: Option<RawFd>,
+    /// How many steps may be at work at once. Steps inside a process, and those that only wait for others, do not count.
+    pub jobs: Option<NonZeroUsize>,
 }
 
 /// How a run has ended.
@@ -124,7 +127,10 @@ pub(super) struct Execution<'a> {
     dependents: Dependents,
     blocked: Vec<u32>,
     pub ready: BinaryHeap<Reverse<NodeId>>,
+    /// Steps that are ready, and wait until fewer are at work.
+    parked: BinaryHeap<Reverse<NodeId>>,
     pub waiting: Vec<Waiting>,
+    pub taken_back: Vec<TakenBack>,
     pub retries: Vec<(Instant, NodeId)>,
     tries: std::collections::HashMap<NodeId, u32>,
     /// Steps that the run waits for.
@@ -154,6 +160,8 @@ impl<'a> Execution<'a> {
             sites: Vec::new(),
             failure: None,
             waiting: Vec::new(),
+            taken_back: Vec::new(),
+            parked: BinaryHeap::new(),
             retries: Vec::new(),
             tries: std::collections::HashMap::new(),
             cancelled: None,
@@ -172,7 +180,7 @@ impl<'a> Execution<'a> {
     /// Runs whatever is ready, then waits, until the run has ended or failed.
     fn drive(&mut self) -> Result<(), JournalError> {
         while !self.is_over() {
-            if let Some(Reverse(n)) = self.ready.pop() {
+            if let Some(n) = self.next() {
                 self.start(n)?;
             } else {
                 self.log.flush()?;
@@ -180,6 +188,23 @@ impl<'a> Execution<'a> {
             }
         }
         self.log.flush()
+    }
+
+    /// The next step to start. What only waits for others is never kept back: what it waits for may be kept back by it.
+    fn next(&mut self) -> Option<NodeId> {
+        let jobs = self.options.jobs.map_or(usize::MAX, NonZeroUsize::get);
+        let works = |n: NodeId| self.program.nodes[n as usize].nature != Nature::Waits;
+        let at_work = self.waiting.iter().filter(|work| works(work.n)).count() + self.taken_back.len();
+        if at_work < jobs {
+            return self.parked.pop().or_else(|| self.ready.pop()).map(|Reverse(n)| n);
+        }
+        while let Some(Reverse(n)) = self.ready.pop() {
+            if !works(n) {
+                return Some(n);
+            }
+            self.parked.push(Reverse(n));
+        }
+        None
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -248,7 +273,7 @@ impl<'a> Execution<'a> {
         let effects = node.effects.iter().map(|p| PlannedData {
             kind: p.effect.kind().to_owned(),
             class: p.effect.class(),
-            data: p.effect.data(),
+            data: p.data.clone(),
             inside: p.inside,
         });
         Entry::Begin {
@@ -363,25 +388,17 @@ impl<'a> Execution<'a> {
             *left -= 1;
             let (left, doubled) = (*left, options.retries - *left - 1);
             let wait = options.backoff * 2u32.saturating_pow(doubled.min(16));
-            self.take_back(&BTreeSet::from([self.base + n]))?;
-            self.log.note(&Entry::Reset { n: self.base + n })?;
-            self.watch.event(&Event::Retry { step: failure.step, left, wait_ms: wait.as_millis() as u64 });
-            self.retries.push((Instant::now() + wait, n));
-            return Ok(());
+            return self.take_back_one(n, Then::Retry { left, wait });
         }
         if options.continue_on_error && !inside {
-            self.take_back(&BTreeSet::from([self.base + n]))?;
-            self.outcomes.forget(&failure.step, self.program.nodes[n as usize].effects.len() as u32);
-            self.complete(n);
-            return Ok(());
+            return self.take_back_one(n, Then::GoOn);
         }
         self.failure.get_or_insert(failure);
         Ok(())
     }
 
     pub(super) fn take_back(&mut self, nodes: &BTreeSet<u32>) -> Result<(), JournalError> {
-        let Self { log, registry, outcomes, fds, watch, .. } = self;
-        Undo { log, registry, outcomes, fds, watch: &mut **watch }.undo(nodes)
+        self.undo().undo(nodes)
     }
 
     /// Undoes the earlier pieces of work on the run. What is stuck stays in the journal, and fails the step that asked for it.
@@ -408,6 +425,7 @@ impl<'a> Execution<'a> {
             outcomes: &self.outcomes,
             fds: &mut self.fds,
             site,
+            outlives: self.options.keep,
             output: &mut output,
         })
     }

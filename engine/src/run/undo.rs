@@ -26,7 +26,7 @@ pub(super) struct Undo<'a> {
 }
 
 /// A step that is being taken back.
-struct Turn {
+pub(super) struct Turn {
     /// The effects still to look at: those below this number.
     left: u32,
     began: u64,
@@ -119,7 +119,7 @@ impl Undo<'_> {
         }
     }
 
-    fn turn(&mut self, n: u32) -> Turn {
+    pub fn turn(&mut self, n: u32) -> Turn {
         let began = now();
         let node = self.log.state().node(n);
         // What happens inside a site dies with it; the effect that made the process takes it back.
@@ -134,7 +134,7 @@ impl Undo<'_> {
     }
 
     /// Undoes a step's effects from the last to the first, until one has to be waited for.
-    fn step(&mut self, n: u32, mut turn: Turn) -> Result<Option<(Turn, Waiting)>, JournalError> {
+    pub fn step(&mut self, n: u32, mut turn: Turn) -> Result<Option<(Turn, Waiting)>, JournalError> {
         while let Some(e) = turn.left.checked_sub(1) {
             turn.left = e;
             let node = self.log.state().node(n).map(|node| (node.step.clone(), node.effects.get(e as usize)));
@@ -200,37 +200,48 @@ impl Undo<'_> {
             outcomes: self.outcomes,
             fds: self.fds,
             site: None,
+            outlives: false,
             output: &mut output,
         })
     }
 
     fn poll(&mut self, waiting: &mut Vec<Waiting>) -> Vec<(u32, u32, Result<Value, EffectError>)> {
-        let woken = match wait_any(waiting, &[], None) {
+        let woken = match wait_any(waiting.iter(), &[], None) {
             Ok(ready) => ready.woken,
             Err(error) => return waiting.drain(..).map(|w| (w.n, w.e, Err(error.clone()))).collect(),
         };
         let mut ended = Vec::new();
         for index in woken.into_iter().rev() {
-            let (n, e) = (waiting[index].n, waiting[index].e);
-            let names = self.log.names(n).clone();
             let work = &mut waiting[index];
-            let late = work.is_late();
-            let result = self.with_cx(n, e, &names, |cx| match work.pending.advance(cx) {
-                Ok(None) if late => {
-                    work.pending.cancel(cx);
-                    Err(EffectError::new(format!("it did not end within {} s", LIMIT.as_secs())))
-                }
-                other => other,
-            });
-            if let Some(result) = result.transpose() {
+            if let Some(result) = self.advance(work) {
+                ended.push((work.n, work.e, result));
                 waiting.swap_remove(index);
-                ended.push((n, e, result));
             }
         }
         ended
     }
 
-    fn finish(&mut self, n: u32, e: u32, result: Result<Value, EffectError>) -> Result<(), JournalError> {
+    /// `Some`: it is over, or it has taken too long.
+    pub fn advance(&mut self, work: &mut Waiting) -> Option<Result<Value, EffectError>> {
+        let names = self.log.names(work.n).clone();
+        let late = work.is_late();
+        let result = self.with_cx(work.n, work.e, &names, |cx| match work.pending.advance(cx) {
+            Ok(None) if late => {
+                work.pending.cancel(cx);
+                Err(EffectError::new(format!("it did not end within {} s", LIMIT.as_secs())))
+            }
+            other => other,
+        });
+        result.transpose()
+    }
+
+    /// Stops it: it will be begun anew.
+    pub fn cancel(&mut self, work: &mut Waiting) {
+        let names = self.log.names(work.n).clone();
+        self.with_cx(work.n, work.e, &names, |cx| work.pending.cancel(cx));
+    }
+
+    pub fn finish(&mut self, n: u32, e: u32, result: Result<Value, EffectError>) -> Result<(), JournalError> {
         let Err(error) = result else { return self.log.note(&Entry::Undone { n, e }) };
         let effect = decode(self.log, self.registry, n, e).map_or_else(|e| e.to_string(), |effect| effect.describe());
         if let Some(node) = self.log.state().node(n) {

@@ -47,10 +47,11 @@ impl Execution<'_> {
         let cancel = extra.len();
         self.sites.iter().for_each(|site| site.poll_fds(&mut extra));
         let deadline = self.retries.iter().map(|(at, _)| Some(*at)).fold(self.site_deadline(), earliest);
-        if extra.len() == cancel && self.waiting.is_empty() && deadline.is_none() {
+        if extra.len() == cancel && self.waiting.is_empty() && self.taken_back.is_empty() && deadline.is_none() {
             return self.starved();
         }
-        let ready = match wait_any(&self.waiting, &extra, deadline) {
+        let work = self.waiting.iter().chain(self.taken_back.iter().map(|back| &back.waiting));
+        let ready = match wait_any(work, &extra, deadline) {
             Ok(ready) => ready,
             Err(error) => return self.fail(self.waiting.first().map_or(0, |w| w.n), 0, error),
         };
@@ -66,7 +67,13 @@ impl Execution<'_> {
         }
         self.check_site_deadlines()?;
         // From the last to the first, so that taking one out does not move those still to come.
-        for index in ready.woken.into_iter().rev() {
+        let (woken, back): (Vec<usize>, Vec<usize>) =
+            ready.woken.into_iter().rev().partition(|index| *index < self.waiting.len());
+        let before = self.waiting.len();
+        for index in back {
+            self.advance_back(index - before)?;
+        }
+        for index in woken {
             if self.failure.is_none() {
                 self.advance(index)?;
             }

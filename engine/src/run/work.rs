@@ -48,15 +48,19 @@ pub(super) struct Ready {
 }
 
 /// Polls for whatever comes first: some work, one of the extra descriptors, or the deadline.
-pub(super) fn wait_any(work: &[Waiting], extra: &[RawFd], deadline: Option<Instant>) -> Result<Ready, EffectError> {
+pub(super) fn wait_any<'w>(
+    work: impl Iterator<Item = &'w Waiting> + Clone,
+    extra: &[RawFd],
+    deadline: Option<Instant>,
+) -> Result<Ready, EffectError> {
     let mut wants: Vec<Interest> = extra.iter().copied().map(Interest::read).collect();
-    let mut ranges = Vec::with_capacity(work.len());
-    for waiting in work {
+    let mut ranges = Vec::new();
+    for waiting in work.clone() {
         let from = wants.len();
         waiting.pending.interest(&mut wants);
         ranges.push(from..wants.len());
     }
-    let deadline = work.iter().map(Waiting::deadline).fold(deadline, earliest);
+    let deadline = work.clone().map(Waiting::deadline).fold(deadline, earliest);
     let ready = wait(&wants, deadline)?;
     let woken =
         (0..).zip(ranges).zip(work).filter(|((_, range), w)| ready[range.clone()].contains(&true) || w.is_due());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, RunNames, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, Effect, EffectDef, Interest, Pending, Record, RunNames, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::facts::Recorded;
@@ -102,8 +102,53 @@ impl EffectDef for Sleep {
     }
 }
 
+/// Fails; its undo waits until there has been a file, which it makes when it is cancelled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Gated {
+    pub gate: PathBuf,
+}
+
+struct UntilThere(PathBuf, Instant);
+
+impl Pending for UntilThere {
+    fn interest(&self, _: &mut Vec<Interest>) {}
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.1)
+    }
+    fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
+        self.1 = Instant::now() + Duration::from_millis(1);
+        let seen = self.0.with_extension("seen");
+        if self.0.exists() {
+            std::fs::write(&seen, "").expect("seen");
+        }
+        Ok(seen.exists().then_some(Value::Null))
+    }
+    fn cancel(&mut self, _: &mut Cx) {
+        std::fs::write(&self.0, "").expect("gate");
+    }
+}
+
+impl EffectDef for Gated {
+    const KIND: &'static str = "gated";
+    fn examples(scratch: &Path) -> Vec<Self> {
+        vec![Self { gate: scratch.join("gate") }]
+    }
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+    fn describe(&self) -> String {
+        format!("fail, and wait for {}", self.gate.display())
+    }
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        Err(EffectError::new("told to fail"))
+    }
+    fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Pending(Box::new(UntilThere(self.gate.clone(), Instant::now()))))
+    }
+}
+
 pub fn registry() -> Registry {
-    Registry::new([], [EffectKind::of::<Touch>(), EffectKind::of::<Sleep>()])
+    Registry::new([], [EffectKind::of::<Touch>(), EffectKind::of::<Sleep>(), EffectKind::of::<Gated>()])
 }
 
 pub fn node(address: &str, after: &[u32], effects: Vec<PlannedEffect>) -> Node {
@@ -127,7 +172,7 @@ pub fn node(address: &str, after: &[u32], effects: Vec<PlannedEffect>) -> Node {
 }
 
 pub fn effect(effect: impl EffectDef) -> PlannedEffect {
-    PlannedEffect { effect: Box::new(effect), inside: false }
+    PlannedEffect { data: Effect::data(&effect).unwrap(), effect: Box::new(effect), inside: false }
 }
 
 pub fn touch(address: &str, after: &[u32], dir: &Path) -> Node {
@@ -159,7 +204,7 @@ pub fn run_options() -> RunOptions {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("proc");
     let start = stat.rsplit_once(')').and_then(|(_, r)| r.split_whitespace().nth(19)).and_then(|s| s.parse().ok());
     let engine = Identity { pid: std::process::id() as i32, start: start.expect("start time"), boot: "boot".into() };
-    RunOptions { engine, keep: false, only_nested: false, fail_at: None, pause_at: None, cancel: None }
+    RunOptions { engine, keep: false, only_nested: false, fail_at: None, pause_at: None, cancel: None, jobs: None }
 }
 
 /// Remembers what happened, in short words.

@@ -47,7 +47,10 @@ impl Run {
     fn with<T>(&mut self, k: usize, body: impl FnOnce(&PlannedEffect, &mut Cx) -> T) -> T {
         let Self { names, step, effects, outcomes, .. } = self;
         let (fds, output) = (&mut Fds::default(), &mut |_: Said| {});
-        body(&effects[k], &mut Cx { run: names, step, effect: k as u32, outcomes, fds, site: None, output })
+        body(
+            &effects[k],
+            &mut Cx { run: names, step, effect: k as u32, outcomes, fds, site: None, outlives: false, output },
+        )
     }
 
     /// Applies the first `count` effects, keeping records as a journal does.

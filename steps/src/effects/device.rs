@@ -334,7 +334,7 @@ impl EffectDef for MoveDevice {
         let moved = netns::within(net, || find_here(identity))??;
         let (mut there, Found { index, .. }) = moved.ok_or_else(|| self.vanished())?;
         before.config.give(&mut there, index, &self.device, &before.inside).map_err(failed)?;
-        Ok(Applied::outcome(&Inside { index, name: before.inside }))
+        Applied::outcome(&Inside { index, name: before.inside })
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {

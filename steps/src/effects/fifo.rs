@@ -65,7 +65,7 @@ impl EffectDef for MakeFifo {
         let failed = |call: String| move |e: Errno| EffectError::call(call, e);
         made::node(CWD, &self.path, FileType::Fifo, 0, Bits::from_raw_mode(0o600), None)?;
         let stat = lstat(&self.path).map_err(failed(format!("lstat({path})")))?;
-        Ok(Applied::outcome(&Fifo { path: self.path.clone(), device: stat.st_dev, inode: stat.st_ino }))
+        Applied::outcome(&Fifo { path: self.path.clone(), device: stat.st_dev, inode: stat.st_ino })
     }
 
     fn undo(&self, record: &Record, _: &mut Cx) -> Result<Undone, EffectError> {

@@ -83,7 +83,7 @@ impl EffectDef for JoinKeyring {
             // Keys that the container makes itself get the label of their maker.
             label::write(KEYCREATE, "")?;
         }
-        joined.map(|keyring| Applied::outcome(&keyring))
+        joined.and_then(|keyring| Applied::outcome(&keyring))
     }
 
     dies_with_init!();

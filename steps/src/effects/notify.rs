@@ -149,7 +149,7 @@ impl EffectDef for BindNotify {
         let (socket, bound) = self.bind()?;
         cx.fds.put(kept("manager"), manager);
         cx.fds.put(kept("socket"), socket);
-        Ok(Applied::outcome(&bound))
+        Applied::outcome(&bound)
     }
 
     fn undo(&self, record: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
@@ -233,7 +233,7 @@ impl EffectDef for ForwardNotify {
         let missing = || EffectError::new("nobody listens for the container").help("put a notify.listen before it");
         let manager = cx.fds.take(&kept("manager")).ok_or_else(missing)?;
         let socket = cx.fds.take(&kept("socket")).ok_or_else(missing)?;
-        let Some(watched) = watch(&process)? else { return Ok(Applied::outcome(&json!({ "ready": false }))) };
+        let Some(watched) = watch(&process)? else { return Applied::outcome(&json!({ "ready": false })) };
         let main_process = self.main_process.then_some(process.pid);
         let words = Words { main_process, ..Words::default() };
         Ok(Applied::Pending(Box::new(Forwarding { manager, socket, watched, main_process, words, barrier: None })))

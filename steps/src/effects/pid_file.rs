@@ -188,7 +188,7 @@ impl EffectDef for WritePidFile {
                 .help("somebody who owns a directory on the way to it did that; name one that is yours"));
         }
         let made = self.write(&directory, &pid.to_string(), cx)?;
-        Ok(Applied::outcome(&Written { device: made.st_dev, inode: made.st_ino, pid }))
+        Applied::outcome(&Written { device: made.st_dev, inode: made.st_ino, pid })
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {

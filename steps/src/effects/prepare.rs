@@ -88,7 +88,7 @@ impl EffectDef for PrepareMount {
         })?;
         let name = kept_as(cx);
         cx.fds.put(&name, mount);
-        Ok(Applied::outcome(&DetachedMount { name }))
+        Applied::outcome(&DetachedMount { name })
     }
 
     fn undo(&self, _: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {

@@ -123,7 +123,7 @@ impl EffectDef for MakeGroup {
             Err(errno) => return Err(self.failed("mkdir", errno)),
         };
         let group = open_group(&self.at).map_err(|errno| self.failed("open", errno))?;
-        Ok(Applied::outcome(&Found::of(&group, made).map_err(|errno| self.failed("fstat", errno))?))
+        Applied::outcome(&Found::of(&group, made).map_err(|errno| self.failed("fstat", errno))?)
     }
 
     /// The kernel moves who is left in it to the group above.

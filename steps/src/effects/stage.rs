@@ -106,7 +106,7 @@ impl EffectDef for Stage {
         let watched = Watched::new(child.pidfd);
         let keep = |process: Process, cx: &mut Cx| Talk::keep(engine, ends.channel, ends.output, &process, cx);
         match Process::of(child.pid) {
-            Ok(process) => keep(process.clone(), cx).map(|()| Applied::outcome(&process)),
+            Ok(process) => keep(process.clone(), cx).and_then(|()| Applied::outcome(&process)),
             Err(e) => Err(EffectError::call(format!("read /proc/{}/stat", child.pid), e)),
         }
         .inspect_err(|_| {

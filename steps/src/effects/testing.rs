@@ -36,7 +36,7 @@ impl Bench {
 
     pub(crate) fn with<T>(&mut self, body: impl FnOnce(&mut Cx) -> T) -> T {
         let Self { run, step, outcomes, fds } = self;
-        body(&mut Cx { run, step, effect: 0, outcomes, fds, site: None, output: &mut |_| {} })
+        body(&mut Cx { run, step, effect: 0, outcomes, fds, site: None, outlives: false, output: &mut |_| {} })
     }
 
     /// Applies it to its end; the record is what a journal would hold, also after a failure.

@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use lifecycle_engine::effect::{Cx, Fds, Outcomes};
+use lifecycle_engine::effect::{Cx, Fds, Outcomes, RunNames};
 use lifecycle_engine::error::{EffectError, PlanError};
+use lifecycle_engine::journal::OwnDir;
 use lifecycle_engine::site::{REPORT, SiteProgram};
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Handle;
@@ -44,7 +45,8 @@ pub enum Stdio {
     /// The engine's own.
     #[default]
     Inherit,
-    /// No input; output is shown line by line under the step's name.
+    /// No input; output is shown line by line under the step's name. Of a run that is kept it goes to a file in the run's directory, which
+    /// `lifecycle logs` reads.
     Log,
     /// `/dev/null`.
     Null,
@@ -164,13 +166,13 @@ impl Handover {
             Some(dir) if self.into_cgroup => Some(open_at_path(dir, OFlags::RDONLY | OFlags::DIRECTORY)?),
             _ => None,
         };
-        let (stdio, output) = self.stdio()?;
+        let (stdio, output) = self.stdio(cx)?;
         let init =
             InitEnds { channel: init_channel, stdio, kept, preserve: self.preserve_fds, cgroup, own: Vec::new() };
         Ok(Ends { channel, output, init })
     }
 
-    fn stdio(&self) -> Result<([Option<OwnedFd>; 3], Vec<OwnedFd>), EffectError> {
+    fn stdio(&self, cx: &Cx) -> Result<([Option<OwnedFd>; 3], Vec<OwnedFd>), EffectError> {
         let null = || open_at_path("/dev/null", OFlags::RDWR);
         Ok(match self.stdio {
             _ if self.console.is_some() => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
@@ -179,6 +181,12 @@ impl Handover {
                 ([None, None, None], Vec::new())
             }
             Stdio::Null => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
+            // A pipe would end with the engine that reads it, and the next word with the one who says it.
+            Stdio::Log if cx.outlives => {
+                let file = kept_output(cx)?;
+                let again = file.try_clone().map_err(|e| EffectError::call("dup(its output)", e))?;
+                ([Some(null()?), Some(file), Some(again)], Vec::new())
+            }
             Stdio::Log => {
                 let ((out, out_end), (err, err_end)) = (output_pipe()?, output_pipe()?);
                 ([Some(null()?), Some(out_end), Some(err_end)], vec![out, err])
@@ -276,6 +284,16 @@ const INSIDE: [&str; 7] = [ROOT, FIFO, FIFO_REPORT, REPORT, CONSOLE, AGENT, LIST
 /// its /proc directory. A process that enters a container has never had one: see `effects/stage.rs`.
 pub(crate) fn leave_host(fds: &mut Fds) {
     fds.keep_only(&INSIDE);
+}
+
+/// The file in the run's directory to which a process writes that outlives its engine.
+fn kept_output(cx: &Cx) -> Result<OwnedFd, EffectError> {
+    let name = RunNames::output_of(cx.step);
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+    let open = OwnDir::of(cx.run).and_then(|dir| dir.open(&name, flags));
+    let file = open.map_err(|e| EffectError::new(format!("open {}: {e}", cx.run.dir().join(&name).display())))?;
+    fcntl_setfl(&file, OFlags::APPEND).map_err(|e| EffectError::call("fcntl(F_SETFL, O_APPEND)", e))?;
+    Ok(file.into())
 }
 
 /// A pipe whose read end does not block: the engine has other things to do. The write end does, as programs expect.

@@ -132,6 +132,7 @@ fn in_this_process(lines: &[Line], root: &std::path::Path) -> Came {
         fail_at: None,
         pause_at: None,
         cancel: None,
+        jobs: None,
     };
     let mut watch = Lines(Vec::new());
     let finished = run(program, &crate::registry(), options, &mut watch).expect("run");

@@ -329,6 +329,7 @@ fn made_by_an_engine_that_dies(effect: &crate::effects::clone::CloneInit) -> cra
             outcomes: &outcomes,
             fds: &mut fds,
             site: None,
+            outlives: false,
             output: &mut |_| {},
         };
         let Ok(Applied::Site { outcome, .. }) = effect.apply(&Value::Null, &mut cx) else { return 1 };

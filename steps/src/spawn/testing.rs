@@ -35,7 +35,7 @@ impl Bench {
                 Said::Warning(text) => format!("warning: {text}"),
             });
         };
-        f(&mut Cx { run, step, effect: 0, outcomes, fds, site: None, output: &mut output })
+        f(&mut Cx { run, step, effect: 0, outcomes, fds, site: None, outlives: false, output: &mut output })
     }
 
     /// Gives a handle an outcome.

@@ -136,6 +136,7 @@ pub fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
 
 /// Ends the process without the C library's exit handlers: they and their buffers belong to the process that this one is a copy of.
 fn run_and_exit(body: impl FnOnce() -> i32) -> ! {
+    super::limits::give_back();
     // An unwinding panic would go on into the frames of the caller, which exist in the parent too.
     let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(PANICKED);
     // SAFETY: _exit does not return and touches no memory.

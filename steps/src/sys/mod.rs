@@ -9,6 +9,7 @@ pub mod child;
 pub mod clone;
 pub mod fd;
 pub mod keyring;
+pub mod limits;
 pub mod mount;
 pub mod namespace;
 pub mod probe;

@@ -144,7 +144,7 @@ fn judge(program: &Program, registry: &Registry, host: &Host) {
     let run = &program.runs[0];
     for node in &program.nodes {
         for planned in &node.effects {
-            let (kind, data) = (planned.effect.kind(), planned.effect.data());
+            let (kind, data) = (planned.effect.kind(), planned.data.clone());
             assert!(!planned.effect.describe().is_empty());
             let known = registry.effect(kind).unwrap_or_else(|| panic!("{kind} is in no registry"));
             if let Err(e) = (known.decode)(&data) {

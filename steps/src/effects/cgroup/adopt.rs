@@ -90,7 +90,7 @@ impl EffectDef for AdoptCgroup {
             .help("another program may have moved it; `systemctl status` shows where it is"));
         }
         let cgroup = Cgroup::of(&directory, true).map_err(|e| self.failed("fstat", e))?;
-        Ok(Applied::outcome(&cgroup))
+        Applied::outcome(&cgroup)
     }
 
     fn undo(&self, record: &Record, cx: &mut Cx) -> Result<Undone, EffectError> {

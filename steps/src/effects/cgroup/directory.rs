@@ -323,7 +323,7 @@ impl EffectDef for MakeCgroup {
             let empty = |fd: &OwnedFd| PLACES.iter().any(|f| read(fd, f).is_ok_and(|text| text.trim().is_empty()));
             before.unplaced = (1..chain.len()).filter(|depth| empty(&chain[*depth])).collect();
         }
-        Ok(serde_json::to_value(before).unwrap_or_default())
+        serde_json::to_value(before).map_err(|e| EffectError::new(e.to_string()))
     }
 
     fn apply(&self, before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
@@ -333,7 +333,7 @@ impl EffectDef for MakeCgroup {
             let check = if made { Self::check_thawed } else { Self::check_free };
             check(self, &leaf)?;
             let cgroup = Cgroup::of(&leaf, made).map_err(|e| self.failed("fstat", usize::MAX, e))?;
-            return Ok(Applied::outcome(&cgroup));
+            return Applied::outcome(&cgroup);
         }
         Err(self.failed("mkdir", usize::MAX, Errno::NOENT).help("other runs keep removing its parents; try again"))
     }

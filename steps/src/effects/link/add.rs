@@ -175,7 +175,7 @@ impl EffectDef for LinkAdd {
         message.attributes.push(LinkAttribute::IfAlias(self.alias.clone()));
         let answer = rtnl.change(RouteNetlinkMessage::SetLink(message), 0);
         answer.map_err(|r| r.error(format!("set the alias of link {} to {:?}", self.name, self.alias)))?;
-        Ok(Applied::outcome(&Link { index, name: self.name.to_string(), alias: self.alias.clone() }))
+        Applied::outcome(&Link { index, name: self.name.to_string(), alias: self.alias.clone() })
     }
 
     fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {

@@ -73,7 +73,16 @@ impl EffectDef for ProbeCommand {
             let command = Command { limit: Some(self.limit.duration()), ..command.clone() };
             // What a try prints is shown only if it was the last.
             let (mut fds, mut silent) = (Fds::default(), |_: Said| {});
-            let mut cx = Cx { run: names, step, effect, outcomes, fds: &mut fds, site: None, output: &mut silent };
+            let mut cx = Cx {
+                run: names,
+                step,
+                effect,
+                outcomes,
+                fds: &mut fds,
+                site: None,
+                outlives: false,
+                output: &mut silent,
+            };
             let ended = run(command, &mut cx, leash)?;
             match ended.exit {
                 Exit::Code(0) => Ok(()),
