@@ -253,6 +253,31 @@ fn no_more_steps_are_at_work_than_may_be_but_those_that_only_wait() {
 }
 
 #[test]
+fn a_process_that_reports_what_its_program_cannot_have_done_is_not_believed_any_more() {
+    let began = |n: u32| json!({ "began": { "node": n, "at": 1 } }).to_string();
+    let done = |n: u32| json!({ "done": { "node": n, "at": 2, "outcomes": [] } }).to_string();
+    for lines in [
+        vec![began(1), began(1), done(1), done(2)],
+        vec![began(1), done(1), began(1), began(2)],
+        vec![began(7)],
+        vec![began(3)],
+        std::iter::repeat_n(began(1), 100_000).collect(),
+    ] {
+        let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+        let mut maker = node("maker", &[], vec![effect(Says { lines })]);
+        maker.makes_site = true;
+        let inside = |name, after| lifecycle_engine::program::Node { site: Some(0), ..node(name, after, Vec::new()) };
+        let mut never = touch("never", &[2], work.path());
+        never.effects.clear();
+        let nodes = vec![maker, inside("one", &[0]), inside("two", &[1]), never];
+        let (finished, seen) = run(program(root.path(), "r", nodes), run_options());
+        let failure = finished.expect("ran").failure.expect("it is distrusted");
+        assert!(failure.error.what.contains("cannot have done"), "{failure:?}");
+        assert!(seen.len() < 10, "{seen:?}");
+    }
+}
+
+#[test]
 fn the_main_steps_exit_code_is_the_runs_and_ends_it() {
     let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
     let mark = work.path().join("cancelled");

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use serde_json::json;
 
 use crate::oci_scene::{Oci, eventually};
 use crate::scene::told;
@@ -22,6 +23,7 @@ pub fn tests() -> Vec<Test> {
         cgroups_that_are_nested_thousands_deep_are_deleted,
         a_process_whose_name_is_not_utf_8_is_told_of_and_ended,
         a_cgroup_that_a_container_has_frozen_keeps_nobody_alive,
+        a_config_moves_and_kills_no_process_of_the_hosts,
     ];
     tests.into_iter().map(|test| test.within("attacks_cgroups").needs(&[Root, Program("busybox")])).collect()
 }
@@ -122,4 +124,38 @@ pub fn a_cgroup_that_a_container_has_frozen_keeps_nobody_alive(lab: &Lab) -> Tes
         assert!(!Path::new("/proc").join(&child).exists(), "the frozen process lives on");
     }
     Ok(oci.scene.nothing_left()?)
+}
+
+/// `linux.resources.unified` names files of the cgroup, and callers let their users choose them: podman's `--cgroup-conf`.
+pub fn a_config_moves_and_kills_no_process_of_the_hosts(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "1000"])?;
+    let mut bystander = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn()?;
+    let pid = bystander.id().to_string();
+    let cgroups = || fs::read_to_string(format!("/proc/{pid}/cgroup"));
+    let before = cgroups()?;
+    let files = [
+        ("cgroup.procs", pid.as_str()),
+        ("cgroup.threads", pid.as_str()),
+        ("cgroup.kill", "1"),
+        ("cgroup.freeze", "1"),
+        ("cgroup.type", "threaded"),
+        ("cgroup.subtree_control", "+pids"),
+    ];
+    for (file, value) in files {
+        let unified = json!({ "unified": { file: value } });
+        oci.edit(|config| config["linux"]["resources"] = unified.clone())?;
+        let told = oci.told(&["create", "-b", "bundle", &oci.id]);
+        let made = told.code == 0;
+        let moved = cgroups()?;
+        if made {
+            oci.gone()?;
+        }
+        assert!(bystander.try_wait()?.is_none(), "{file} has killed it");
+        assert_eq!(moved, before, "{file} has moved it");
+        told.ended(1).says(&["is no limit", file]);
+        oci.scene.nothing_left()?;
+    }
+    bystander.kill()?;
+    bystander.wait()?;
+    Ok(())
 }

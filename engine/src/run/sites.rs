@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
@@ -21,6 +22,10 @@ pub(super) struct Site {
     output: Vec<Lines>,
     /// The step that it is at, and since when.
     at: Option<(NodeId, u64, Instant)>,
+    /// The steps that it has begun: each begins once.
+    begun: BTreeSet<NodeId>,
+    /// It has said what its program does not say. Nothing of it is believed any more.
+    distrusted: bool,
     /// The steps that wait for the engine's word. The others get none: a process that execs must leave nothing unread behind.
     gated: Vec<NodeId>,
 }
@@ -28,7 +33,16 @@ pub(super) struct Site {
 impl Site {
     pub fn new(maker: NodeId, channel: OwnedFd, output: Vec<OwnedFd>, gated: Vec<NodeId>) -> Self {
         let output = output.into_iter().map(Lines::new).collect();
-        Self { maker, channel: Some(channel), partial: Vec::new(), output, at: None, gated }
+        Self {
+            maker,
+            channel: Some(channel),
+            partial: Vec::new(),
+            output,
+            at: None,
+            begun: BTreeSet::new(),
+            distrusted: false,
+            gated,
+        }
     }
 
     pub fn poll_fds(&self, fds: &mut Vec<RawFd>) {
@@ -160,7 +174,9 @@ impl Execution<'_> {
             self.show_output(index);
             let heard = self.sites[index].receive();
             for report in heard.reports {
-                self.hear(index, report)?;
+                if !self.sites[index].distrusted {
+                    self.hear(index, report)?;
+                }
             }
             if heard.without_end {
                 self.distrust(index)?;
@@ -176,6 +192,7 @@ impl Execution<'_> {
     fn distrust(&mut self, index: usize) -> Result<(), JournalError> {
         let site = &mut self.sites[index];
         site.channel = None;
+        site.distrusted = true;
         site.partial.clear();
         let maker = site.maker;
         self.fail(maker, 0, EffectError::new("the process inside the site reports what its program cannot have done"))
@@ -200,6 +217,7 @@ impl Execution<'_> {
             return self.distrust(index);
         }
         match report {
+            Report::Began { node, .. } if !self.sites[index].begun.insert(node) => self.distrust(index),
             Report::Began { node, at } => {
                 self.sites[index].at = Some((node, at, Instant::now()));
                 let (step, kind) =

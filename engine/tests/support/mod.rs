@@ -147,8 +147,43 @@ impl EffectDef for Gated {
     }
 }
 
+/// Makes a site whose process says these lines, and then waits for the engine to hang up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Says {
+    pub lines: Vec<String>,
+}
+
+impl EffectDef for Says {
+    const KIND: &'static str = "says";
+    fn examples(_: &Path) -> Vec<Self> {
+        vec![Self { lines: Vec::new() }]
+    }
+    fn class(&self) -> Class {
+        Class::Scoped
+    }
+    fn describe(&self) -> String {
+        "make a process that says what it likes".into()
+    }
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        use std::io::{Read, Write};
+        use std::os::unix::net::UnixStream;
+        let (ours, mut theirs) = UnixStream::pair().map_err(|e| EffectError::call("socketpair", e))?;
+        let lines = self.lines.join("\n") + "\n";
+        std::thread::spawn(move || {
+            let _ = theirs.write_all(lines.as_bytes()).and_then(|()| theirs.read_to_end(&mut Vec::new()));
+        });
+        Ok(Applied::Site { outcome: Value::Null, channel: ours.into(), output: Vec::new() })
+    }
+    fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
 pub fn registry() -> Registry {
-    Registry::new([], [EffectKind::of::<Touch>(), EffectKind::of::<Sleep>(), EffectKind::of::<Gated>()])
+    Registry::new(
+        [],
+        [EffectKind::of::<Touch>(), EffectKind::of::<Sleep>(), EffectKind::of::<Gated>(), EffectKind::of::<Says>()],
+    )
 }
 
 pub fn node(address: &str, after: &[u32], effects: Vec<PlannedEffect>) -> Node {

@@ -461,6 +461,7 @@ fn a_limit_that_the_host_cannot_keep_is_refused_by_name() {
         (json!({ "cpu": { "realtimeRuntime": 10 } }), "resources.cpu.realtimeRuntime"),
         (json!({ "unified": { "hugetlb.2MB.max": "0" } }), "resources.unified.hugetlb.2MB.max"),
         (json!({ "unified": { "../x": "0" } }), "resources.unified.../x"),
+        (json!({ "unified": { "cgroup.procs": "1" } }), "resources.unified.cgroup.procs"),
     ] {
         let error = plan_with(&mut version_2(), "refused", json!({ "resources": resources })).err().expect(field);
         assert_eq!(error.field, field, "{error}");

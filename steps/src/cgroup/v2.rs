@@ -131,6 +131,9 @@ pub(super) fn huge_pages(pages: &HugepageLimit, out: &mut Vec<Limit>) {
     out.push(limit("hugepageLimits", format!("hugetlb.{}.rsvd.max", pages.page_size), pages.limit).optional());
 }
 
+/// The files of the cgroup itself that are limits. The others move processes, anybody's, kill or stop them, or change what the cgroup is.
+const LIMITS_OF_THE_CGROUP: [&str; 2] = ["cgroup.max.depth", "cgroup.max.descendants"];
+
 /// Files and values that the config names itself.
 pub(super) fn unified(
     given: &BTreeMap<String, String>,
@@ -142,6 +145,10 @@ pub(super) fn unified(
         let Some((controller, _)) = file.split_once('.').filter(|_| !file.contains('/')) else {
             return Err(PlanError::new(field(), "is not a cgroup's file, such as `memory.high`"));
         };
+        if controller == "cgroup" && !LIMITS_OF_THE_CGROUP.contains(&file.as_str()) {
+            return Err(PlanError::new(field(), "is no limit")
+                .help(format!("of the cgroup's own files take {}", LIMITS_OF_THE_CGROUP.join(" or "))));
+        }
         if controller != "cgroup" && layout.v2_of(controller).is_none() {
             return Err(PlanError::new(field(), format!("needs cgroup v2 with the controller `{controller}`"))
                 .help("`lifecycle facts` shows which hierarchy has which controllers"));
