@@ -6,6 +6,8 @@ use std::process::{Command, ExitCode, Stdio};
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Event, Watch};
 
+use lifecycle_steps::spawn::keep_output;
+
 use crate::print::{self, Failure, failed};
 use crate::watch::append;
 
@@ -63,6 +65,8 @@ impl Watch for Move {
         let _ = print::text(&format!("{}\n", self.names.id));
         let moved = append(&self.names, OUTPUT).and_then(|output| {
             let problems = append(&self.names, PROBLEMS)?;
+            // Not the file itself: a container that inherits it could change it, and fill it without end.
+            let output = keep_output(output).map_err(std::io::Error::other)?;
             rustix::stdio::dup2_stdout(&output)?;
             rustix::stdio::dup2_stderr(&output)?;
             print::speak_into(problems);

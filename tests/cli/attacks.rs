@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again,
         what_enters_a_container_is_closed_to_it,
         a_filter_that_answers_for_the_kernel_keeps_no_capability,
+        a_program_that_is_traced_to_its_end_keeps_nobody_waiting,
         what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask,
         an_owner_that_no_file_names_has_his_number,
         what_hooks_and_commands_print_moves_no_terminal_and_is_no_warning_of_ours,
@@ -434,4 +435,53 @@ pub fn what_hooks_and_commands_print_moves_no_terminal_and_is_no_warning_of_ours
     }
     oci.without(&["loud.yaml"])?;
     Ok(oci.scene.nothing_left()?)
+}
+
+/// Whoever traces a process is told of its end before its parent is, ptrace(2), and need not listen. A container may trace what is executed in it,
+/// and one of two that share their pid namespace the other; here the test does.
+pub fn a_program_that_is_traced_to_its_end_keeps_nobody_waiting(lab: &Lab) -> TestResult {
+    use nix::sys::ptrace;
+    let oci = Oci::new(lab, &["sleep", "1000"])?;
+    let seize = |pid: i32| ptrace::seize(nix::unistd::Pid::from_raw(pid), ptrace::Options::empty());
+    let run = oci.start(&["run", "-b", "bundle", &oci.id])?;
+    eventually("the program", || Ok(oci.verb("state").out.contains("\"running\"")))?;
+    let init = oci.pid()?;
+    seize(init)?;
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    // Nobody has waited for it: it is held.
+    run.end()?.ended(137);
+    assert!(fs::read_to_string(format!("/proc/{init}/stat"))?.contains(") Z "), "it is not held");
+    oci.verb("state").ended(1).says(&["does not exist"]);
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(init), Some(nix::sys::wait::WaitPidFlag::__WALL))?;
+    // The same with what is executed in it.
+    oci.running(&[]);
+    let exec = oci.start(&["exec", "--pid-file", "pid", &oci.id, "sleep", "1000"])?;
+    let file = lab.dir().join("pid");
+    eventually("the program", || Ok(fs::read_to_string(&file).is_ok_and(|pid| comm(&pid) == "sleep\n")))?;
+    let program: i32 = fs::read_to_string(&file)?.trim().parse()?;
+    seize(program)?;
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(program).ok_or("no pid")?,
+        rustix::process::Signal::TERM,
+    )?;
+    exec_stops_and_dies(program)?;
+    exec.end()?.ended(143);
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(program), Some(nix::sys::wait::WaitPidFlag::__WALL))?;
+    let _ = fs::remove_file(&file);
+    oci.gone()?;
+    Ok(oci.scene.nothing_left()?)
+}
+
+fn comm(pid: &str) -> String {
+    fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default()
+}
+
+/// A signal that can be caught stops what is traced until the tracer lets it have it.
+fn exec_stops_and_dies(pid: i32) -> TestResult {
+    use nix::sys::{ptrace, signal::Signal, wait};
+    let pid = nix::unistd::Pid::from_raw(pid);
+    match wait::waitpid(pid, Some(wait::WaitPidFlag::__WALL))? {
+        wait::WaitStatus::Stopped(_, signal) => Ok(ptrace::cont(pid, Some(signal))?),
+        other => Err(format!("it has not stopped for {}: {other:?}", Signal::SIGTERM).into()),
+    }
 }

@@ -1,6 +1,7 @@
 //! What says more than anybody can take: the engine stays small, and hears signals all the same.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
@@ -10,6 +11,7 @@ use lifecycle_tests::lab::Lab;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
+use crate::boxed::Boxed;
 use crate::oci_scene::{Oci, eventually};
 use crate::scene::Scene;
 
@@ -21,6 +23,7 @@ pub fn tests() -> Vec<Test> {
         oci_create_with_a_hook_that_floods_hears_signals,
         a_run_whose_steps_print_without_end_stays_small_and_hears_signals,
         a_run_whose_container_prints_without_end_stays_small_and_hears_signals,
+        a_container_that_outlives_its_engine_holds_no_file_of_the_hosts,
     ];
     tests.into_iter().map(|test| test.within("floods").needs(&[Root, Program("busybox")])).collect()
 }
@@ -126,4 +129,52 @@ pub fn a_run_whose_steps_print_without_end_stays_small_and_hears_signals(lab: &L
 
 pub fn a_run_whose_container_prints_without_end_stays_small_and_hears_signals(lab: &Lab) -> TestResult {
     endless(lab, true)
+}
+
+/// Changes what its output is, and then prints more than is kept of it.
+const GRASPS: &str = "chmod 666 /proc/self/fd/1; truncate -s 1T /proc/self/fd/1; : >>/proc/self/fd/1; \
+                      head -c 30000000 /dev/zero; echo; touch /tmp/printed; exec sleep 1000";
+
+/// The same in a process of a plan, whose output is a step's.
+const LOGGED: &str = r#"
+plan: grasps
+params: { script: { type: string } }
+run: grasps
+steps:
+  init: { uses: process.clone, with: { new: [pid], stdio: log } }
+  exec: { uses: process.exec, site: "${init}", with: { args: [sh, -c, "${params.script}"], env: [PATH=/usr/bin:/bin] } }
+"#;
+
+pub fn a_container_that_outlives_its_engine_holds_no_file_of_the_hosts(lab: &Lab) -> TestResult {
+    let mut container = Boxed::runs(lab, GRASPS)?;
+    container.edit(|config| config["root"]["readonly"] = json!(false))?;
+    let printed = lab.dir().join("printed");
+    container.scene.write("grasps.yaml", LOGGED)?;
+    container.scene.begins_here()?;
+    let detached = container.plan("oci/run", &["--detach"]).ended(0).out.trim().to_owned();
+    let script = format!("script={}", GRASPS.replace("/tmp/printed", &printed.to_string_lossy()));
+    container.scene.told(&["run", "grasps.yaml", "--keep", "-p", &script]).ended(0);
+    let in_container = container.bundle.rootfs().join("tmp/printed");
+    eventually("both to print", || Ok(in_container.exists() && printed.exists()))?;
+    for run in [&detached, "grasps"] {
+        let mut kept = 0;
+        for entry in fs::read_dir(lab.state_root().join(run))? {
+            let entry = entry?;
+            let about = entry.metadata()?;
+            assert_eq!(about.mode() & 0o077, 0, "{}", entry.path().display());
+            if entry.file_name().to_string_lossy().starts_with("output") {
+                eventually("the end of what is kept", || {
+                    Ok(entry.metadata().when(|| "stat".into())?.len() >= 16 << 20)
+                })?;
+                kept = entry.metadata()?.len();
+            }
+        }
+        assert!(((16 << 20)..(16 << 20) + 4096).contains(&kept), "{run}: {kept} bytes are kept");
+        let logs = container.scene.told(&["logs", run]).ended(0);
+        assert!(logs.out.contains("is not kept"), "it does not say that there was more");
+        container.scene.told(&["undo", run]).ended(0);
+    }
+    fs::remove_file(in_container)?;
+    fs::remove_file(printed)?;
+    Ok(container.scene.nothing_left()?)
 }

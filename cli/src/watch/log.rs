@@ -6,6 +6,7 @@ use std::io::Write;
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::journal::OwnDir;
+use lifecycle_steps::spawn::LARGEST;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub fn append(names: &RunNames, name: &str) -> std::io::Result<File> {
     let open = |dir: OwnDir| dir.open(name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE);
     let file = OwnDir::of(names).and_then(open).map_err(std::io::Error::other)?;
-    // A program may get it for its stdout.
+    // Without O_NONBLOCK.
     rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
     Ok(file)
 }
@@ -21,8 +22,6 @@ pub fn append(names: &RunNames, name: &str) -> std::io::Result<File> {
 /// The log's name in the run's directory.
 pub const LOG: &str = "log";
 
-/// How long the log may get, in bytes. A state root is often memory, and what comes from a container is without end.
-const LARGEST: u64 = 16 << 20;
 /// The last line of one that has got so long.
 const FULL: &str = "the log is full: what is printed from here on is shown, and not kept";
 

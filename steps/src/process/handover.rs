@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::effects::inside::root::ROOT;
 use crate::effects::seccomp::LISTENER;
 use crate::outcomes::{CgroupJoin, DetachedMount, Fifo};
+use crate::spawn::keep_output;
 use crate::spec::NamespaceType;
 use crate::sys;
 
@@ -181,11 +182,11 @@ impl Handover {
                 ([None, None, None], Vec::new())
             }
             Stdio::Null => ([Some(null()?), Some(null()?), Some(null()?)], Vec::new()),
-            // A pipe would end with the engine that reads it, and the next word with the one who says it.
+            // A pipe that the engine reads would end with it, and the next word with the one who says it.
             Stdio::Log if cx.outlives => {
-                let file = kept_output(cx)?;
-                let again = file.try_clone().map_err(|e| EffectError::call("dup(its output)", e))?;
-                ([Some(null()?), Some(file), Some(again)], Vec::new())
+                let output = kept_output(cx)?;
+                let again = output.try_clone().map_err(|e| EffectError::call("dup(its output)", e))?;
+                ([Some(null()?), Some(output), Some(again)], Vec::new())
             }
             Stdio::Log => {
                 let ((out, out_end), (err, err_end)) = (output_pipe()?, output_pipe()?);
@@ -286,14 +287,13 @@ pub(crate) fn leave_host(fds: &mut Fds) {
     fds.keep_only(&INSIDE);
 }
 
-/// The file in the run's directory to which a process writes that outlives its engine.
+/// What a process prints that outlives its engine goes to a file in the run's directory.
 fn kept_output(cx: &Cx) -> Result<OwnedFd, EffectError> {
     let name = RunNames::output_of(cx.step);
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
     let open = OwnDir::of(cx.run).and_then(|dir| dir.open(&name, flags));
     let file = open.map_err(|e| EffectError::new(format!("open {}: {e}", cx.run.dir().join(&name).display())))?;
-    fcntl_setfl(&file, OFlags::APPEND).map_err(|e| EffectError::call("fcntl(F_SETFL, O_APPEND)", e))?;
-    Ok(file.into())
+    keep_output(file)
 }
 
 /// A pipe whose read end does not block: the engine has other things to do. The write end does, as programs expect.

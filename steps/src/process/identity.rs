@@ -151,15 +151,30 @@ impl Watched {
         ready.map(|n| n > 0).map_err(|e| EffectError::call("poll(pidfd)", e))
     }
 
-    /// Takes the dead process's exit code, if it is a child of ours.
+    /// Takes the dead process's exit code, if it is a child of ours. Never waits.
     ///
-    /// Whoever traces it is told first, ptrace(2): until then it is dead and yet not to be had, so this waits for it.
+    /// Whoever traces it is told first, ptrace(2), and may be a process of the container's that never listens: until then it is dead and yet not to
+    /// be had. It is left to whoever gets it then, and its code is read.
     pub(crate) fn reap(&self) -> Result<Fate, EffectError> {
-        let wait = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let wait = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         match rustix::io::retry_on_intr(wait) {
             Ok(Some(status)) => Ok(Fate::Code(code(&status))),
-            Ok(None) | Err(Errno::CHILD) => Ok(Fate::Unknown),
-            Err(e) => Err(EffectError::call("waitid(P_PIDFD, WEXITED)", e)),
+            Ok(None) => Ok(self.code_of_held().map_or(Fate::Unknown, Fate::Code)),
+            Err(Errno::CHILD) => Ok(Fate::Unknown),
+            Err(e) => Err(EffectError::call("waitid(P_PIDFD, WEXITED|WNOHANG)", e)),
+        }
+    }
+
+    /// The exit code of a zombie that somebody else holds: field 52 of /proc/PID/stat, proc_pid_stat(5), in the form of waitpid(2). The zombie keeps
+    /// its pid.
+    fn code_of_held(&self) -> Option<i32> {
+        let info = proc::text(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd())).ok()?;
+        let pid: i32 = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+        let stat = proc::text(format!("/proc/{pid}/stat")).ok()?;
+        let status: i32 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(52 - 3)?.parse().ok()?;
+        match status & 0x7f {
+            0 => Some(status >> 8 & 0xff),
+            signal => Some(128 + signal),
         }
     }
 
@@ -313,6 +328,7 @@ mod tests {
         .expect("fork");
         let watched = Process::of(traced).expect("identity").watch().expect("watch").expect("there");
         let (mut seized, told) = io::pipe().expect("pipe");
+        let (mut held, mut release) = io::pipe().expect("pipe");
         let tracer = fork(|| {
             let seize = || ptrace::seize(nix::unistd::Pid::from_raw(traced.as_raw_pid()), ptrace::Options::empty());
             // The one that is traced may not have allowed it yet.
@@ -327,16 +343,18 @@ mod tests {
             while !watched.is_dead().is_ok_and(|dead| dead) {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            std::thread::sleep(Duration::from_millis(100));
-            0
+            // It never waits for what it traces.
+            i32::from(io::Read::read(&mut held, &mut [0]).is_err())
         })
         .expect("fork");
+        drop(told);
         assert_eq!(io::Read::read(&mut seized, &mut [0]).expect("read"), 0);
         watched.signal(Signal::KILL).expect("kill");
         while !watched.is_dead().expect("poll") {
             std::thread::yield_now();
         }
         assert_eq!(watched.reap().expect("reap"), Fate::Code(137));
+        io::Write::write_all(&mut release, b"g").expect("write");
         let waited = rustix::process::waitpid(Some(tracer), rustix::process::WaitOptions::empty()).expect("wait");
         assert!(waited.is_some_and(|(_, status)| status.exit_status() == Some(0)), "it was not traced");
     }

@@ -398,9 +398,8 @@ mod tests {
 
     #[test]
     fn a_program_left_in_the_background_does_not_hold_up_the_end() {
-        let started = Instant::now();
-        let ended = end(&mut Bench::new(), shell("sleep 30 & echo $!")).unwrap();
-        assert!(started.elapsed() < Duration::from_secs(10));
+        let ended = end(&mut Bench::new(), shell("sleep 600 & echo $!")).unwrap();
+        // It is there still.
         let pid = rustix::process::Pid::from_raw(ended.stdout.parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }

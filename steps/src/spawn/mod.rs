@@ -6,6 +6,7 @@
 pub mod child;
 pub mod command;
 pub mod identity;
+mod keeper;
 pub mod leftover;
 pub mod output;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use command::{Command, Ended, Running};
+pub use keeper::{LARGEST, keep_output};
 pub use worker::{Leash, Working, worker};
 
 /// How a process ended.
