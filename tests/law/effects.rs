@@ -18,7 +18,7 @@ use crate::around::{self, Standing};
 use crate::subject::{Act, Order, VARIABLE};
 
 /// How many kills in apply and how many in undo, where not all are asked for.
-const SAMPLE: usize = 24;
+const SAMPLE: usize = 16;
 
 /// One test for each example of each kind of effect.
 pub fn tests() -> Vec<Test> {

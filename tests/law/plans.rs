@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::runs::{Scenario, Way};
 
 /// How many kills in the run and how many in undo, where not all are asked for.
-const SAMPLE: usize = 40;
+const SAMPLE: usize = 28;
 
 fn sampled() -> Way {
     Way { sample: Sample::from_environment(SAMPLE), ..Way::default() }

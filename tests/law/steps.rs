@@ -14,7 +14,7 @@ use lifecycle_tests::rounds::Sample;
 use crate::runs::{Scenario, Way};
 
 /// How many kills in the run and how many in undo, where not all are asked for.
-const SAMPLE: usize = 16;
+const SAMPLE: usize = 12;
 
 /// One test for each example of each kind of step.
 pub fn tests() -> Vec<Test> {
