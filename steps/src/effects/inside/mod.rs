@@ -6,6 +6,7 @@
 
 mod bind;
 mod cgroup;
+mod hide;
 mod mount;
 mod node;
 mod overlay;

@@ -1,5 +1,6 @@
 //! The change of root.
 
+use super::hide;
 use super::root::{ROOT, Root, open_host};
 use crate::process::{leave_host, leave_hosts_null};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
@@ -77,6 +78,7 @@ fn move_over(cx: &mut Cx) -> Result<Applied, EffectError> {
         let name = name.to_owned();
         move |errno: Errno| EffectError::call(name, errno)
     };
+    hide::hide_pseudo_file_systems(Root::of(cx)?.fd())?;
     mount_move(c".", c"/").map_err(call("mount(\".\", \"/\", MS_MOVE)"))?;
     chroot(c".").map_err(call("chroot(\".\")"))?;
     arrive(cx)
