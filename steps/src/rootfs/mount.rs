@@ -119,7 +119,8 @@ main: wait
         if let Some(root) = &input.root {
             let (propagation, recursive) = outside(input.propagation);
             cx.effect(RootPropagation { propagation, recursive });
-            cx.effect(RootBind { source: base.join(&root.0), api });
+            let slave = input.propagation.is_some_and(|asked| asked.parts().0 == Propagation::Slave);
+            cx.effect(RootBind { source: base.join(&root.0), slave, api });
         } else if input.propagation.is_some() {
             return Err(PlanError::new("propagation", "belongs to a `root` of the container's own")
                 .help("an overlay of the host's root never passes mounts on; leave it out"));

@@ -55,8 +55,8 @@ main: wait
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         cx.effect(RootPivot { no_pivot: input.no_pivot });
-        // Only now: set before, it would have changed the host's mounts along with the container's. The root has no master, and what is mounted
-        // in it has the propagation that it asks for.
+        // Only now: set before, it would have changed the host's mounts along with the container's. A root that is to be a slave was bound as
+        // one, and what is mounted in it has the propagation that it asks for.
         if let Some((propagation, recursive)) = input.propagation.map(RootfsPropagation::parts)
             && matches!(propagation, Propagation::Shared | Propagation::Unbindable)
         {

@@ -11,11 +11,15 @@ use serde_json::Value;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Binds the root file system on itself, so that it is a mount of its own, which nothing leaves and nothing enters.
+/// Binds the root file system on itself, so that it is a mount of its own, which nothing leaves. Unless it is asked to be a slave, nothing enters it
+/// either.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RootBind {
     /// Where the root file system is on the host. Absolute.
     pub source: PathBuf,
+    /// What the host mounts below it later is seen in it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub slave: bool,
     /// Which calls to use.
     #[serde(default, skip_serializing_if = "Api::is_default")]
     pub api: Api,
@@ -25,7 +29,8 @@ impl EffectDef for RootBind {
     const KIND: &'static str = "root.bind";
 
     fn examples(scratch: &Path) -> Vec<Self> {
-        [Api::Detached, Api::Classic].map(|api| Self { source: scratch.to_owned(), api }).into()
+        let ways = [(false, Api::Detached), (false, Api::Classic), (true, Api::Detached)];
+        ways.map(|(slave, api)| Self { source: scratch.to_owned(), slave, api }).into()
     }
 
     fn class(&self) -> Class {
@@ -40,18 +45,20 @@ impl EffectDef for RootBind {
         owns(cx, "mnt", "a root")?;
         let source = open_host(&self.source)?;
         isolate_parent(&source)?;
-        let private = Options { propagation: vec![(Propagation::Private, true)], ..Options::default() };
+        // A copy of a slave has the same master.
+        let propagation = if self.slave { Propagation::Slave } else { Propagation::Private };
+        let options = Options { propagation: vec![(propagation, true)], ..Options::default() };
         let root: OwnedFd = match self.api {
             Api::Detached => {
                 let mount = api::clone_tree(&source, &self.source, Bind::Recursive)?;
-                api::configure(&mount, &private, None)?;
+                api::configure(&mount, &options, None)?;
                 api::attach(&mount, &source, &self.source)?;
                 mount
             }
             Api::Classic => {
                 api::classic_bind(&source, Bind::Recursive, &source, &self.source)?;
                 let top = open_host(&self.source)?;
-                api::classic_configure(&top, &private, &self.source)?;
+                api::classic_configure(&top, &options, &self.source)?;
                 top
             }
         };

@@ -23,7 +23,7 @@ fn with_root(api: Api, prepare: impl FnOnce(&Path), body: impl FnOnce(&mut Bench
     in_mount_namespace(|| {
         let mut bench = Bench::new(dir.path()).owning("mnt");
         bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }).1.unwrap();
-        bench.apply(&RootBind { source: root.clone(), api }).1.unwrap();
+        bench.apply(&RootBind { source: root.clone(), slave: false, api }).1.unwrap();
         body(&mut bench, &root);
     });
 }
@@ -279,7 +279,7 @@ fn a_container_without_a_mount_namespace_changes_nothing_of_the_hosts() {
         let mut bench = Bench::new(dir.path());
         let refused = [
             bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }),
-            bench.apply(&RootBind { source: dir.path().to_owned(), api: Api::Detached }),
+            bench.apply(&RootBind { source: dir.path().to_owned(), slave: false, api: Api::Detached }),
             bench.apply(&overlay(dir.path(), Layout::Whole, false, Api::Detached)),
             bench.apply(&RootPivot { no_pivot: false }),
             bench.apply(&MaskPath { path: "/etc/passwd".into(), label: None, api: Api::Detached }),
