@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Test> {
         the_runtimes_own_file_cannot_be_overwritten,
         the_runtimes_file_on_a_read_only_mount_is_out_of_reach_when_that_can_be_written_again,
         what_enters_a_container_is_closed_to_it,
+        without_pivot_root_no_unmasked_procfs_can_be_mounted,
         a_filter_that_answers_for_the_kernel_keeps_no_capability,
         a_program_that_is_traced_to_its_end_keeps_nobody_waiting,
         what_a_container_and_its_hooks_make_does_not_depend_on_the_callers_umask,
@@ -99,6 +100,49 @@ pub fn a_descriptor_that_leaks_is_no_way_out(lab: &Lab) -> TestResult {
     assert_eq!(oci.inside(&["ls", "/proc/self/fd"]).split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
     oci.told(&["delete", "--force", &oci.id]).ended(0);
     drop(held);
+    Ok(())
+}
+
+/// The host's procfs and sysfs below the container's root, which nobody masks and nobody can reach, are to the kernel as good as the container's own:
+/// it would allow fresh ones. Also where they lie in another place, on each other, or under something else.
+pub fn without_pivot_root_no_unmasked_procfs_can_be_mounted(lab: &Lab) -> TestResult {
+    let script = "unshare -Urmpf sh -c 'mount -t proc proc /tmp && echo fresh; mount -t proc none /tmp; umount /tmp'; \
+                  unshare -Urmn sh -c 'mount -t sysfs sysfs /tmp && echo fresh'; echo tried; grep -E ' - (proc|sysfs) ' /proc/self/mountinfo";
+    let oci = Oci::new(lab, &["sh", "-c", script])?;
+    // Root's own id is nobody's to map without CAP_SETFCAP.
+    oci.bundle.edit(|config| config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 }))?;
+    let elsewhere = lab.dir().join("elsewhere");
+    for (kind, name) in
+        [("proc", "proc"), ("proc", "proc"), ("sysfs", "sys"), ("proc", "covered/proc"), ("tmpfs", "covered")]
+    {
+        let at = elsewhere.join(name);
+        fs::create_dir_all(&at)?;
+        mount(Some(kind), &at, Some(kind), MsFlags::empty(), None::<&str>)?;
+    }
+    let mut before = fs::read_to_string("/proc/self/mountinfo")?;
+    for users in [false, true] {
+        if users {
+            oci.bundle.edit(|config| {
+                let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+                config["linux"]["uidMappings"] = map.clone();
+                config["linux"]["gidMappings"] = map;
+                if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+                    namespaces.push(json!({ "type": "user" }));
+                }
+            })?;
+            // What is out of reach there cannot be covered, and what covers it is locked.
+            let told = oci.told(&["run", "--bundle", "bundle", "--no-pivot", &oci.id]).ended_badly();
+            told.says(&["covered/proc cannot be taken away"]);
+            nix::mount::umount(&elsewhere.join("covered"))?;
+            before = fs::read_to_string("/proc/self/mountinfo")?;
+        }
+        for how in [&[][..], &["--no-pivot"]] {
+            let told = oci.told(&[&["run", "--bundle", "bundle"], how, &[&oci.id]].concat()).ended(0);
+            assert!(told.out.contains("tried\n"), "{how:?}: {}{}", told.out, told.err);
+            assert!(!told.out.contains("fresh"), "{how:?}, users: {users}: {}{}", told.out, told.err);
+        }
+    }
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo")?, before, "the host's own mounts have changed");
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Test> {
         mounts_options_recursive_attributes_cleared,
         mounts_options_of_the_file_system,
         mounts_options_propagation,
+        mounts_options_propagation_in_a_user_namespace,
         mounts_bind_and_rbind,
         mounts_destination_of_a_file_and_missing,
         mounts_options_tmpcopyup,
@@ -262,6 +263,37 @@ pub fn mounts_options_propagation(lab: &Lab) -> TestResult {
         assert_eq!(kinds.map(came), [true, true, true, true, false, false, false, false], "{inside}");
         Ok(())
     })?;
+    Ok(())
+}
+
+/// What is locked for a user namespace is a slave of the host's all the same, where that is asked for or nothing is said.
+pub fn mounts_options_propagation_in_a_user_namespace(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    let host = lab.dir().join("host");
+    tmpfs(&host, MsFlags::empty())?;
+    fs::create_dir(host.join("later"))?;
+    field.user_namespace(100_000)?;
+    let kinds = [
+        ("none", &["rbind"][..]),
+        ("slave", &["rbind", "slave"]),
+        ("rslave", &["rbind", "rslave", "ro"]),
+        ("private", &["rbind", "private"]),
+    ];
+    for (kind, options) in kinds {
+        let at = format!("mnt/{kind}");
+        field.directories(&[&at])?;
+        field.mount(json!({ "destination": format!("/{at}"), "source": host, "options": options }))?;
+    }
+    for more in [None, Some(format!("--mask={}", lifecycle_tests::older::all()))] {
+        field.created_with(&more.iter().map(String::as_str).collect::<Vec<_>>(), |pid| {
+            tmpfs(&host.join("later"), MsFlags::empty())?;
+            let inside = proc(pid, "mountinfo")?;
+            nix::mount::umount(&host.join("later")).when(|| "unmounting".into())?;
+            let came = |(kind, _): (&str, _)| inside.contains(&format!(" /mnt/{kind}/later "));
+            assert_eq!(kinds.map(came), [true, true, true, false], "{more:?}:\n{inside}");
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 

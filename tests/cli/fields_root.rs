@@ -3,12 +3,13 @@
 
 use std::fs;
 
+use lifecycle_tests::While;
 use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
-use crate::fields::{Field, mounted, tmpfs};
+use crate::fields::{Field, mounted, proc, tmpfs};
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
@@ -19,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         linux_default_devices,
         linux_devices,
         linux_rootfs_propagation,
+        linux_rootfs_propagation_slave_is_one_of_the_host,
         root_path_and_readonly,
         linux_masked_paths_and_readonly_paths,
     ];
@@ -137,8 +139,8 @@ pub fn linux_rootfs_propagation(lab: &Lab) -> TestResult {
         (Value::Null, None, Some("master")),
         (json!("private"), None, None),
         (json!("rprivate"), None, None),
-        (json!("slave"), None, Some("master")),
-        (json!("rslave"), None, Some("master")),
+        (json!("slave"), Some("master"), Some("master")),
+        (json!("rslave"), Some("master"), Some("master")),
         (json!("shared"), Some("shared"), Some("shared")),
         (json!("rshared"), Some("shared"), Some("shared")),
         (json!("unbindable"), Some("unbindable"), None),
@@ -154,6 +156,32 @@ pub fn linux_rootfs_propagation(lab: &Lab) -> TestResult {
         };
         assert_eq!(kind("/").as_deref(), root, "root with {asked}:\n{inside}");
         assert_eq!(kind("/mnt").as_deref(), volume, "a volume with {asked}:\n{inside}");
+    }
+    Ok(())
+}
+
+/// What the host mounts below the root, or takes away there, is so in the container, and nothing comes back. Also where a user namespace locks what
+/// comes from the host.
+pub fn linux_rootfs_propagation_slave_is_one_of_the_host(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.directories(&["later"])?;
+    let later = field.bundle.rootfs().join("later");
+    for (asked, users) in [("slave", false), ("rslave", false), ("rslave", true)] {
+        field.config(|config| config["linux"]["rootfsPropagation"] = json!(asked))?;
+        if users {
+            field.user_namespace(100_000)?;
+        }
+        for more in [None, Some(format!("--mask={}", lifecycle_tests::older::all()))] {
+            field.created_with(&more.iter().map(String::as_str).collect::<Vec<_>>(), |pid| {
+                let seen = || Ok::<_, lifecycle_tests::Error>(proc(pid, "mountinfo")?.contains(" /later "));
+                assert!(!seen()?);
+                tmpfs(&later, MsFlags::empty())?;
+                assert!(seen()?, "{asked}, users: {users}: the host's mount has not come");
+                nix::mount::umount(&later).when(|| "unmounting".into())?;
+                assert!(!seen()?, "{asked}, users: {users}: the host's mount has not gone");
+                Ok(())
+            })?;
+        }
     }
     Ok(())
 }

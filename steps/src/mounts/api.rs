@@ -359,6 +359,14 @@ fn present_flags(top: BorrowedFd) -> Result<MountFlags, EffectError> {
         (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
         (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
         (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+        (NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
     ];
-    Ok(pairs.into_iter().filter(|(have, _)| stat.contains(*have)).map(|(_, flag)| flag).collect())
+    let mut flags: MountFlags =
+        pairs.into_iter().filter(|(have, _)| stat.contains(*have)).map(|(_, flag)| flag).collect();
+    // The one that is not told, and not kept beside another flag about access times.
+    flags.set(MountFlags::STRICTATIME, !flags.intersects(MountFlags::NOATIME | MountFlags::RELATIME));
+    Ok(flags)
 }
+
+/// linux/statfs.h (Linux 5.10).
+const NOSYMFOLLOW: StatVfsMountFlags = StatVfsMountFlags::from_bits_retain(0x2000);

@@ -20,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::effects::inside::root::ROOT;
+use crate::effects::inside::seal;
 use crate::effects::seccomp::LISTENER;
 use crate::outcomes::{CgroupJoin, DetachedMount, Fifo};
 use crate::spawn::keep_output;
@@ -284,7 +285,9 @@ const INSIDE: [&str; 7] = [ROOT, FIFO, FIFO_REPORT, REPORT, CONSOLE, AGENT, LIST
 /// to be preserved, leads out of the container's root: neither for a path of the image's, nor for a process of the container that may look into
 /// its /proc directory. A process that enters a container has never had one: see `effects/stage.rs`.
 pub(crate) fn leave_host(fds: &mut Fds) {
+    let unsealed = seal::take(fds);
     fds.keep_only(&INSIDE);
+    unsealed.into_iter().for_each(|(name, mount)| fds.put(name, mount));
 }
 
 /// What a process prints that outlives its engine goes to a file in the run's directory.

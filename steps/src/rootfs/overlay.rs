@@ -105,6 +105,8 @@ main: wait
         cx.effect(RootOverlay { scratch, layout, user_namespace, size, mode, api });
         let common = Common {
             own_root: true,
+            root: None,
+            shares_mounts: false,
             base: Path::new("/"),
             namespaces: &[],
             api,

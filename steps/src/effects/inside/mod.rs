@@ -6,6 +6,8 @@
 
 mod bind;
 mod cgroup;
+mod enter;
+mod hide;
 mod mount;
 mod node;
 mod overlay;
@@ -14,11 +16,14 @@ mod propagation;
 mod protect;
 mod remount;
 pub(crate) mod root;
+pub(crate) mod seal;
 #[cfg(test)]
 mod tests;
+mod walk;
 
-pub use bind::RootBind;
+pub use bind::{RootBind, RootOpen};
 pub use cgroup::{CgroupHierarchy, RootCgroup};
+pub use enter::RootEnter;
 pub(crate) use mount::ALLOWED_IN_PROC;
 pub use mount::RootMount;
 pub use node::{InVolume, RootDevice, RootDirectory, RootFile, RootSymlink};
@@ -28,3 +33,4 @@ pub use propagation::RootPropagation;
 pub use protect::{MaskPath, ReadonlyPath, RootReadonly};
 pub use remount::RootRemount;
 pub(crate) use root::clean;
+pub use seal::RootSeal;

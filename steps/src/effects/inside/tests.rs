@@ -23,7 +23,7 @@ fn with_root(api: Api, prepare: impl FnOnce(&Path), body: impl FnOnce(&mut Bench
     in_mount_namespace(|| {
         let mut bench = Bench::new(dir.path()).owning("mnt");
         bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }).1.unwrap();
-        bench.apply(&RootBind { source: root.clone(), api }).1.unwrap();
+        bench.apply(&RootBind { source: root.clone(), slave: false, api }).1.unwrap();
         body(&mut bench, &root);
     });
 }
@@ -256,9 +256,8 @@ fn a_volume_that_a_link_puts_on_dev_is_not_filled() {
 #[test]
 fn a_device_of_the_images_own_is_refused() {
     let prepare = |root: &Path| {
-        let host = root.parent().unwrap().join("host/core_pattern");
-        fs::write(&host, "untouched").unwrap();
-        symlink(&host, root.join("dev/null")).unwrap();
+        fs::write(root.join("etc/core_pattern"), "untouched").unwrap();
+        symlink("/etc/core_pattern", root.join("dev/null")).unwrap();
     };
     with_root(Api::Detached, prepare, |bench, root| {
         let error = bench.apply(&null(None, Api::Detached)).1.unwrap_err();
@@ -267,7 +266,27 @@ fn a_device_of_the_images_own_is_refused() {
         let error =
             bench.apply(&MaskPath { path: "/etc/secret".into(), label: None, api: Api::Detached }).1.unwrap_err();
         assert!(error.what.contains("/dev/null"), "{error}");
-        assert_eq!(fs::read_to_string(root.parent().unwrap().join("host/core_pattern")).unwrap(), "untouched");
+        assert_eq!(fs::read_to_string(root.join("etc/core_pattern")).unwrap(), "untouched");
+    });
+}
+
+#[test]
+fn a_device_on_a_link_out_of_the_root_is_made_in_the_root() {
+    let prepare = |root: &Path| {
+        let host = root.parent().unwrap().join("host/core_pattern");
+        fs::write(&host, "untouched").unwrap();
+        symlink(&host, root.join("dev/null")).unwrap();
+        fs::write(root.join("etc/secret"), "secret").unwrap();
+    };
+    with_root(Api::Detached, prepare, |bench, root| {
+        bench.apply(&null(None, Api::Detached)).1.unwrap();
+        bench.apply(&MaskPath { path: "/etc/secret".into(), label: None, api: Api::Detached }).1.unwrap();
+        assert_eq!(fs::read_to_string(root.join("etc/secret")).unwrap(), "");
+        let host = root.parent().unwrap().join("host/core_pattern");
+        assert_eq!(fs::read_to_string(&host).unwrap(), "untouched");
+        assert_eq!(fs::read_link(root.join("dev/null")).unwrap(), host);
+        let made = root.join(host.strip_prefix("/").unwrap());
+        assert!(fs::symlink_metadata(made).unwrap().file_type().is_char_device());
     });
 }
 
@@ -279,9 +298,9 @@ fn a_container_without_a_mount_namespace_changes_nothing_of_the_hosts() {
         let mut bench = Bench::new(dir.path());
         let refused = [
             bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }),
-            bench.apply(&RootBind { source: dir.path().to_owned(), api: Api::Detached }),
+            bench.apply(&RootBind { source: dir.path().to_owned(), slave: false, api: Api::Detached }),
             bench.apply(&overlay(dir.path(), Layout::Whole, false, Api::Detached)),
-            bench.apply(&RootPivot { no_pivot: false }),
+            bench.apply(&RootPivot { no_pivot: false, shares_mounts: false }),
             bench.apply(&MaskPath { path: "/etc/passwd".into(), label: None, api: Api::Detached }),
         ];
         assert!(refused.iter().all(|(_, answer)| answer.is_err()), "{refused:?}");
@@ -301,7 +320,7 @@ fn the_root_changes_and_the_hosts_is_gone() {
             bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], api)).1.unwrap();
             bench.apply(&mount("/dev", Some("tmpfs"), None, &["mode=755"], api)).1.unwrap();
             bench.apply(&null(None, api)).1.unwrap();
-            bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
+            bench.apply(&RootPivot { no_pivot: false, shares_mounts: false }).1.unwrap();
             assert!(!root.exists(), "the host's files can still be reached");
             assert_eq!(fs::read_to_string("/etc/secret").unwrap(), "secret");
             let lines = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
@@ -362,7 +381,7 @@ fn an_overlay_of_the_host_keeps_changes_in_memory() {
             let mut bench = Bench::new(dir.path()).owning("mnt");
             bench.apply(&overlay(dir.path(), layout.clone(), false, api)).1.unwrap();
             bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], Api::Detached)).1.unwrap();
-            bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
+            bench.apply(&RootPivot { no_pivot: false, shares_mounts: false }).1.unwrap();
             assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
             assert!(Path::new("/usr/bin").is_dir());
             let written = fs::write(Path::new("/").join(probe_file), "x");
@@ -396,7 +415,7 @@ fn what_works_as_root_and_in_a_user_namespace_is_found_out() {
         assert!(bench.fds.get(ROOT).is_some());
         // A user namespace may not make device nodes: the host's are bound.
         bench.apply(&null(Some("/dev/null"), Api::Detached)).1.unwrap();
-        bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
+        bench.apply(&RootPivot { no_pivot: false, shares_mounts: false }).1.unwrap();
         fs::write("/dev/null", "swallowed").unwrap();
         assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
         if let Layout::Directories(entries) = &layout {
