@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lifecycle_tests::bundle::Bundle;
 use lifecycle_tests::lab::Lab;
-use lifecycle_tests::{Error, Result, While, program};
+use lifecycle_tests::{Error, PATIENCE, Result, While, program};
 use serde_json::Value;
 
 use crate::scene::{self, Scene, Started, Told};

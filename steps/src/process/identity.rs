@@ -347,7 +347,6 @@ mod tests {
             i32::from(io::Read::read(&mut held, &mut [0]).is_err())
         })
         .expect("fork");
-        drop(told);
         assert_eq!(io::Read::read(&mut seized, &mut [0]).expect("read"), 0);
         watched.signal(Signal::KILL).expect("kill");
         while !watched.is_dead().expect("poll") {
