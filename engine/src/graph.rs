@@ -285,6 +285,10 @@ pub enum Why {
     Opens,
     /// It is armed, and the other releases it.
     Arms,
+    /// It waits for what the program does that the other starts.
+    Program,
+    /// It replaces the process in which the other happens. Only there to find what cannot make progress.
+    Exec,
     /// It is one-way, and the other can be taken back.
     Commit,
 }

@@ -71,6 +71,11 @@ pub trait Step: 'static {
     const MAKES_SITE: bool = false;
     /// What follows it in its site belongs to the plan but is not waited for by its run.
     const ARMS: bool = false;
+    /// It releases what another step arms.
+    const RELEASES: bool = false;
+    /// The field that names the process which the step is about: one that waits comes after the process's program has begun, one that is one-way
+    /// is so for that process alone.
+    const PROCESS: Option<&'static str> = None;
     /// The kinds that come before it in the same site, whatever the plan's edges say.
     const AFTER: After = &[];
     /// Plans that show it. Never empty: checked when the registry is compiled.
@@ -170,6 +175,10 @@ pub struct StepKind {
     pub makes_site: bool,
     /// [`Step::ARMS`].
     pub arms: bool,
+    /// [`Step::RELEASES`].
+    pub releases: bool,
+    /// [`Step::PROCESS`].
+    pub process: Option<&'static str>,
     /// [`Step::AFTER`].
     pub after: After,
     /// [`Step::EXAMPLES`].
@@ -192,6 +201,8 @@ impl StepKind {
             place: S::PLACE,
             makes_site: S::MAKES_SITE,
             arms: S::ARMS,
+            releases: S::RELEASES,
+            process: S::PROCESS,
             after: S::AFTER,
             examples: S::EXAMPLES,
             input: (OnceLock::new(), Type::of::<S::Input>),

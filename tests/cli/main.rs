@@ -50,6 +50,7 @@ mod oci_rdt;
 mod oci_scene;
 mod oci_signals;
 mod oci_verbs;
+mod outcomes;
 mod plans;
 mod races;
 mod rootless;
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         oci_rdt::tests(),
         oci_signals::tests(),
         oci_verbs::tests(),
+        outcomes::tests(),
         plans::tests(),
         races::tests(),
         rootless::tests(),

@@ -1,13 +1,18 @@
-//! Pass 6: what is one-way waits for everything that can be taken back.
+//! Pass 7: what is one-way for others than this run waits for everything that can be taken back.
 //!
 //! After a commit (an exec, `poststart`) a failure can no longer undo all that was done. So a commit step waits for every reversible step that does
-//! not come after it. Two exceptions keep that possible: what comes after *another* commit, which this one does not wait for, is not waited for
-//! either (two containers, each with a step after its exec, would wait for each other); and what is released by another run is not waited for.
+//! not come after it. Exceptions keep that possible: what comes after *another* commit, which this one does not wait for, is not waited for either
+//! (two containers, each with a step after its exec, would wait for each other), nor is what comes after a step that waits for something: that may be
+//! what the commit brings about. What is released by another run is not waited for.
+//!
+//! A container that the run itself ends is nobody else's: its exec waits only for what is done to its own process. What is unrelated goes on beside it.
 //!
 //! A commit that is itself released by another run cannot wait, since the engine may have gone. The step that arms its process waits in its place.
 
-use super::order::{Forward, Reach};
-use crate::graph::{Edge, Edges, Graph, NONE, Why};
+use super::edges::add;
+use super::order::{Forward, Reach, Set};
+use super::programs::{makers, stands_in};
+use crate::graph::{Edge, Graph, NONE, Why};
 use crate::step::Nature;
 
 /// Adds the edges.
@@ -19,12 +24,16 @@ pub(super) fn commits(graph: &mut Graph<'_>) {
         return;
     }
     let forward = Forward::new(graph);
-    let reversible: Vec<u32> =
-        all.filter(|item| nature(*item) == Some(Nature::Reversible) && !graph.items[*item as usize].armed).collect();
+    let reversible: Vec<u32> = all
+        .clone()
+        .filter(|item| nature(*item) == Some(Nature::Reversible) && !graph.items[*item as usize].armed)
+        .collect();
+    let waiting: Vec<u32> = all.filter(|item| nature(*item) == Some(Nature::Waits)).collect();
     let mut reach = Reach::new(graph.items.len());
     let mut more = Vec::new();
     for commit in &commits {
         let waits = stands_in(graph, *commit);
+        let Some(candidates) = candidates(graph, *commit, &forward, &mut reach) else { continue };
         reach.backward(&graph.edges, [*commit]);
         let before_commit = reach.take();
         reach.backward(&graph.edges, [waits]);
@@ -32,9 +41,10 @@ pub(super) fn commits(graph: &mut Graph<'_>) {
         let others = commits.iter().filter(|other| *other != commit && !before_commit.has(**other)).copied();
         // Whoever waits in another commit's place must not be waited for through what follows it: it may wait for us.
         let stand_ins = commits.iter().map(|other| stands_in(graph, *other)).filter(|other| !before.has(*other));
-        reach.forward(&forward, others.chain(stand_ins).chain([*commit, waits]));
+        let awaiting = waiting.iter().filter(|wait| !before.has(**wait)).copied();
+        reach.forward(&forward, others.chain(stand_ins).chain(awaiting).chain([*commit, waits]));
         let after = reach.take();
-        let wanted = |item: u32| item != waits && !before.has(item) && !after.has(item);
+        let wanted = |item: u32| candidates.has(item) && item != waits && !before.has(item) && !after.has(item);
         let mut chosen = vec![false; graph.items.len()];
         reversible.iter().filter(|item| wanted(**item)).for_each(|item| chosen[*item as usize] = true);
         for from in &reversible {
@@ -45,21 +55,35 @@ pub(super) fn commits(graph: &mut Graph<'_>) {
             }
         }
     }
-    let mut all = std::mem::take(&mut graph.edges).into_all();
-    all.extend(more);
-    graph.edges = Edges::new(graph.items.len(), all);
+    add(graph, more);
 }
 
-/// The step that waits for a commit: itself, or the one that arms its process.
-fn stands_in(graph: &Graph<'_>, commit: u32) -> u32 {
-    let item = graph.items[commit as usize];
-    if !item.armed {
-        return commit;
-    }
-    let arms = |edge: &&Edge| {
-        let from = graph.items[edge.from as usize];
-        edge.why == Why::Arms
-            || (from.site == item.site && from.site != NONE && graph.kind(edge.from).is_some_and(|kind| kind.arms))
+/// What a commit may wait for: everything, where it is one-way for others; else what is done to its process. `None`: nothing.
+fn candidates(graph: &Graph<'_>, commit: u32, forward: &Forward, reach: &mut Reach) -> Option<Set> {
+    let site = graph.items[commit as usize].site;
+    let own: Vec<u32> = match site {
+        NONE => makers(graph, commit).into_iter().map(|(_, maker)| maker).collect(),
+        site => vec![site],
     };
-    graph.edges.of(commit).iter().find(arms).map_or(commit, |edge| edge.from)
+    if own.is_empty() || own.iter().any(|maker| outlives(graph, *maker)) {
+        return Some(Set::all(graph.items.len()));
+    }
+    // To end or signal a process of the run's own is nothing that the rest has to be certain for.
+    (site != NONE).then(|| {
+        reach.forward(forward, own);
+        reach.take()
+    })
+}
+
+/// Whether a process belongs to a run that is kept, or to one that exists already: others see what becomes of it.
+fn outlives(graph: &Graph<'_>, maker: u32) -> bool {
+    let mut scope = graph.items[maker as usize].scope;
+    while scope != NONE {
+        let unit = graph.unit(scope);
+        if unit.run.is_some() || unit.opens.is_some() {
+            return true;
+        }
+        scope = graph.scopes[scope as usize].parent;
+    }
+    false
 }

@@ -151,7 +151,7 @@ pub(super) fn between_plans(graph: &mut Graph<'_>) {
     add(graph, more);
 }
 
-fn add(graph: &mut Graph<'_>, more: Vec<Edge>) {
+pub(super) fn add(graph: &mut Graph<'_>, more: Vec<Edge>) {
     let mut all = std::mem::take(&mut graph.edges).into_all();
     all.extend(more);
     graph.edges = Edges::new(graph.items.len(), all);

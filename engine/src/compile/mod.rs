@@ -5,8 +5,9 @@
 //! 2. [`unit`]: check each plan by itself: kinds, fields, types, references, conditions, site rules, unused parameters.
 //! 3. [`expand`]: one scope for every use of a plan; which process each step happens in; which run each plan opens.
 //! 4. [`edges`]: what waits for what.
-//! 5. [`order`]: refuse cycles, showing the whole path; put the leaves into order.
-//! 6. [`barrier`]: what is one-way waits for everything that can be taken back.
+//! 5. [`programs`]: what waits for a program comes after its exec.
+//! 6. [`order`]: refuse cycles, showing the whole path; put the leaves into order.
+//! 7. [`barrier`]: what is one-way for others than the run waits for everything that can be taken back.
 
 mod barrier;
 mod condition;
@@ -15,6 +16,7 @@ mod expand;
 mod load;
 mod names;
 mod order;
+mod programs;
 mod rules;
 mod unit;
 mod value;
@@ -106,8 +108,9 @@ fn assemble<'r>(units: Vec<crate::graph::Unit<'r>>, found: &mut Diagnostics) -> 
         return None;
     }
     edges::arm(&mut graph);
+    programs::follow(&mut graph);
     edges::between_plans(&mut graph);
-    if order::refuse_cycles(&graph, found) {
+    if order::refuse_cycles(&graph, found) || programs::refuse_rings(&mut graph, found) {
         return None;
     }
     barrier::commits(&mut graph);

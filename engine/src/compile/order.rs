@@ -1,4 +1,4 @@
-//! Pass 5: no cycles, and an order in which every leaf comes after what it waits for.
+//! Pass 6: no cycles, and an order in which every leaf comes after what it waits for.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -39,6 +39,10 @@ impl Forward {
 pub(super) struct Set(Vec<bool>);
 
 impl Set {
+    pub(super) fn all(items: usize) -> Self {
+        Self(vec![true; items])
+    }
+
     pub(super) fn has(&self, item: u32) -> bool {
         self.0[item as usize]
     }
@@ -219,6 +223,8 @@ fn explain(graph: &Graph<'_>, cycle: &[Edge]) -> Diagnostic {
             Why::Kind => format!("`{to}` comes after `{from}` by its kind"),
             Why::Opens => format!("`{to}` works on the run that `{from}` belongs to"),
             Why::Arms => format!("`{to}` is on the other side of `{from}` in their process"),
+            Why::Exec => format!("`{to}` replaces the process in which `{from}` happens"),
+            Why::Program => format!("`{to}` waits for a process for which `{from}` comes first"),
             Why::Commit => format!("`{to}` is one-way and waits for `{from}`"),
         }
     };

@@ -168,6 +168,11 @@ macro_rules! kinds {
                 const PLACE: Place = Place::$place;
                 const MAKES_SITE: bool = $site;
                 const ARMS: bool = $arms;
+                const RELEASES: bool = matches!($kind.as_bytes(), b"fifo.release");
+                const PROCESS: Option<&'static str> = match $kind.as_bytes() {
+                    b"process.wait" | b"process.kill" => Some("process"),
+                    _ => None,
+                };
                 const AFTER: After = $after;
                 const EXAMPLES: &'static [Example] = EXAMPLE;
                 type Input = $input;
@@ -212,6 +217,8 @@ kinds! {
     Fifo "fifo.wait" Waits Inside false true &["rootfs.pivot"], Nothing => Nothing, |_input, _cx| Ok(Nothing {});
     Exec "process.exec" Commit Inside false false &["process.privileges", "fifo.wait"], ExecInput => Nothing, |_input, _cx| Ok(Nothing {});
     Wait "process.wait" Waits Host false false &[], WaitInput => Nothing, |_input, _cx| Ok(Nothing {});
+    Release "fifo.release" Commit Host false false &[], WaitInput => Nothing, |_input, _cx| Ok(Nothing {});
+    Kill "process.kill" Commit Host false false &[], WaitInput => Nothing, |_input, _cx| Ok(Nothing {});
     Veth "net.veth" Reversible Host false false &[], VethInput => VethOutput, |input, _cx| Ok(VethOutput { name: input.name.to_string(), kind: NamespaceKind::Network });
     Poststart "hooks.poststart" Commit Host false false &[], Nothing => Nothing, |_input, _cx| Ok(Nothing {});
 }

@@ -31,6 +31,7 @@ impl Step for Release {
     const CHANGES: &'static str = "The container's program runs; the FIFOs are removed.";
     const REVERSED_BY: &'static str = "Nothing: what the program has done, it has done.";
     const NATURE: Nature = Nature::Commit;
+    const RELEASES: bool = true;
     const EXAMPLES: &'static [Example] = &[EXAMPLE];
 
     type Input = Input;

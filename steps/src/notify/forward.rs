@@ -49,6 +49,7 @@ impl Step for Forward {
     const CHANGES: &'static str = "The service manager knows that the container is ready.";
     const REVERSED_BY: &'static str = "The end of the process, which the service manager sees.";
     const NATURE: Nature = Nature::Waits;
+    const PROCESS: Option<&str> = Some("process");
     const EXAMPLES: &'static [Example] = &[EXAMPLE];
 
     type Input = Input;

@@ -53,6 +53,7 @@ impl Step for Command {
     const CHANGES: &'static str = "Nothing: the command must change nothing.";
     const REVERSED_BY: &'static str = super::REVERSED_BY;
     const NATURE: Nature = Nature::Waits;
+    const PROCESS: Option<&str> = Some("netns");
     const EXAMPLES: &'static [Example] =
         &[Example { about: "Wait for a file.", plan: include_str!("examples/command.yaml"), needs: &[] }];
     type Input = Input;

@@ -39,6 +39,7 @@ impl Step for Http {
     const CHANGES: &'static str = "Nothing.";
     const REVERSED_BY: &'static str = super::REVERSED_BY;
     const NATURE: Nature = Nature::Waits;
+    const PROCESS: Option<&str> = Some("netns");
     const EXAMPLES: &'static [Example] = &[Example {
         about: "Wait for a web server that was just started.",
         plan: include_str!("examples/http.yaml"),

@@ -38,6 +38,7 @@ impl Step for Tcp {
     const CHANGES: &'static str = "Nothing.";
     const REVERSED_BY: &'static str = super::REVERSED_BY;
     const NATURE: Nature = Nature::Waits;
+    const PROCESS: Option<&str> = Some("netns");
     const EXAMPLES: &'static [Example] = &[Example {
         about: "Wait for a server that was just started.",
         plan: include_str!("examples/tcp.yaml"),

@@ -48,6 +48,7 @@ impl Step for Kill {
     const CHANGES: &'static str = "Ends a process.";
     const REVERSED_BY: &'static str = "Nothing: a dead process does not come back.";
     const NATURE: Nature = Nature::Commit;
+    const PROCESS: Option<&str> = Some("process");
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A program is asked to stop, and has a second to do so.",
         plan: "plan: example/kill

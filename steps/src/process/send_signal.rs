@@ -43,6 +43,7 @@ impl Step for SendSignalTo {
     const CHANGES: &'static str = "Whatever the process does about the signal.";
     const REVERSED_BY: &'static str = "Nothing: a signal cannot be taken back.";
     const NATURE: Nature = Nature::Commit;
+    const PROCESS: Option<&str> = Some("process");
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A program is told to end.",
         plan: "plan: example/signal

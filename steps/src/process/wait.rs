@@ -35,6 +35,7 @@ impl Step for Wait {
     const CHANGES: &'static str = "Nothing.";
     const REVERSED_BY: &'static str = "Nothing to reverse.";
     const NATURE: Nature = Nature::Waits;
+    const PROCESS: Option<&str> = Some("process");
     const EXAMPLES: &'static [Example] = &[Example {
         about: "The run ends when the container's program does, with its exit code.",
         plan: "plan: example/wait

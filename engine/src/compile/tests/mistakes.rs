@@ -31,6 +31,9 @@ fn mistakes_in_steps_are_explained() {
         ("pure steps", steps(&format!("{init}  a: {{ uses: spec.load, needs: [init], timeout: 1s, if: init.pid == 5, with: {{ bundle: . }} }}\n"))),
         ("a cycle", steps("  a: { uses: noop, needs: [c] }\n  b: { uses: net.veth, needs: [a], with: { name: x } }\n  c: { uses: file.write, with: { path: '/${b.name}' } }\n  d: { uses: noop, needs: [c] }\n  e: { uses: noop, needs: [e] }\n")),
         ("a cycle beside other mistakes", "plan: p\nparams: { unused: { type: string } }\nsteps:\n  a: { uses: noop, needs: [b] }\n  b: { uses: noop, needs: [a, nothing] }\n  c: { uses: file.write, with: { path: '/x', mode: 0755 } }\n".to_owned()),
+        ("a wait that cannot end", steps(&format!("{init}  exec: {{ uses: process.exec, site: '${{init}}', needs: [report], with: {{ args: [sh] }} }}\n  wait: {{ uses: process.wait, with: {{ process: '${{init.process}}' }} }}\n  report: {{ uses: noop, needs: [wait] }}\n"))),
+        ("a step in a process that waits for its end", steps(&format!("{init}  wait: {{ uses: process.wait, with: {{ process: '${{init.process}}' }} }}\n  pivot: {{ uses: rootfs.pivot, site: '${{init}}', needs: [wait] }}\n"))),
+        ("a step in a process that is another program by then", steps(&format!("{init}  exec: {{ uses: process.exec, site: '${{init}}', with: {{ args: [sh] }} }}\n  pivot: {{ uses: rootfs.pivot, site: '${{init}}', needs: [exec] }}\n  again: {{ uses: process.exec, site: '${{init}}', with: {{ args: [sh] }} }}\n"))),
         ("a cycle by the order of kinds", steps(&format!("{init}  pivot: {{ uses: rootfs.pivot, site: '${{init}}', needs: [priv] }}\n  priv: {{ uses: process.privileges, site: '${{init}}' }}\n"))),
     ];
     let mut shown = String::new();

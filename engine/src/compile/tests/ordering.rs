@@ -24,7 +24,7 @@ params:
   id: { type: name }
 opens: { run: "${params.id}", plan: oci/create }
 steps:
-  release: { uses: file.write, with: { path: "/run/${params.id}", text: "${run.process}" } }
+  release: { uses: fifo.release, with: { process: "${run.process}" } }
   poststart: { uses: hooks.poststart, needs: [release] }
 "#;
 
@@ -66,22 +66,87 @@ fn what_follows_the_arming_step_is_armed_and_its_commit_waits_there() {
     assert!(waits(&graph, "fifo").contains(&("state".to_owned(), Why::Commit)));
 }
 
-#[test]
-fn a_commit_waits_for_the_last_of_what_can_be_taken_back() {
-    let registry = registry();
-    let text = r#"
-plan: p
+const CONTAINER: &str = r#"
 steps:
   init: { uses: process.clone }
+  cable: { uses: file.write, with: { path: /cable, text: "${init.pid}" } }
   exec: { uses: process.exec, site: "${init}", with: { args: [sh] } }
   a: { uses: noop }
   b: { uses: noop, needs: [a] }
   after: { uses: noop, needs: [exec] }
   wait: { uses: process.wait, with: { process: "${init.process}" } }
+  report: { uses: noop, needs: [wait] }
+"#;
+
+#[test]
+fn a_commit_of_a_run_that_stays_waits_for_the_last_of_what_can_be_taken_back() {
+    let registry = registry();
+    let graph = compiled(&format!("plan: p\nrun: web{CONTAINER}"), &registry, &[]);
+    let of = |from: &str, why| (from.to_owned(), why);
+    assert_eq!(waits(&graph, "exec"), [of("init", Why::Site), of("cable", Why::Commit), of("b", Why::Commit)]);
+    assert_eq!(order(&graph), ["init", "cable", "a", "b", "exec", "after", "wait", "report"]);
+}
+
+#[test]
+fn the_exec_of_a_container_that_the_run_ends_waits_only_for_what_is_done_to_its_process() {
+    let registry = registry();
+    let graph = compiled(&format!("plan: p{CONTAINER}"), &registry, &[]);
+    let of = |from: &str, why| (from.to_owned(), why);
+    assert_eq!(waits(&graph, "exec"), [of("init", Why::Site), of("cable", Why::Commit)]);
+    // Others see what a hook does, so it waits for all.
+    let text = format!("plan: p{CONTAINER}  hook: {{ uses: hooks.poststart, needs: [exec] }}\n");
+    let graph = compiled(&text, &registry, &[]);
+    let waited = waits(&graph, "hook");
+    assert_eq!(waited[1..], [of("exec", Why::Needs), of("b", Why::Commit), of("after", Why::Commit)]);
+    // To end it is nobody else's business either.
+    let text =
+        format!("plan: p{CONTAINER}  kill: {{ uses: process.kill, with: {{ process: '${{init.process}}' }} }}\n");
+    assert_eq!(waits(&compiled(&text, &registry, &[]), "kill"), [of("init", Why::Reference)]);
+}
+
+#[test]
+fn what_waits_for_a_program_comes_after_its_exec() {
+    let registry = registry();
+    let graph = compiled(&format!("plan: p{CONTAINER}"), &registry, &[]);
+    let of = |from: &str, why| (from.to_owned(), why);
+    assert_eq!(waits(&graph, "wait"), [of("init", Why::Reference), of("exec", Why::Program)]);
+    // Through a plan's outputs; where another plan releases the exec, after that and after the step which arms it.
+    let text = r#"
+plan: p
+steps:
+  create: { uses: "plan:oci/create", with: { id: a } }
+  start: { uses: "plan:oci/start", with: { id: a } }
+  wait: { uses: process.wait, with: { process: "${create.process}" } }
+  report: { uses: noop, needs: [wait] }
+"#;
+    let graph = compiled(text, &registry, PLANS);
+    assert_eq!(
+        waits(&graph, "wait"),
+        [of("create/init", Why::Reference), of("create/fifo", Why::Program), of("start/release", Why::Program)]
+    );
+    // Another run releases it: nothing here can be waited for but that it is armed.
+    let text = "plan: p\nsteps:\n  create: { uses: 'plan:oci/create', with: { id: a } }\n  wait: { uses: process.wait, with: { process: '${create.process}' } }\n  report: { uses: noop, needs: [wait] }\n";
+    let graph = compiled(text, &registry, PLANS);
+    assert_eq!(waits(&graph, "wait"), [of("create/init", Why::Reference), of("create/fifo", Why::Program)]);
+}
+
+#[test]
+fn a_commit_does_not_wait_for_what_follows_a_wait() {
+    let registry = registry();
+    // What `answers` waits for may be the very program: nothing in the plan says that it is not.
+    let text = r#"
+plan: p
+run: web
+steps:
+  other: { uses: process.clone }
+  init: { uses: process.clone }
+  exec: { uses: process.exec, site: "${init}", with: { args: [sh] } }
+  answers: { uses: process.wait, with: { process: "${other.process}" } }
+  client: { uses: noop, needs: [answers] }
 "#;
     let graph = compiled(text, &registry, &[]);
-    assert_eq!(waits(&graph, "exec"), [("init".to_owned(), Why::Site), ("b".to_owned(), Why::Commit)]);
-    assert_eq!(order(&graph), ["init", "a", "b", "exec", "after", "wait"]);
+    let of = |from: &str, why| (from.to_owned(), why);
+    assert_eq!(waits(&graph, "exec"), [of("other", Why::Commit), of("init", Why::Site)]);
 }
 
 #[test]
@@ -92,7 +157,7 @@ fn two_containers_each_with_a_step_after_its_exec_do_not_wait_for_each_other() {
             "  init{n}: {{ uses: process.clone }}\n  exec{n}: {{ uses: process.exec, site: \"${{init{n}}}\", with: {{ args: [sh] }} }}\n  after{n}: {{ uses: noop, needs: [exec{n}] }}\n"
         )
     };
-    let graph = compiled(&format!("plan: p\nsteps:\n{}{}", one(1), one(2)), &registry, &[]);
+    let graph = compiled(&format!("plan: p\nrun: both\nsteps:\n{}{}", one(1), one(2)), &registry, &[]);
     assert_eq!(graph.order.len(), 6);
     assert!(waits(&graph, "exec1").contains(&("init2".to_owned(), Why::Commit)));
     assert!(waits(&graph, "exec2").contains(&("init1".to_owned(), Why::Commit)));
@@ -125,10 +190,10 @@ main: wait
             "create/fifo",
             "create/privileges",
             "create/exec",
-            "start/release",
-            "wait",
             "last",
-            "start/poststart"
+            "start/release",
+            "start/poststart",
+            "wait"
         ]
     );
     assert!(waits(&graph, "create/spec").contains(&("before".to_owned(), Why::Needs)));
@@ -138,7 +203,14 @@ main: wait
         !waits(&graph, "last").iter().any(|(from, _)| from == "create/exec"),
         "what another run releases is not waited for"
     );
-    assert_eq!(waits(&graph, "wait"), [("create/init".to_owned(), Why::Reference)]);
+    assert_eq!(
+        waits(&graph, "wait"),
+        [
+            ("create/init".to_owned(), Why::Reference),
+            ("create/fifo".to_owned(), Why::Program),
+            ("start/release".to_owned(), Why::Program)
+        ]
+    );
 }
 
 #[test]
