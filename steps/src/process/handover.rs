@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lifecycle_engine::effect::{Cx, Fds, Outcomes, RunNames};
 use lifecycle_engine::error::{EffectError, PlanError};
@@ -12,6 +13,7 @@ use lifecycle_engine::site::{REPORT, SiteProgram};
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::Handle;
 use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
@@ -311,13 +313,20 @@ fn channel() -> Result<(OwnedFd, OwnedFd), EffectError> {
         .map_err(|e| EffectError::call("socketpair(AF_UNIX, SOCK_STREAM)", e))
 }
 
+/// How long somebody may take to accept a connection, whose queue is full.
+const ACCEPTED: Duration = Duration::from_secs(2);
+
 /// Connects to the unix socket on which somebody listens; `help` says who that has to be.
 pub(crate) fn connect_to(path: &HostPath, help: &str) -> Result<OwnedFd, EffectError> {
     let failed = |e| EffectError::call(format!("connect({path})"), e).help(help);
     let address = SocketAddrUnix::new(&path.0).map_err(failed)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| EffectError::call("socket(AF_UNIX, SOCK_STREAM)", e))?;
+    // The one limit that connect(2) knows here, unix(7).
+    let limit = |time| set_socket_timeout(&socket, Timeout::Send, time).map_err(|e| EffectError::call("setsockopt", e));
+    limit(Some(ACCEPTED))?;
     connect(&socket, &address).map_err(failed)?;
+    limit(None)?;
     Ok(socket)
 }
 

@@ -1,8 +1,9 @@
 //! A web server that answers.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::time::Instant;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
@@ -65,22 +66,39 @@ impl Url {
 
     /// Asks once.
     fn status(&self) -> Result<u16, NotReady> {
+        let until = Instant::now() + TRY;
         let mut stream = TcpStream::connect_timeout(&self.to, TRY)?;
-        stream.set_read_timeout(Some(TRY))?;
         stream.set_write_timeout(Some(TRY))?;
         let Self { host, path, .. } = self;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lifecycle\r\nAccept: */*\r\nConnection: close\r\n\r\n"
         )?;
-        let mut line = String::new();
-        BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut line)?;
+        let line = first_line(&mut stream, until)?;
         status(&line).ok_or_else(|| NotReady::yet(format!("the answer is no HTTP: {:?}", line.trim_end())))
     }
 }
 
+/// One end for all of an answer: a server may say it byte by byte.
+fn first_line(stream: &mut TcpStream, until: Instant) -> std::io::Result<String> {
+    let mut line = Vec::new();
+    let mut chunk = [0; 256];
+    while !line.contains(&b'\n') && line.len() < LONGEST_LINE {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut chunk)? {
+            0 => break,
+            n => line.extend_from_slice(&chunk[..n]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&line).lines().next().unwrap_or_default().to_owned())
+}
+
 /// The longest status line that is read, in bytes.
-const LONGEST_LINE: u64 = 1024;
+const LONGEST_LINE: usize = 1024;
 
 /// The status of `HTTP/1.1 200 OK` (RFC 9112, section 4).
 fn status(line: &str) -> Option<u16> {
@@ -127,6 +145,7 @@ mod tests {
     use super::*;
     use crate::spawn::testing::Bench;
     use lifecycle_engine::types::Millis;
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
 
     /// Answers each connection with the next line, for as long as there is one.
@@ -161,6 +180,23 @@ mod tests {
         let pace = Pace { within: Millis(100), ..Pace::quick() };
         let error = Bench::new().apply(&ProbeHttp { url: url.into(), status: Some(201), pace }).1.unwrap_err();
         assert!(error.what.ends_with("is not ready after 100ms: it answers 200"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_that_comes_byte_by_byte_is_given_up_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                while stream.write_all(b"H").is_ok() {
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+            }
+        });
+        let pace = Pace { within: Millis(100), ..Pace::quick() };
+        let error = Bench::new().apply(&ProbeHttp { url: url.into(), status: None, pace }).1.unwrap_err();
+        assert!(!error.what.contains("no HTTP"), "it has read on: {error}");
     }
 
     #[test]
