@@ -48,6 +48,7 @@ mod oci_options;
 mod oci_rdt;
 mod oci_scene;
 mod oci_signals;
+mod oci_terminal;
 mod oci_undying;
 mod oci_verbs;
 mod plans;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         oci_options::tests(),
         oci_rdt::tests(),
         oci_signals::tests(),
+        oci_terminal::tests(),
         oci_undying::tests(),
         oci_verbs::tests(),
         plans::tests(),
