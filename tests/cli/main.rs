@@ -43,6 +43,7 @@ mod oci_criu_real;
 mod oci_exec;
 mod oci_making;
 mod oci_messages;
+mod oci_moved;
 mod oci_notify;
 mod oci_options;
 mod oci_rdt;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         oci_exec::tests(),
         oci_making::tests(),
         oci_messages::tests(),
+        oci_moved::tests(),
         oci_notify::tests(),
         oci_options::tests(),
         oci_rdt::tests(),
