@@ -22,6 +22,7 @@ mod faults;
 mod fields;
 mod fields_cgroup;
 mod fields_config;
+mod fields_former;
 mod fields_hooks;
 mod fields_mounts;
 mod fields_namespaces;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         faults::tests(),
         fields_cgroup::tests(),
         fields_config::tests(),
+        fields_former::tests(),
         fields_hooks::tests(),
         fields_mounts::tests(),
         fields_namespaces::tests(),

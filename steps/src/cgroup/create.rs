@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::devices::{DeviceRules, Rule, rules};
-use super::limits::{Limit, limits, there};
+use super::limits::{Limit, limits, there, warn};
 use super::path::Place;
 use super::realtime;
 use super::rootless::{Rootless, refuse_elsewhere, without};
@@ -109,6 +109,9 @@ steps:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
+        if let Some(resources) = &input.resources {
+            warn(resources, &layout, cx);
+        }
         if input.systemd {
             return super::scope::plan(input, &layout, cx);
         }
