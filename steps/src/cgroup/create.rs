@@ -129,7 +129,9 @@ steps:
         } else {
             Place::of(input.path.as_deref(), cx.run, &cx.step, cx.facts)?
         };
-        let version_2 = layout.mode == CgroupMode::V2
+        // Beside version 1 it has no controllers that anything needs, and processes are told apart by it all the same.
+        let version_2 = layout.v2.as_ref().is_some_and(|unified| unified.writable)
+            || layout.mode == CgroupMode::V2
             || limits.iter().any(|limit| limit.version == Version::V2)
             || matches!(devices, Some((Version::V2, _)));
         let mut places = directories(&layout, &place, version_2);
