@@ -8,6 +8,9 @@ use lifecycle_engine::facts::Facts;
 use lifecycle_engine::journal;
 use lifecycle_engine::run::RunError;
 use lifecycle_engine::types::Name;
+use lifecycle_steps::facts::followed;
+use lifecycle_steps::outcomes::Process;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// The state root: what the caller names, `/run/lifecycle` for root, `$XDG_RUNTIME_DIR/lifecycle` for others. Nothing that others could have made
@@ -52,7 +55,21 @@ fn is_another_users_root() -> bool {
 /// There is no such run, or its journal cannot be read.
 pub fn outputs(names: &RunNames, facts: &mut Facts) -> Result<Value, RunError> {
     let text = facts.own_file(names, journal::JOURNAL)?;
-    Ok(journal::outputs(&names.dir().join(journal::JOURNAL), text.as_bytes())?)
+    let mut outputs = journal::outputs(&names.dir().join(journal::JOURNAL), text.as_bytes())?;
+    follow(&mut outputs, facts);
+    Ok(outputs)
+}
+
+/// A container's cgroup of version 2 may have gone, and the container be in another one.
+fn follow(outputs: &mut Value, facts: &mut Facts) {
+    let process = outputs.get("process").and_then(|process| Process::deserialize(process).ok());
+    let recorded = outputs.get_mut("cgroups").and_then(|cgroups| cgroups.get_mut(""));
+    let (Some(process), Some(recorded)) = (process, recorded) else { return };
+    let now =
+        recorded.as_str().and_then(|at| facts.get::<Option<String>>(&followed(&process, Path::new(at))).flatten());
+    if let Some(now) = now {
+        *recorded = now.into();
+    }
 }
 
 /// The id of a run whose plan gives it none: the plan's name.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,10 +31,25 @@ pub enum Class {
     Commit,
 }
 
+/// When an effect's turn comes in taking back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UndoTurn {
+    /// When all that followed it has been taken back.
+    #[default]
+    InOrder,
+    /// The same, but others of this turn that stand before it in its step do not wait for it.
+    SideBySide,
+    /// When nothing else of its run is left, unless it changed what was there before: the run is known by it.
+    Last,
+}
+
 /// A kind of effect. Its fields are all that `apply` and `undo` may depend on, besides what `before` saw and `apply` answered.
 pub trait EffectDef: fmt::Debug + Serialize + DeserializeOwned + 'static {
     /// Its name in journals and JSON, such as `mkdir`. Never reused for something else: old journals stay readable.
     const KIND: &'static str;
+
+    /// When its turn comes in taking back.
+    const TURN: UndoTurn = UndoTurn::InOrder;
 
     /// Instances for the law's harness and the catalogue, below an empty directory that the caller owns. Never empty.
     fn examples(scratch: &Path) -> Vec<Self>;
@@ -65,6 +80,11 @@ pub trait EffectDef: fmt::Debug + Serialize + DeserializeOwned + 'static {
     fn holds_back(&self) -> bool {
         false
     }
+
+    /// Why a process that it made has ended before its time, where the machine says so.
+    fn why_ended(&self) -> Option<EffectError> {
+        None
+    }
 }
 
 /// An effect of any kind.
@@ -87,6 +107,8 @@ pub trait Effect: fmt::Debug {
     fn takes_signals(&self) -> bool;
     /// [`EffectDef::holds_back`].
     fn holds_back(&self) -> bool;
+    /// [`EffectDef::why_ended`].
+    fn why_ended(&self) -> Option<EffectError>;
 }
 
 impl<T: EffectDef> Effect for T {
@@ -119,6 +141,9 @@ impl<T: EffectDef> Effect for T {
     fn holds_back(&self) -> bool {
         EffectDef::holds_back(self)
     }
+    fn why_ended(&self) -> Option<EffectError> {
+        EffectDef::why_ended(self)
+    }
 }
 
 /// What the journal knows of one effect when it is undone.
@@ -136,6 +161,9 @@ pub struct Record {
     /// What an earlier, interrupted undo had started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoing: Option<Value>,
+    /// The run has ended well, or was kept: what is taken back is not what failed.
+    #[serde(skip)]
+    pub ended_well: bool,
 }
 
 impl Record {
@@ -204,6 +232,18 @@ pub trait Pending {
     /// When to call [`Pending::advance`] at the latest.
     fn deadline(&self) -> Option<Instant> {
         None
+    }
+    /// How long it may take to be undone, where a user has said that: however late it is for the rest.
+    fn time(&self) -> Option<Duration> {
+        None
+    }
+    /// What is told when it takes too long: what it waits for, and what to do about that.
+    fn late(&self) -> Option<EffectError> {
+        None
+    }
+    /// Whether the run, once its main step is over, ends only after this has: there is something on its way that is for the user.
+    fn lingers(&self) -> bool {
+        false
     }
     /// Called once after `release`, and then whenever a descriptor is ready or the deadline has come. `Some` ends it.
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError>;

@@ -4,6 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::render::paint::brief;
+
+/// How long a message is at most, in bytes, and what is to be done about it: lists and names in them come from configs.
+const WHAT: usize = 600;
+const HELP: usize = 300;
+
 /// An effect that failed. The engine adds the plan's file and line, the step and the effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EffectError {
@@ -26,7 +32,7 @@ pub struct EffectError {
 impl EffectError {
     /// A failure that no system call reported.
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), errno: None, help: None, output: Vec::new(), exit: None }
+        Self { what: brief(what, WHAT), errno: None, help: None, output: Vec::new(), exit: None }
     }
 
     /// A failed system call, written with its arguments: `mkdirat("/run/x", 0755)`.
@@ -41,7 +47,7 @@ impl EffectError {
     /// Adds a likely cause and what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(brief(help, HELP));
         self
     }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::effect::{Effect, EffectDef, RunNames};
+use crate::effect::{Effect, EffectDef, RunNames, UndoTurn};
 use crate::error::PlanError;
 use crate::facts::Facts;
 use crate::types::Type;
@@ -246,6 +246,8 @@ fn plan_step<S: Step>(input: Value, cx: &mut Planning) -> Result<Value, PlanErro
 pub struct EffectKind {
     /// [`EffectDef::KIND`].
     pub kind: &'static str,
+    /// [`EffectDef::TURN`].
+    pub turn: UndoTurn,
     /// Reads the effect's fields back.
     pub decode: fn(&Value) -> Result<Box<dyn Effect>, serde_json::Error>,
     /// [`EffectDef::examples`].
@@ -257,6 +259,7 @@ impl EffectKind {
     pub const fn of<E: EffectDef>() -> Self {
         Self {
             kind: E::KIND,
+            turn: E::TURN,
             decode: |data| Ok(Box::new(decode::<E>(data.clone())?)),
             examples: |scratch| E::examples(scratch).into_iter().map(|e| Box::new(e) as Box<dyn Effect>).collect(),
         }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 mod scalar;
 
+pub(crate) use scalar::{GONE, NEW};
 pub use scalar::{HostPath, Millis, Mode, Name, Size};
 
 /// Marks a schema as one of the plan language's own types; the value is [`Type`]'s name for it.
@@ -26,7 +27,7 @@ pub enum Type {
     String,
     /// Text into which a handle or a sensitive value may be written (see `value::Text`).
     Text,
-    /// `[A-Za-z0-9][A-Za-z0-9_.+-]*`, at most 128 bytes: safe as a file name and as part of a cgroup's.
+    /// `[A-Za-z0-9_.+-]+`, at most 255 bytes: safe as a file name.
     Name,
     /// A path on the host; relative ones are resolved against the caller's working directory.
     Path,

@@ -14,6 +14,7 @@ use lifecycle_engine::journal::{self, Identity, JournalError, RunDir, RunState};
 use lifecycle_engine::run::is_alive;
 use serde::Serialize;
 
+use crate::cgroup::beginning;
 use crate::effects::cgroup::TOP;
 use crate::facts::{CgroupLayout, Machine};
 
@@ -134,7 +135,7 @@ fn cgroups(runs: &Runs) -> Vec<Finding> {
     let mut found = Vec::new();
     for cgroup in tops.filter_map(|top| entries(&top).ok().flatten()).flatten().filter(|path| path.is_dir()) {
         let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let ours = runs.0.iter().find(|(names, _)| name.starts_with(&format!("{}.{}.", names.id, names.tag())));
+        let ours = runs.0.iter().find(|(names, _)| name.starts_with(&beginning(names)));
         let owner = match ours {
             Some((names, _)) => Owner::Run(names.id.clone()),
             None if populated(&cgroup) => Owner::Elsewhere,

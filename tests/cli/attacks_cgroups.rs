@@ -9,10 +9,11 @@ use std::process::{Child, Command, Stdio};
 
 use lifecycle_tests::harness::{Need, Test, TestResult, note};
 use lifecycle_tests::lab::Lab;
+use lifecycle_tests::machine::hierarchies;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use serde_json::json;
 
-use crate::oci_scene::{Oci, eventually};
+use crate::oci_scene::{Oci, eventually, reap_later};
 use crate::scene::told;
 
 /// All of them.
@@ -24,6 +25,7 @@ pub fn tests() -> Vec<Test> {
         a_process_whose_name_is_not_utf_8_is_told_of_and_ended,
         a_cgroup_that_a_container_has_frozen_keeps_nobody_alive,
         a_config_moves_and_kills_no_process_of_the_hosts,
+        a_cgroup_that_was_there_keeps_no_process_of_a_deleted_container,
     ];
     tests.into_iter().map(|test| test.within("attacks_cgroups").needs(&[Root, Program("busybox")])).collect()
 }
@@ -157,5 +159,37 @@ pub fn a_config_moves_and_kills_no_process_of_the_hosts(lab: &Lab) -> TestResult
     }
     bystander.kill()?;
     bystander.wait()?;
+    Ok(())
+}
+
+/// Nobody but its processes shows where a container without a pid namespace is, and its cgroup was there before it.
+pub fn a_cgroup_that_was_there_keeps_no_process_of_a_deleted_container(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "busybox setsid sleep 601 & exec true"])?;
+    let name = format!("{}-there", lab.token());
+    let mounts: Vec<_> = hierarchies()?.into_iter().map(|hierarchy| hierarchy.mount.join(&name)).collect();
+    mounts.iter().try_for_each(fs::create_dir)?;
+    oci.edit(|config| {
+        config["linux"]["cgroupsPath"] = serde_json::json!(format!("/{name}"));
+        config["linux"]["namespaces"].as_array_mut().expect("a list").retain(|n| n["type"] != "pid");
+    })?;
+    oci.running(&[]);
+    oci.wait_for_status("stopped")?;
+    let left: Vec<i32> = serde_json::from_str(&oci.told(&["ps", "--format", "json", &oci.id]).ended(0).out)?;
+    assert_eq!(left.len(), 1, "the container has left nobody");
+    reap_later(left[0]);
+    oci.verb("delete").ended(0);
+    eventually("its end", || Ok(!Path::new("/proc").join(left[0].to_string()).exists()))?;
+    oci.scene.nothing_left()?;
+    // Whoever has taken the cgroup since is left alone.
+    oci.edit(|config| config["process"]["args"] = serde_json::json!(["true"]))?;
+    oci.running(&[]);
+    oci.wait_for_status("stopped")?;
+    let first = std::mem::replace(&mut oci.id, format!("{}-c2", lab.token()));
+    oci.bundle.runs(&["sleep", "600"])?;
+    oci.running(&[]);
+    oci.told(&["delete", &first]).ended(0);
+    assert_eq!(oci.state()?["status"], "running");
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    mounts.iter().try_for_each(fs::remove_dir)?;
     Ok(())
 }

@@ -23,7 +23,6 @@ pub fn tests() -> Vec<Test> {
         linux_resources_memory_limit,
         linux_resources_memory_reservation,
         linux_resources_memory_swap,
-        linux_resources_memory_kernel_is_refused,
         linux_resources_memory_kernel_tcp,
         linux_resources_memory_swappiness,
         linux_resources_memory_disable_oom_killer,
@@ -71,10 +70,10 @@ field!(linux_resources_memory_swap, "resources.memory.swap",
     "memory" Files(&[("memory.memsw.limit_in_bytes", "100663296")]),
     // What is left for swap alone.
     "memory" Files(&[("memory.swap.max", "33554432"), ("memory.max", "67108864")]));
-field!(linux_resources_memory_kernel_is_refused, "resources.memory.kernel", { "memory": { "kernel": 67_108_864 } },
-    "memory" Refused, "memory" Refused);
 field!(linux_resources_memory_kernel_tcp, "resources.memory.kernelTCP", { "memory": { "kernelTCP": 16_777_216 } },
-    "memory" Files(&[("memory.kmem.tcp.limit_in_bytes", "16777216")]), "memory" Refused);
+    "memory" Files(&[("memory.kmem.tcp.limit_in_bytes", "16777216")]),
+    // Ignored, with a warning.
+    "memory" Files(&[("memory.max", "max")]));
 field!(linux_resources_memory_swappiness, "resources.memory.swappiness", { "memory": { "swappiness": 7 } },
     "memory" Files(&[("memory.swappiness", "7")]), "memory" Refused);
 field!(linux_resources_memory_disable_oom_killer, "resources.memory.disableOOMKiller",

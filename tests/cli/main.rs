@@ -23,6 +23,7 @@ mod fields;
 mod fields_cgroup;
 mod fields_config;
 mod fields_destinations;
+mod fields_former;
 mod fields_hooks;
 mod fields_mounts;
 mod fields_namespaces;
@@ -44,11 +45,14 @@ mod oci_criu_real;
 mod oci_exec;
 mod oci_making;
 mod oci_messages;
+mod oci_moved;
 mod oci_notify;
 mod oci_options;
 mod oci_rdt;
 mod oci_scene;
 mod oci_signals;
+mod oci_terminal;
+mod oci_undying;
 mod oci_verbs;
 mod outcomes;
 mod plans;
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         fields_cgroup::tests(),
         fields_config::tests(),
         fields_destinations::tests(),
+        fields_former::tests(),
         fields_hooks::tests(),
         fields_mounts::tests(),
         fields_namespaces::tests(),
@@ -104,10 +109,13 @@ fn main() -> ExitCode {
         oci_exec::tests(),
         oci_making::tests(),
         oci_messages::tests(),
+        oci_moved::tests(),
         oci_notify::tests(),
         oci_options::tests(),
         oci_rdt::tests(),
         oci_signals::tests(),
+        oci_terminal::tests(),
+        oci_undying::tests(),
         oci_verbs::tests(),
         outcomes::tests(),
         plans::tests(),

@@ -181,7 +181,7 @@ pub fn oci_restore_makes_a_container_that_every_verb_knows(lab: &Lab) -> TestRes
     reap_later(pid);
     oci.wait_for_status("stopped")?;
     oci.verb("delete").ended(0);
-    oci.without(&["told"])?;
+    oci.without(&["told", "pid"])?;
     Ok(oci.scene.nothing_left()?)
 }
 

@@ -157,7 +157,7 @@ pub fn oci_checkpoint_image_path_and_restore_detach_no_pivot_and_hooks(lab: &Lab
     oci.wait_for_status("stopped")?;
     oci.verb("delete").ended(0);
     assert_eq!(hooks()?, stopped);
-    oci.without(&["hooks"])?;
+    oci.without(&["hooks", "pid"])?;
     without(&oci, &["tmp/counts"], &["image", "outside"])?;
     Ok(oci.scene.nothing_left()?)
 }

@@ -15,7 +15,11 @@ pub fn tests() -> Vec<Test> {
         oci_log_has_the_reason_as_its_last_error_in_either_format,
         oci_log_has_what_is_wrong_with_the_command_line,
         oci_messages_of_wrong_ids_and_signals_are_runcs,
+        oci_messages_are_short_whatever_a_config_holds,
+        oci_messages_of_a_memory_limit_that_is_too_low_say_what_is_in_use,
+        oci_messages_of_a_memory_limit_that_is_too_low_to_begin_with,
         oci_options_are_taken_before_and_behind_the_id,
+        oci_verbs_take_every_id_that_is_a_file_name,
     ];
     tests.into_iter().map(|test| test.within("oci_messages").needs(&[Root, Program("busybox")])).collect()
 }
@@ -82,6 +86,94 @@ pub fn oci_log_has_the_reason_as_its_last_error_in_either_format(lab: &Lab) -> T
     Ok(())
 }
 
+pub fn oci_messages_are_short_whatever_a_config_holds(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["nosuch"])?;
+    let many = |word: &str| -> Vec<String> { (0..500).map(|n| format!("{word}{n}")).collect() };
+    let short = |told: &crate::scene::Told| {
+        assert!(
+            told.err.lines().all(|line| line.len() <= 1024),
+            "{}…",
+            told.err.chars().take(3000).collect::<String>()
+        );
+    };
+    let create = |oci: &Oci| oci.told(&["create", "--bundle", "bundle", &oci.id]);
+    let edits: [(&str, fn(&mut Value, Vec<String>)); 5] = [
+        ("$PATH", |config, many| config["process"]["env"] = json!([format!("PATH=/{}", many.join(":/"))])),
+        ("CAP_X0", |config, many| config["process"]["args"] = json!(many)),
+        ("CAP_", |config, many| config["process"]["capabilities"]["bounding"] = json!(many)),
+        ("linux.sysctl", |config, many| {
+            config["linux"]["sysctl"] =
+                many.into_iter().map(|name| (name, json!("1"))).collect::<serde_json::Map<_, _>>().into();
+        }),
+        ("hostname", |config, many| config["hostname"] = json!(many.concat())),
+    ];
+    for (words, edit) in edits {
+        let before = std::fs::read_to_string(oci.bundle.dir().join("config.json"))?;
+        oci.edit(|config| edit(config, many("CAP_X")))?;
+        let told = create(&oci);
+        short(&told);
+        assert!(told.err.contains(words) || told.code == 0, "{words}: {}", told.err);
+        oci.told(&["delete", "--force", &oci.id]).ended(0);
+        std::fs::write(oci.bundle.dir().join("config.json"), before)?;
+    }
+    // Of a list it is told how long it is.
+    oci.edit(|config| {
+        for name in many("unknown") {
+            config["process"][name] = json!(1);
+        }
+    })?;
+    let told = create(&oci);
+    short(&told);
+    assert!(told.err.contains("the runtime-spec has no ") && told.err.contains(" more … "), "{}", told.err);
+    Ok(oci.scene.nothing_left()?)
+}
+
+/// What makes the container counts, too.
+pub fn oci_messages_of_a_memory_limit_that_is_too_low_to_begin_with(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| config["linux"]["resources"]["memory"] = json!({ "limit": 65536, "swap": 65536 }))?;
+    let told = oci.told(&["create", "--bundle", "bundle", &oci.id]).ended_badly();
+    told.says(&["memory ran out", "limit of 65536 bytes", "too low", "were in use"]);
+    Ok(oci.scene.nothing_left()?)
+}
+
+/// Version 1 refuses it; of version 2 the container would die, unless that is asked for not to be done.
+pub fn oci_messages_of_a_memory_limit_that_is_too_low_say_what_is_in_use(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| config["linux"]["resources"]["memory"] = json!({ "checkBeforeUpdate": true }))?;
+    oci.running(&[]);
+    let told = oci.told(&["update", "--memory", "4096", &oci.id]).ended(1);
+    told.says(&["memory", "bytes", "are in use", "4096"]);
+    oci.gone()?;
+    oci.edit(|config| config["linux"]["resources"]["memory"] = json!({}))?;
+    oci.running(&[]);
+    if oci.cgroup("memory")?.join("memory.limit_in_bytes").exists() {
+        oci.told(&["update", "--memory", "4096", &oci.id]).ended(1).says(&["too low", "bytes are in use"]);
+    }
+    Ok(oci.gone()?)
+}
+
+/// As other runtimes take them, up to what a file system does.
+pub fn oci_verbs_take_every_id_that_is_a_file_name(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let token = lab.token().to_owned();
+    let long = |length: usize| format!("{token}-{}", "x".repeat(length - token.len() - 1));
+    for id in [format!("_{token}"), format!("+{token}"), format!(".{token}"), format!("-{token}"), long(129), long(255)]
+    {
+        oci.told(&["run", "--detach", "--bundle", "bundle", "--", &id]).ended(0);
+        oci.told(&["list", "--quiet"]).ended(0).prints(&[&id]);
+        let told = oci.told(&["state", "--", &id]).ended(0);
+        assert_eq!(serde_json::from_str::<Value>(&told.out)?["id"], id.as_str());
+        oci.told(&["exec", "--", &id, "true"]).ended(0);
+        oci.told(&["pause", "--", &id]).ended(0);
+        oci.told(&["delete", "--force", "--", &id]).ended(0);
+        oci.scene.nothing_left()?;
+    }
+    oci.id = long(256);
+    oci.told(&["create", "--bundle", "bundle", &oci.id]).ended(1).says(&["invalid container ID format"]);
+    Ok(oci.scene.nothing_left()?)
+}
+
 pub fn oci_options_are_taken_before_and_behind_the_id(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "600"])?;
     let id = oci.id.as_str();
@@ -113,7 +205,7 @@ pub fn oci_options_are_taken_before_and_behind_the_id(lab: &Lab) -> TestResult {
         let told = oci.told(line);
         assert_eq!(told.code, 0, "{line:?}: {}", told.err);
     }
-    oci.without(&["log"])?;
+    oci.without(&["log", "pid"])?;
     Ok(oci.scene.nothing_left()?)
 }
 
@@ -142,7 +234,7 @@ pub fn oci_log_has_what_is_wrong_with_the_command_line(lab: &Lab) -> TestResult 
 
 pub fn oci_messages_of_wrong_ids_and_signals_are_runcs(lab: &Lab) -> TestResult {
     let oci = Oci::new(lab, &["sleep", "600"])?;
-    for id in ["a/b", "..", "a b", "x\ny"] {
+    for id in ["a/b", "..", ".", "a b", "x\ny", "ä"] {
         for verb in ["create", "state", "delete", "kill", "start", "pause"] {
             oci.told(&[verb, id]).ended(1).says(&["invalid container ID format"]);
         }

@@ -17,6 +17,7 @@ pub fn tests() -> Vec<Test> {
     let tests = lifecycle_tests::tests![
         oci_list_format_and_quiet,
         oci_create_pid_file_and_preserve_fds,
+        oci_run_and_exec_pid_file_stay_for_their_caller,
         #[needs(Program("nsenter"))]
         oci_create_and_run_no_pivot,
         #[needs(Kernel("/proc/keys", "/proc/keys"))]
@@ -69,6 +70,29 @@ pub fn oci_create_pid_file_and_preserve_fds(lab: &Lab) -> TestResult {
     assert_eq!(std::fs::read_to_string(oci.bundle.rootfs().join("tmp/read"))?.replace(' ', ""), "third\n5\n");
     oci.verb("delete").ended(0);
     Ok(())
+}
+
+/// Whoever has asked for it reads it when he likes, after the end too, and removes it; where nothing came of what was asked, nothing is left.
+pub fn oci_run_and_exec_pid_file_stay_for_their_caller(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "echo $$"])?;
+    oci.edit(|config| config["linux"]["namespaces"].as_array_mut().expect("a list").retain(|ns| ns["type"] != "pid"))?;
+    let of_run = oci.told(&["run", "--bundle", "bundle", "--pid-file", "pid", &oci.id]).ended(0).out;
+    assert_eq!(std::fs::read_to_string(lab.dir().join("pid"))?, of_run.trim());
+    oci.without(&["pid"])?;
+    oci.scene.nothing_left()?;
+    oci.edit(|config| config["process"]["args"] = json!(["sleep", "600"]))?;
+    oci.create(&["--pid-file", "of-create"]);
+    let of_create = oci.pid()?.to_string();
+    let of_exec = oci.told(&["exec", "--pid-file", "pid", &oci.id, "sh", "-c", "echo $$"]).ended(0).out;
+    assert_eq!(std::fs::read_to_string(lab.dir().join("pid"))?, of_exec.trim());
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    assert_eq!(std::fs::read_to_string(lab.dir().join("of-create"))?, of_create);
+    oci.without(&["pid", "of-create"])?;
+    oci.scene.nothing_left()?;
+    // Hooks fail after it was written.
+    oci.edit(|config| config["hooks"] = json!({ "poststart": [{ "path": "/bin/false" }] }))?;
+    oci.told(&["run", "--bundle", "bundle", "--pid-file", "pid", &oci.id]).ended(1).says(&["/bin/false"]);
+    Ok(oci.scene.nothing_left()?)
 }
 
 /// Without pivot_root(2) the host's root stays below the container's, where whoever may unmount finds it.

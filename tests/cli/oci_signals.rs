@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         oci_start_that_is_cancelled_in_a_poststart_hook_stops_the_container,
         oci_delete_force_ends_a_paused_container_whose_engine_was_killed,
         oci_delete_says_who_does_not_reap_what_keeps_the_container,
+        oci_kill_ends_all_of_a_container_without_a_pid_namespace,
     ];
     tests.into_iter().map(|test| test.within("oci_signals").needs(&[Root, Program("busybox")])).collect()
 }
@@ -40,6 +41,26 @@ pub fn oci_exec_that_is_cancelled_sends_the_signal_to_its_program(lab: &Lab) -> 
         exec.signal(signal)?;
         exec.end()?.ended(3).prints(&["caught"]);
     }
+    Ok(oci.gone()?)
+}
+
+/// With its first process a pid namespace ends. The rest of a container that shares one would go on without anybody who knows of it.
+pub fn oci_kill_ends_all_of_a_container_without_a_pid_namespace(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sh", "-c", "sleep 601 & exec sleep 600"])?;
+    oci.edit(|config| config["linux"]["namespaces"].as_array_mut().expect("a list").retain(|n| n["type"] != "pid"))?;
+    oci.running(&[]);
+    let others = || -> lifecycle_tests::Result<Vec<i32>> {
+        let told = oci.told(&["ps", "--format", "json", &oci.id]).ended(0).out;
+        serde_json::from_str(&told).map_err(|e| lifecycle_tests::Error::new("reading pids", e.to_string()))
+    };
+    eventually("its child", || Ok(others()?.len() == 2))?;
+    let all = others()?;
+    // What asks for less than the end is for the first process alone.
+    oci.told(&["kill", &oci.id, "CONT"]).ended(0);
+    oci.told(&["kill", &oci.id, "KILL"]).ended(0);
+    let dead = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    eventually("the end of both", || Ok(all.iter().all(dead)))?;
+    oci.wait_for_status("stopped")?;
     Ok(oci.gone()?)
 }
 

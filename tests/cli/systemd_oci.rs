@@ -104,6 +104,7 @@ fn oci_systemd_cgroup_carries_a_container_through_its_life(lab: &Lab) -> TestRes
     eventually("its end", || Ok(driven.state().is_ok_and(|state| state["status"] == "stopped")))?;
     driven.silent("delete", &[]);
     driven.told("state", &[], &[]).ended(1).says(&["does not exist"]);
+    fs::remove_file(lab.dir().join("pid"))?;
     scope.nothing_left()
 }
 

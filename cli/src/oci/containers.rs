@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::journal::{JournalError, OwnDir, RunDir};
 use lifecycle_engine::run::RunError;
+use lifecycle_steps::cgroup::follow;
 use lifecycle_steps::effects::{Status, status_of};
 use lifecycle_steps::facts::caller::user_name;
 use lifecycle_steps::outcomes::{Process, RdtGroups};
@@ -77,7 +78,8 @@ impl Container {
         };
         let Some(text) = dir.read("state.json").map_err(RunError::from)? else { return Ok(None) };
         let damaged = |e| Fault::failed(format!("{} is damaged", names.dir().join("state.json").display()), &e);
-        let state: Stored = serde_json::from_slice(&text).map_err(damaged)?;
+        let mut state: Stored = serde_json::from_slice(&text).map_err(damaged)?;
+        follow(&mut state.lifecycle.cgroups, &state.lifecycle.process);
         let owner = dir.owner();
         let status = status_of(&names.dir(), &state.lifecycle.process, &state.lifecycle.cgroups)
             .map_err(|e| Fault::failed(format!("cannot look at container {}", names.id), &e))?;

@@ -76,7 +76,13 @@ fn told(failure: &Failure) -> String {
 
 /// What could not be taken back.
 pub fn stuck(stuck: &[Stuck]) -> Vec<String> {
-    stuck.iter().map(|s| format!("not taken back: {}: {}: {}", s.step, s.effect, s.error)).collect()
+    // One that does not end keeps much: the first says why.
+    const TOLD: usize = 2;
+    let help = |s: &Stuck| s.error.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
+    let one = |s: &Stuck| format!("not taken back: {}: {}: {}{}", s.step, s.effect, s.error, help(s));
+    let more = stuck.len().saturating_sub(TOLD);
+    let more = (more > 0).then(|| format!("not taken back: {more} more"));
+    stuck.iter().take(TOLD).map(one).chain(more).collect()
 }
 
 impl From<RunError> for Fault {

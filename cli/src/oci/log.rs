@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, LogFormat};
 
+/// How long a message is at most, in bytes.
+const LONGEST: usize = 950;
+
 /// Where messages go.
 #[derive(Debug)]
 pub struct Log {
@@ -34,7 +37,7 @@ impl Log {
         self.write("error", message);
         if self.file.is_some() {
             // Nobody is left to be told.
-            let _ = writeln!(io::stderr(), "{}", paint::lines(message));
+            let _ = writeln!(io::stderr(), "{}", paint::lines(&paint::brief(message, LONGEST)));
         }
     }
 
@@ -70,6 +73,7 @@ impl Log {
     }
 
     fn line(&self, level: &str, message: &str) -> String {
+        let message = paint::brief(message, LONGEST);
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         match self.format {
             LogFormat::Json => format!("{}\n", harmless(&json!({ "level": level, "msg": message, "time": time }))),

@@ -152,7 +152,8 @@ impl Watch for Told<'_> {
                 self.log.debug(&format!("{}: {}: {}", failure.step, failure.effect, failure.error));
             }
             Event::Undone { step, .. } => self.log.debug(&format!("{step}: taken back")),
-            Event::Stuck(stuck) => self.log.warn(&format!("{}: {}: {}", stuck.step, stuck.effect, stuck.error)),
+            // What stays so is in the verb's own message.
+            Event::Stuck(stuck) => self.log.debug(&format!("{}: {}: {}", stuck.step, stuck.effect, stuck.error)),
             _ => {}
         }
     }

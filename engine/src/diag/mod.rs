@@ -9,8 +9,14 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::render::paint::brief;
+
 mod render;
 mod suggest;
+
+/// How long a problem's message is at most, in bytes, and what is said to do about it: names and values in them are the user's.
+const MESSAGE: usize = 700;
+const HELP: usize = 300;
 
 pub use render::Style;
 pub use suggest::{did_you_mean, listed};
@@ -200,7 +206,9 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem at a place.
     pub fn new(code: &'static str, place: Place, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), place, label: Box::default(), help: None, related: Vec::new() }
+        // Several problems of one value stand on lines of their own.
+        let message = message.into().split('\n').map(|line| brief(line, MESSAGE)).collect::<Vec<_>>().join("\n");
+        Self { code, message, place, label: Box::default(), help: None, related: Vec::new() }
     }
 
     /// Words at the place itself.
@@ -213,7 +221,7 @@ impl Diagnostic {
     /// What to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(brief(help, HELP));
         self
     }
 

@@ -11,6 +11,7 @@ use super::entry::{Entry, VERSION};
 use super::own::{Foreign, OwnDir};
 use super::state::RunState;
 use crate::effect::RunNames;
+use crate::types::{GONE, NEW, Name};
 
 /// The journal's name in the run's directory.
 pub const JOURNAL: &str = "journal";
@@ -162,7 +163,7 @@ const MODE: Mode = Mode::RWXU;
 impl RunDir {
     /// Reserves the id: a directory with a locked journal appears under it at once, or not at all.
     pub fn create(names: &RunNames, parent: Option<&str>) -> Result<(Journal, Entry), JournalError> {
-        let staged = format!(".new-{}-{}", std::process::id(), names.id);
+        let staged = format!("{NEW}{}-{}", std::process::id(), aside(names));
         let (root, dir) = stage(names, &staged)?;
         let made = dir.open(JOURNAL, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL);
         let journal = made.map(|file| Journal { file, path: names.dir().join(JOURNAL), buffer: Vec::new() });
@@ -216,7 +217,7 @@ impl RunDir {
     /// Removes a run that is wholly undone: first out of sight, so that a crash leaves no half of it under its id.
     pub fn remove(names: &RunNames) -> Result<(), JournalError> {
         let Some(root) = found(&names.root)? else { return Ok(()) };
-        let gone = format!(".gone-{}-{}", std::process::id(), names.id);
+        let gone = format!("{GONE}{}-{}", std::process::id(), aside(names));
         match root.rename(&names.id, &gone) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(()),
@@ -241,7 +242,7 @@ impl RunDir {
     pub fn list(root: &Path) -> Result<Vec<String>, JournalError> {
         let Some(root) = found(root)? else { return Ok(Vec::new()) };
         let names = root.names()?.into_iter().filter_map(|name| name.into_string().ok());
-        let mut ids: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+        let mut ids: Vec<String> = names.filter(|name| Name::parse(name).is_ok()).collect();
         ids.sort();
         Ok(ids)
     }
@@ -253,8 +254,14 @@ impl RunDir {
 
     /// The same for one run.
     pub fn sweep_run(names: &RunNames) -> Result<usize, JournalError> {
-        sweep(&names.root, Some(&names.id))
+        sweep(&names.root, Some(&aside(names)))
     }
+}
+
+/// What stands for the run in the name of a directory that is not under its id: a long id, with more before it, would be no file name any more.
+fn aside(names: &RunNames) -> String {
+    const LONGEST: usize = 200;
+    if names.id.len() <= LONGEST { names.id.clone() } else { names.tag() }
 }
 
 /// The state root; `None` if there is none.
@@ -270,9 +277,9 @@ fn sweep(root: &Path, only: Option<&str>) -> Result<usize, JournalError> {
     let mut swept = 0;
     for name in dir.names()?.iter().filter_map(|name| name.to_str()) {
         let maker_and_id = |prefix| name.strip_prefix(prefix).and_then(|rest: &str| rest.split_once('-'));
-        let removed = maker_and_id(".gone-");
+        let removed = maker_and_id(GONE);
         // A directory that is being made: its journal is locked, or its maker has only just begun.
-        let abandoned = maker_and_id(".new-").filter(|(pid, _)| !alive(pid));
+        let abandoned = maker_and_id(NEW).filter(|(pid, _)| !alive(pid));
         if removed.or(abandoned).is_some_and(|(_, id)| only.is_none_or(|only| only == id)) {
             match dir.remove(name) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &root.join(name))(e)),

@@ -85,6 +85,25 @@ fn shown(text: &str, stay: &[char]) -> String {
     out
 }
 
+/// A message of at most about so many bytes. Of a longer one the middle is left out: what stands first says what it is about, what stands last
+/// what to do. Of a list it is told how many more there are.
+pub fn brief(text: impl Into<String>, most: usize) -> String {
+    let text = text.into();
+    if text.len() <= most {
+        return text;
+    }
+    let between = |at: &usize| text.is_char_boundary(*at);
+    let first = (0..=most * 2 / 3).rev().find(between).unwrap_or(0);
+    let last = (text.len() - most / 4..text.len()).find(between).unwrap_or(text.len());
+    let first = text[..first].rfind(", ").filter(|at| *at > first / 2).unwrap_or(first);
+    let left_out = &text[first..last];
+    let left_out = match left_out.matches(", ").count() {
+        0 | 1 => count(left_out.len(), "byte"),
+        items => items.to_string(),
+    };
+    format!("{} … {left_out} more … {}", &text[..first], &text[last..])
+}
+
 /// What does something to a terminal, or to whoever reads it, instead of being a sign.
 pub fn is_hostile(c: char) -> bool {
     let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
@@ -194,6 +213,17 @@ mod tests {
         assert!(lines.iter().all(|l| l.width() <= 30), "{lines:?}");
         assert_eq!(lines.concat().replace(' ', ""), text.replace(' ', ""));
         assert_eq!(lines[0], "bind /var/lib/containers/");
+    }
+
+    #[test]
+    fn a_long_message_keeps_its_ends_and_says_how_much_is_between() {
+        assert_eq!(brief("short", 10), "short");
+        let list: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
+        let told = brief(format!("it has {}: remove some", list.join(", ")), 100);
+        assert!(told.len() < 120 && told.starts_with("it has 0, 1, 2") && told.ends_with(": remove some"), "{told}");
+        assert!(told.contains(" … 49"), "{told}");
+        let told = brief("ä".repeat(5000), 100);
+        assert!(told.len() < 130 && told.contains(" bytes more … ä"), "{told}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::PATIENCE;
 use super::execute::Execution;
 use super::undo::{Turn, Undo};
 use super::work::Waiting;
@@ -16,7 +17,8 @@ pub(super) struct TakenBack {
     n: NodeId,
     turn: Turn,
     then: Then,
-    pub waiting: Waiting,
+    until: Instant,
+    pub waiting: Vec<Waiting>,
 }
 
 /// What comes after that.
@@ -30,21 +32,19 @@ pub(super) enum Then {
 
 impl Execution<'_> {
     pub(super) fn take_back_one(&mut self, n: NodeId, then: Then) -> Result<(), JournalError> {
-        let base = self.base;
-        let turn = self.undo().turn(base + n);
-        self.carry_back(n, turn, then)
+        let (base, until) = (self.base, Instant::now() + PATIENCE);
+        let turn = self.undo(until, false).turn(base + n);
+        self.carry_back(TakenBack { n, turn, then, until, waiting: Vec::new() })
     }
 
-    fn carry_back(&mut self, n: NodeId, turn: Turn, then: Then) -> Result<(), JournalError> {
-        let base = self.base;
-        match self.undo().step(base + n, turn)? {
-            Some((turn, waiting)) => {
-                self.log.flush()?;
-                self.taken_back.push(TakenBack { n, turn, then, waiting });
-                Ok(())
-            }
-            None => self.go_on(n, then),
+    fn carry_back(&mut self, mut back: TakenBack) -> Result<(), JournalError> {
+        let n = self.base + back.n;
+        if self.undo(back.until, false).step(n, &mut back.turn, &mut back.waiting)? {
+            return self.go_on(back.n, back.then);
         }
+        self.log.flush()?;
+        self.taken_back.push(back);
+        Ok(())
     }
 
     fn go_on(&mut self, n: NodeId, then: Then) -> Result<(), JournalError> {
@@ -66,29 +66,49 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// One of them was woken.
-    pub(super) fn advance_back(&mut self, index: usize) -> Result<(), JournalError> {
-        let mut work = self.taken_back.swap_remove(index);
-        let Some(result) = self.undo().advance(&mut work.waiting) else {
-            self.taken_back.push(work);
+    /// Those of these were woken, counted through all that they wait for.
+    pub(super) fn advance_back(&mut self, woken: &[usize]) -> Result<(), JournalError> {
+        let mut first = 0;
+        let mut moved = Vec::new();
+        for back in std::mem::take(&mut self.taken_back) {
+            let range = first..first + back.waiting.len();
+            first = range.end;
+            let own = woken.iter().filter(|index| range.contains(index)).map(|index| index - range.start).collect();
+            moved.push((back, own));
+        }
+        moved.into_iter().try_for_each(|(back, own)| self.advance_one_back(back, own))
+    }
+
+    fn advance_one_back(&mut self, mut back: TakenBack, mut woken: Vec<usize>) -> Result<(), JournalError> {
+        if woken.is_empty() {
+            self.taken_back.push(back);
             return Ok(());
-        };
-        self.undo().finish(work.waiting.n, work.waiting.e, result)?;
-        self.carry_back(work.n, work.turn, work.then)
+        }
+        // From the last to the first, so that taking one out does not move those still to come.
+        woken.sort_unstable_by(|a, b| b.cmp(a));
+        for index in woken {
+            let Some(result) = self.undo(back.until, false).advance(&mut back.waiting[index]) else { continue };
+            let over = back.waiting.swap_remove(index);
+            back.turn.waits -= 1;
+            self.undo(back.until, false).finish(over.n, over.e, result)?;
+        }
+        self.carry_back(back)
     }
 
     /// The run ends: what is on its way is begun anew, with nothing beside it.
     pub(super) fn end_taking_back(&mut self) -> Result<(), JournalError> {
         let mut nodes = BTreeSet::new();
-        for mut work in std::mem::take(&mut self.taken_back) {
-            self.undo().cancel(&mut work.waiting);
-            nodes.insert(self.base + work.n);
+        for back in std::mem::take(&mut self.taken_back) {
+            nodes.insert(self.base + back.n);
+            for mut work in back.waiting {
+                self.undo(back.until, false).cancel(&mut work);
+            }
         }
         self.take_back(&nodes)
     }
 
-    pub(super) fn undo(&mut self) -> Undo<'_> {
+    pub(super) fn undo(&mut self, until: Instant, well: bool) -> Undo<'_> {
         let Self { log, registry, outcomes, fds, watch, .. } = self;
-        Undo { log, registry, outcomes, fds, watch: &mut **watch }
+        Undo { log, registry, outcomes, fds, watch: &mut **watch, until, well }
     }
 }

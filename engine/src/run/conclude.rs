@@ -1,7 +1,9 @@
+use std::time::Instant;
+
 use serde_json::Value;
 
-use super::RunError;
 use super::execute::{Execution, Finished};
+use super::{PATIENCE, RunError};
 use crate::effect::Class;
 use crate::events::Stuck;
 use crate::journal::{PlannedData, Settlement};
@@ -32,13 +34,13 @@ impl Execution<'_> {
             // A process inside a site that still waits for our word exits when the channel goes.
             self.sites.clear();
             let mine = self.log.state().begun().map(|(n, _)| n).filter(|n| *n >= self.base).collect();
-            self.take_back(&mine)?;
+            self.take_back_by(&mine, Instant::now() + PATIENCE, !failed)?;
         }
         let own_ends = keep && self.options.only_nested;
         if own_ends {
             let is_own = |n: &NodeId| *n >= self.base && self.log.is_own(*n);
             let own = self.log.state().begun().map(|(n, _)| n).filter(is_own).collect();
-            self.take_back(&own)?;
+            self.take_back_by(&own, Instant::now() + PATIENCE, true)?;
         }
         let stuck = self.stuck();
         if keep {

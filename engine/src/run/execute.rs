@@ -13,14 +13,19 @@ use super::dependents::Dependents;
 use super::log::Log;
 use super::signals::{heirs, is_readable, signal};
 use super::sites::Site;
+use super::undo::PATIENCE;
 use super::work::Waiting;
 use crate::effect::{Applied, Cx, Fds, Outcomes, Said};
 use crate::error::EffectError;
 use crate::events::{Event, Failure, Paused, Stuck, Watch};
 use crate::journal::{Entry, Identity, JournalError, PlannedData};
 use crate::program::{NodeId, Options, Program};
+use crate::render::paint::brief;
 use crate::site::{Inject, now};
 use crate::step::{Nature, Registry};
+
+/// How long the description of an effect that failed is at most, in bytes.
+pub(super) const SHOWN: usize = 300;
 
 /// How a program is run.
 #[derive(Clone, Debug)]
@@ -187,6 +192,9 @@ impl<'a> Execution<'a> {
                 self.wait()?;
             }
         }
+        if self.failure.is_none() && self.cancelled.is_none() {
+            self.linger()?;
+        }
         self.log.flush()
     }
 
@@ -205,6 +213,16 @@ impl<'a> Execution<'a> {
             self.parked.push(Reverse(n));
         }
         None
+    }
+
+    /// The main step is over; something is on its way to the user. A signal ends that, and changes nothing about how the run has ended.
+    fn linger(&mut self) -> Result<(), JournalError> {
+        while self.failure.is_none() && self.cancelled.is_none() && self.waiting.iter().any(|w| w.pending.lingers()) {
+            self.log.flush()?;
+            self.wait()?;
+        }
+        self.cancelled = None;
+        Ok(())
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -369,7 +387,7 @@ impl<'a> Execution<'a> {
     /// A step has failed: it is tried again, or only it is taken back, or the run is over.
     pub(super) fn fail(&mut self, n: NodeId, e: u32, error: EffectError) -> Result<(), JournalError> {
         let node = &self.program.nodes[n as usize];
-        let effect = node.effects.get(e as usize).map(|p| p.effect.describe()).unwrap_or_default();
+        let effect = node.effects.get(e as usize).map(|p| brief(p.effect.describe(), SHOWN)).unwrap_or_default();
         let (at, origin) = (now(), self.program.place(node));
         let failure = Failure {
             step: node.address.clone(),
@@ -398,17 +416,28 @@ impl<'a> Execution<'a> {
     }
 
     pub(super) fn take_back(&mut self, nodes: &BTreeSet<u32>) -> Result<(), JournalError> {
-        self.undo().undo(nodes)
+        self.take_back_by(nodes, Instant::now() + PATIENCE, false)
+    }
+
+    /// The same by a time, also of a run that has ended well.
+    pub(super) fn take_back_by(
+        &mut self,
+        nodes: &BTreeSet<u32>,
+        until: Instant,
+        well: bool,
+    ) -> Result<(), JournalError> {
+        self.undo(until, well).undo(nodes)
     }
 
     /// Undoes the earlier pieces of work on the run. What is stuck stays in the journal, and fails the step that asked for it.
     fn undo_earlier(&mut self) -> Result<Result<Option<Value>, EffectError>, JournalError> {
-        if let Err(error) = super::recover::end_beside(self.log.run(), self.registry, self.watch) {
+        let until = Instant::now() + PATIENCE;
+        if let Err(error) = super::recover::end_beside(self.log.run(), self.registry, self.watch, until) {
             return Ok(Err(EffectError::new(describe(&error))));
         }
         self.log.deleting()?;
         let earlier = self.log.state().begun().map(|(n, _)| n).filter(|n| *n < self.base).collect();
-        self.take_back(&earlier)?;
+        self.take_back_by(&earlier, until, false)?;
         Ok(Ok(Some(Value::Null)))
     }
 

@@ -6,14 +6,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::RunError;
 use super::log::Log;
-use super::undo::Undo;
+use super::undo::{self, Undo};
 use crate::effect::{Class, Fds, RunNames};
 use crate::events::{Stuck, Watch};
 use crate::journal::{Identity, JournalError, RunDir, RunState, Settlement};
 use crate::step::Registry;
 
-/// How long an engine that is asked to end may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an engine that is asked to end may take: as long as it may be taking back, and a little more.
+const PATIENCE: Duration = Duration::from_secs(undo::PATIENCE.as_secs() + 2);
 
 /// What [`recover`] did with one run.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,6 +86,7 @@ fn recover_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> 
     if state.is_settled() && !state.deleting {
         return Ok(Recovered::Left);
     }
+    let until = Instant::now() + undo::PATIENCE;
     let last = state.segments.last().map_or(0, |s| s.base);
     let first = state.segments.len() <= 1;
     if !first && !state.deleting && committed(state, last) {
@@ -96,9 +97,9 @@ fn recover_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> 
     let whole = first || state.deleting;
     let from = if whole { 0 } else { last };
     if whole {
-        end_beside(names, registry, watch)?;
+        end_beside(names, registry, watch, until)?;
     }
-    let stuck = undo_from(&mut log, from, registry, watch)?;
+    let stuck = undo_from(&mut log, from, registry, watch, until)?;
     if !stuck.is_empty() {
         return Ok(Recovered::Stuck(stuck));
     }
@@ -117,11 +118,18 @@ fn committed(state: &RunState, base: u32) -> bool {
     state.begun().filter(|(n, _)| *n >= base).any(|(_, node)| node.effects.iter().any(commits))
 }
 
-fn undo_from(log: &mut Log, from: u32, registry: &Registry, watch: &mut dyn Watch) -> Result<Vec<Stuck>, RunError> {
+fn undo_from(
+    log: &mut Log,
+    from: u32,
+    registry: &Registry,
+    watch: &mut dyn Watch,
+    until: Instant,
+) -> Result<Vec<Stuck>, RunError> {
     let nodes: BTreeSet<u32> = log.state().begun().map(|(n, _)| n).filter(|n| *n >= from).collect();
     let outcomes = log.state().outcomes();
     let mut seen = Seen { watch, stuck: Vec::new() };
-    Undo { log, registry, outcomes: &outcomes, fds: &mut Fds::default(), watch: &mut seen }.undo(&nodes)?;
+    Undo { log, registry, outcomes: &outcomes, fds: &mut Fds::default(), watch: &mut seen, until, well: false }
+        .undo(&nodes)?;
     Ok(seen.stuck)
 }
 
@@ -142,6 +150,16 @@ impl Watch for Seen<'_> {
 
 /// Takes one run back, kept ones too. An engine that works on it is cancelled first, and waited for.
 pub fn undo_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> Result<Vec<Stuck>, RunError> {
+    undo_run_by(names, registry, watch, Instant::now() + undo::PATIENCE)
+}
+
+/// The same, by a time after which nothing is waited for any more: what is not undone then is stuck.
+pub fn undo_run_by(
+    names: &RunNames,
+    registry: &Registry,
+    watch: &mut dyn Watch,
+    until: Instant,
+) -> Result<Vec<Stuck>, RunError> {
     let deadline = Instant::now() + PATIENCE;
     let mut cancelled = false;
     let mut log = loop {
@@ -156,9 +174,9 @@ pub fn undo_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) ->
             Err(e) => return Err(e.into()),
         }
     };
-    end_beside(names, registry, watch)?;
+    end_beside(names, registry, watch, until)?;
     log.deleting()?;
-    let stuck = undo_from(&mut log, 0, registry, watch)?;
+    let stuck = undo_from(&mut log, 0, registry, watch, until)?;
     if stuck.is_empty() {
         log.remove()?;
     }
@@ -166,10 +184,15 @@ pub fn undo_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) ->
 }
 
 /// Takes back what goes on beside a run that is to go itself: its journals lie in the run's directory.
-pub(super) fn end_beside(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) -> Result<(), RunError> {
+pub(super) fn end_beside(
+    names: &RunNames,
+    registry: &Registry,
+    watch: &mut dyn Watch,
+    until: Instant,
+) -> Result<(), RunError> {
     for id in RunDir::list(&names.besides())? {
         let beside = names.beside(id);
-        let stuck = match undo_run(&beside, registry, watch) {
+        let stuck = match undo_run_by(&beside, registry, watch, until) {
             Ok(stuck) => stuck,
             // Its own engine has finished it off, or it did nothing yet.
             Err(RunError::Journal(JournalError::Absent { .. })) => continue,

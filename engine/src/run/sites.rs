@@ -267,6 +267,15 @@ impl Execution<'_> {
         armed.into_iter().try_for_each(|n| self.stop_here(n))
     }
 
+    fn ended_early(&self, maker: NodeId) -> EffectError {
+        let known = self.program.nodes[maker as usize].effects.iter().find_map(|planned| planned.effect.why_ended());
+        known.unwrap_or_else(|| {
+            EffectError::new("the process inside the site ended before this step did").help(
+                "something killed it: a memory limit, a seccomp filter of an earlier step, or a signal from outside",
+            )
+        })
+    }
+
     /// The channel closes when the process execs, or when it dies.
     fn site_ended(&mut self, index: usize) -> Result<(), JournalError> {
         let maker = self.sites[index].maker;
@@ -280,9 +289,7 @@ impl Execution<'_> {
             let node = &self.program.nodes[n as usize];
             let execs = node.nature == Nature::Commit || node.armed;
             if !execs {
-                let error = EffectError::new("the process inside the site ended before this step did")
-                    .help("something killed it: a memory limit, a seccomp filter of an earlier step, or a signal from outside");
-                return self.fail(n, 0, error);
+                return self.fail(n, 0, self.ended_early(maker));
             }
             // The process is another program by now: only from here can the fault come after its last effect.
             if self.options.fail_at == Some((n, Inject::After)) {

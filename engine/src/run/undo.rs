@@ -3,17 +3,22 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::execute::SHOWN;
 use super::log::Log;
 use super::work::{Waiting, wait_any};
-use crate::effect::{Class, Cx, Effect, Fds, Outcomes, Said, Undone};
+use crate::effect::{Class, Cx, Effect, Fds, Outcomes, Said, UndoTurn, Undone};
 use crate::error::EffectError;
 use crate::events::{Event, Stuck, Watch};
-use crate::journal::{EffectState, Entry, JournalError, Phase};
+use crate::journal::{EffectState, Entry, JournalError, Phase, Settlement};
+use crate::render::paint::brief;
 use crate::site::now;
 use crate::step::Registry;
 
-/// The longest that the undo of one effect may take before it counts as stuck.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long taking back may take, all of it together. What is not done by then is stuck.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What has its turn only when that time is over gets this long, so that what one effect hangs on costs the others nothing.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Takes back steps of a run: in reverse order, side by side where the graph allows. What cannot be undone stops nothing but the undo of what it
 /// is going to be undone with.
@@ -23,12 +28,19 @@ pub(super) struct Undo<'a> {
     pub outcomes: &'a Outcomes,
     pub fds: &'a mut Fds,
     pub watch: &'a mut dyn Watch,
+    /// When to wait for nothing any more.
+    pub until: Instant,
+    /// The run has ended well.
+    pub well: bool,
 }
 
 /// A step that is being taken back.
 pub(super) struct Turn {
     /// The effects still to look at: those below this number.
     left: u32,
+    /// How many effects are being waited for, and whether the next one may begin meanwhile.
+    pub waits: u32,
+    side_by_side: bool,
     began: u64,
     /// There is something to take back, so the step is worth a word.
     owes: bool,
@@ -37,6 +49,15 @@ pub(super) struct Turn {
 impl Undo<'_> {
     /// Takes back the given steps, piece of work by piece of work, the latest first. What could not be taken back stays in the journal.
     pub fn undo(&mut self, nodes: &BTreeSet<u32>) -> Result<(), JournalError> {
+        let (last, nodes): (BTreeSet<u32>, BTreeSet<u32>) = nodes.iter().copied().partition(|n| self.goes_last(*n));
+        self.undo_pieces(&nodes)?;
+        // A run of which something is left is still known by what tells of it.
+        let over = last.into_iter().filter(|n| !self.has_left(*n)).collect();
+        self.undo_pieces(&over)?;
+        self.log.flush()
+    }
+
+    fn undo_pieces(&mut self, nodes: &BTreeSet<u32>) -> Result<(), JournalError> {
         let mut bases: Vec<u32> = self.log.state().segments.iter().map(|s| s.base).collect();
         bases.push(u32::MAX);
         let mut held = BTreeSet::new();
@@ -44,7 +65,29 @@ impl Undo<'_> {
             let piece: Vec<u32> = nodes.range(bounds[0]..bounds[1]).copied().collect();
             self.undo_piece(&piece, &mut held)?;
         }
-        self.log.flush()
+        Ok(())
+    }
+
+    fn effects(&self, n: u32) -> &[EffectState] {
+        self.log.state().node(n).map(|node| node.effects.as_slice()).unwrap_or_default()
+    }
+
+    fn turn_of(&self, effect: &EffectState) -> UndoTurn {
+        self.registry.effect(&effect.planned.kind).map_or(UndoTurn::InOrder, |kind| kind.turn)
+    }
+
+    fn goes_last(&self, n: u32) -> bool {
+        let is_last = |e: &EffectState| self.turn_of(e) == UndoTurn::Last && e.record.before.is_null();
+        self.effects(n).iter().any(|e| e.owes_undo() && is_last(e))
+    }
+
+    /// Whether something of the run that the step belongs to could not be taken back.
+    fn has_left(&self, n: u32) -> bool {
+        let state = self.log.state();
+        let is_stuck = |e: &EffectState| matches!(e.phase, Phase::Stuck(_));
+        state
+            .begun()
+            .any(|(other, node)| node.effects.iter().any(is_stuck) && self.log.names(other) == self.log.names(n))
     }
 
     /// `held` are the steps that a stuck effect needs.
@@ -60,10 +103,9 @@ impl Undo<'_> {
                     self.release(n, nodes, &mut dependents, &mut ready);
                     continue;
                 }
-                let turn = turns.remove(&n).unwrap_or_else(|| self.turn(n));
-                if let Some((turn, wait)) = self.step(n, turn)? {
+                let mut turn = turns.remove(&n).unwrap_or_else(|| self.turn(n));
+                if !self.step(n, &mut turn, &mut waiting)? {
                     turns.insert(n, turn);
-                    waiting.push(wait);
                     continue;
                 }
                 if self.is_stuck(n) {
@@ -77,6 +119,9 @@ impl Undo<'_> {
             self.log.flush()?;
             for (n, e, result) in self.poll(&mut waiting) {
                 self.finish(n, e, result)?;
+                if let Some(turn) = turns.get_mut(&n) {
+                    turn.waits -= 1;
+                }
                 ready.insert(n);
             }
         }
@@ -95,8 +140,7 @@ impl Undo<'_> {
 
     /// It has an effect that could not be undone, and that needs the steps before it for another try.
     fn is_stuck(&self, n: u32) -> bool {
-        let effects = self.log.state().node(n).map(|node| node.effects.as_slice()).unwrap_or_default();
-        (0..).zip(effects).any(|(e, effect)| {
+        (0..).zip(self.effects(n)).any(|(e, effect)| {
             matches!(effect.phase, Phase::Stuck(_))
                 && decode(self.log, self.registry, n, e).is_ok_and(|effect| effect.holds_back())
         })
@@ -130,44 +174,60 @@ impl Undo<'_> {
             self.watch.event(&Event::Undoing { step: node.step.clone(), at: began });
         }
         let left = node.filter(|_| !inside).map_or(0, |node| node.effects.len() as u32);
-        Turn { left, began, owes }
+        Turn { left, waits: 0, side_by_side: false, began, owes }
     }
 
-    /// Undoes a step's effects from the last to the first, until one has to be waited for.
-    pub fn step(&mut self, n: u32, mut turn: Turn) -> Result<Option<(Turn, Waiting)>, JournalError> {
+    /// Undoes a step's effects from the last to the first, until one has to be waited for. Whether all of it is over.
+    pub fn step(&mut self, n: u32, turn: &mut Turn, waiting: &mut Vec<Waiting>) -> Result<bool, JournalError> {
         while let Some(e) = turn.left.checked_sub(1) {
-            turn.left = e;
-            let node = self.log.state().node(n).map(|node| (node.step.clone(), node.effects.get(e as usize)));
-            let Some((_, Some(effect))) = node else { continue };
-            if !effect.owes_undo() {
+            let Some(effect) = self.effects(n).get(e as usize).filter(|effect| effect.owes_undo()) else {
+                turn.left = e;
                 continue;
+            };
+            let side_by_side = self.turn_of(effect) == UndoTurn::SideBySide;
+            if turn.waits > 0 && !(side_by_side && turn.side_by_side) {
+                return Ok(false);
             }
+            turn.left = e;
             self.log.note(&Entry::Undo { n, e })?;
             self.log.flush()?;
             match self.begin(n, e) {
                 Ok(Undone::Done) => self.finish(n, e, Ok(Value::Null))?,
                 Ok(Undone::Pending(pending)) => {
-                    let waiting = Waiting::new(n, e, pending, Some(Instant::now() + LIMIT));
-                    if let Some(waiting) = self.start(waiting)? {
-                        return Ok(Some((turn, waiting)));
+                    let time = pending.time().unwrap_or(MOMENT);
+                    let limit = self.until.max(Instant::now() + time);
+                    if let Some(wait) = self.start(Waiting::new(n, e, pending, Some(limit)))? {
+                        waiting.push(wait);
+                        turn.waits += 1;
+                        turn.side_by_side = side_by_side;
                     }
                 }
                 Err(error) => self.finish(n, e, Err(error))?,
             }
+        }
+        if turn.waits > 0 {
+            return Ok(false);
         }
         if turn.owes
             && let Some(node) = self.log.state().node(n)
         {
             self.watch.event(&Event::Undone { step: node.step.clone(), from: turn.began, at: now() });
         }
-        Ok(None)
+        Ok(true)
     }
 
     fn begin(&mut self, n: u32, e: u32) -> Result<Undone, EffectError> {
         let effect = decode(self.log, self.registry, n, e)?;
-        let record = self.log.state().node(n).and_then(|node| node.effects.get(e as usize)).map(|s| s.record.clone());
+        let mut record = self.effects(n).get(e as usize).map(|s| s.record.clone()).unwrap_or_default();
+        record.ended_well = self.well || self.was_kept(n);
         let names = self.log.names(n).clone();
-        self.with_cx(n, e, &names, |cx| effect.undo(&record.unwrap_or_default(), cx))
+        self.with_cx(n, e, &names, |cx| effect.undo(&record, cx))
+    }
+
+    /// The piece of work that the step belongs to has ended well.
+    fn was_kept(&self, n: u32) -> bool {
+        let own = self.log.state().segments.iter().rfind(|segment| segment.base <= n);
+        own.is_some_and(|segment| matches!(segment.settled, Some((Settlement::Kept, _))))
     }
 
     /// Journals what the undo has started, then lets it go; `None` if it is done at once.
@@ -227,8 +287,10 @@ impl Undo<'_> {
         let late = work.is_late();
         let result = self.with_cx(work.n, work.e, &names, |cx| match work.pending.advance(cx) {
             Ok(None) if late => {
+                let late = || EffectError::new(format!("it did not end within {} s", PATIENCE.as_secs()));
+                let error = work.pending.late().unwrap_or_else(late);
                 work.pending.cancel(cx);
-                Err(EffectError::new(format!("it did not end within {} s", LIMIT.as_secs())))
+                Err(error)
             }
             other => other,
         });
@@ -243,7 +305,8 @@ impl Undo<'_> {
 
     pub fn finish(&mut self, n: u32, e: u32, result: Result<Value, EffectError>) -> Result<(), JournalError> {
         let Err(error) = result else { return self.log.note(&Entry::Undone { n, e }) };
-        let effect = decode(self.log, self.registry, n, e).map_or_else(|e| e.to_string(), |effect| effect.describe());
+        let effect =
+            decode(self.log, self.registry, n, e).map_or_else(|e| e.to_string(), |e| brief(e.describe(), SHOWN));
         if let Some(node) = self.log.state().node(n) {
             self.watch.event(&Event::Stuck(Stuck { step: node.step.clone(), effect, error: error.clone() }));
         }

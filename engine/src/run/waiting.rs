@@ -50,7 +50,7 @@ impl Execution<'_> {
         if extra.len() == cancel && self.waiting.is_empty() && self.taken_back.is_empty() && deadline.is_none() {
             return self.starved();
         }
-        let work = self.waiting.iter().chain(self.taken_back.iter().map(|back| &back.waiting));
+        let work = self.waiting.iter().chain(self.taken_back.iter().flat_map(|back| &back.waiting));
         let ready = match wait_any(work, &extra, deadline) {
             Ok(ready) => ready,
             Err(error) => return self.fail(self.waiting.first().map_or(0, |w| w.n), 0, error),
@@ -70,8 +70,8 @@ impl Execution<'_> {
         let (woken, back): (Vec<usize>, Vec<usize>) =
             ready.woken.into_iter().rev().partition(|index| *index < self.waiting.len());
         let before = self.waiting.len();
-        for index in back {
-            self.advance_back(index - before)?;
+        if !back.is_empty() {
+            self.advance_back(&back.into_iter().map(|index| index - before).collect::<Vec<_>>())?;
         }
         for index in woken {
             if self.failure.is_none() {

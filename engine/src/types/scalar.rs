@@ -11,14 +11,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::marked;
 
-/// A word that is safe as a file name and as part of a cgroup's or a link's: `[A-Za-z0-9][A-Za-z0-9_.+-]*`, 1 to 128 bytes.
+/// A word that is safe as a file name: `[A-Za-z0-9_.+-]+`, 1 to 255 bytes, neither `.` nor `..`, and none that stands for a directory that is
+/// being made or removed. What derives from it has to fit into a file name, too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Name(String);
 
+/// What the names of directories begin with that are being made into a run's, or removed.
+pub(crate) const NEW: &str = ".new-";
+pub(crate) const GONE: &str = ".gone-";
+
 impl Name {
-    /// The longest name, in bytes.
-    pub const MAX: usize = 128;
+    /// The longest name, in bytes: NAME_MAX.
+    pub const MAX: usize = 255;
 
     /// Checks and keeps the text; the error says which byte is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -28,11 +33,12 @@ impl Name {
         if text.len() > Self::MAX {
             return Err(format!("a name has at most {} bytes, this one has {}", Self::MAX, text.len()));
         }
-        let legal = |i: usize, c: char| c.is_ascii_alphanumeric() || (i > 0 && "_.+-".contains(c));
-        match text.char_indices().find(|&(i, c)| !legal(i, c)) {
+        if matches!(text, "." | "..") || [NEW, GONE].iter().any(|prefix| text.starts_with(prefix)) {
+            return Err(format!("{text:?} means something else already"));
+        }
+        match text.chars().find(|c| !c.is_ascii_alphanumeric() && !"_.+-".contains(*c)) {
             None => Ok(Self(text.to_owned())),
-            Some((0, c)) => Err(format!("a name starts with a letter or a digit, not with {c:?}")),
-            Some((_, c)) => Err(format!("a name holds letters, digits and `_ . + -`, not {c:?}")),
+            Some(c) => Err(format!("a name holds letters, digits and `_ . + -`, not {c:?}")),
         }
     }
 
@@ -238,7 +244,7 @@ macro_rules! schema {
 }
 
 schema! {
-    Name "name" { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}$" }
+    Name "name" { "type": "string", "pattern": "^[A-Za-z0-9_.+-]{1,255}$" }
     HostPath "path" { "type": "string" }
     Size "size" { "type": ["string", "integer"], "pattern": "^[0-9.]+[KMGT]?i?B?$" }
     Millis "duration" { "type": ["string", "integer"], "pattern": "^[0-9.]+(ms|s|m|h)$" }
@@ -273,9 +279,11 @@ mod tests {
 
     #[test]
     fn a_name_is_safe_as_a_file_name() {
-        for bad in ["", ".", "..", "a/b", "-a", "a b", "a\n"] {
+        for bad in ["", ".", "..", "a/b", "a b", "a\n", "ä", ".new-1-a", ".gone-1-a", &"a".repeat(256)] {
             assert!(Name::parse(bad).is_err(), "{bad:?}");
         }
-        assert!(Name::parse("web-1_a.b+c").is_ok());
+        for good in ["web-1_a.b+c", "_x", "-a", "+", ".hidden", "...", &"a".repeat(255)] {
+            assert!(Name::parse(good).is_ok(), "{good:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, Effect, EffectDef, Interest, Pending, Record, RunNames, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, Effect, EffectDef, Interest, Pending, Record, RunNames, UndoTurn, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::facts::Recorded;
@@ -102,6 +102,83 @@ impl EffectDef for Sleep {
     }
 }
 
+/// Its undo waits for what never comes. It writes down when that begins and when it is given up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hang {
+    pub log: PathBuf,
+}
+
+impl Hang {
+    fn note(log: &Path, word: &str) {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        std::fs::write(log, format!("{text}{word} ")).expect("log");
+    }
+}
+
+struct Hanging(PathBuf);
+
+impl Pending for Hanging {
+    fn interest(&self, _: &mut Vec<Interest>) {}
+    fn advance(&mut self, _: &mut Cx) -> Result<Option<Value>, EffectError> {
+        Ok(None)
+    }
+    fn late(&self) -> Option<EffectError> {
+        Some(EffectError::new("held by nobody"))
+    }
+    fn cancel(&mut self, _: &mut Cx) {
+        Hang::note(&self.0, "over");
+    }
+}
+
+impl EffectDef for Hang {
+    const KIND: &'static str = "hang";
+    const TURN: UndoTurn = UndoTurn::SideBySide;
+    fn examples(scratch: &Path) -> Vec<Self> {
+        vec![Self { log: scratch.join("log") }]
+    }
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+    fn describe(&self) -> String {
+        "hang".into()
+    }
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        Ok(Applied::Done(Value::Null))
+    }
+    fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        Self::note(&self.log, "begun");
+        Ok(Undone::Pending(Box::new(Hanging(self.log.clone()))))
+    }
+}
+
+/// A file that its run is known by.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sign {
+    pub path: PathBuf,
+}
+
+impl EffectDef for Sign {
+    const KIND: &'static str = "sign";
+    const TURN: UndoTurn = UndoTurn::Last;
+    fn examples(scratch: &Path) -> Vec<Self> {
+        vec![Self { path: scratch.join("sign") }]
+    }
+    fn class(&self) -> Class {
+        Class::Reversible
+    }
+    fn describe(&self) -> String {
+        "sign".into()
+    }
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        std::fs::write(&self.path, "").map_err(|e| EffectError::call("write", e))?;
+        Ok(Applied::Done(Value::Null))
+    }
+    fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+        std::fs::remove_file(&self.path).map_err(|e| EffectError::call("unlink", e))?;
+        Ok(Undone::Done)
+    }
+}
+
 /// Fails; its undo waits until there has been a file, which it makes when it is cancelled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Gated {
@@ -180,10 +257,9 @@ impl EffectDef for Says {
 }
 
 pub fn registry() -> Registry {
-    Registry::new(
-        [],
-        [EffectKind::of::<Touch>(), EffectKind::of::<Sleep>(), EffectKind::of::<Gated>(), EffectKind::of::<Says>()],
-    )
+    let kinds =
+        [EffectKind::of::<Touch>(), EffectKind::of::<Sleep>(), EffectKind::of::<Hang>(), EffectKind::of::<Sign>()];
+    Registry::new([], kinds.into_iter().chain([EffectKind::of::<Gated>(), EffectKind::of::<Says>()]))
 }
 
 pub fn node(address: &str, after: &[u32], effects: Vec<PlannedEffect>) -> Node {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::devices::{DeviceRules, Rule, rules};
-use super::limits::{Limit, limits, there};
+use super::limits::{Limit, limits, there, warn};
 use super::path::Place;
 use super::realtime;
 use super::rootless::{Rootless, refuse_elsewhere, without};
@@ -109,6 +109,9 @@ steps:
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
+        if let Some(resources) = &input.resources {
+            warn(resources, &layout, cx);
+        }
         if input.systemd {
             return super::scope::plan(input, &layout, cx);
         }
@@ -126,7 +129,9 @@ steps:
         } else {
             Place::of(input.path.as_deref(), cx.run, &cx.step, cx.facts)?
         };
-        let version_2 = layout.mode == CgroupMode::V2
+        // Beside version 1 it has no controllers that anything needs, and processes are told apart by it all the same.
+        let version_2 = layout.v2.as_ref().is_some_and(|unified| unified.writable)
+            || layout.mode == CgroupMode::V2
             || limits.iter().any(|limit| limit.version == Version::V2)
             || matches!(devices, Some((Version::V2, _)));
         let mut places = directories(&layout, &place, version_2);

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::Facts;
+use lifecycle_engine::step::Planning;
 
 use super::{v1, v2};
+use crate::effects::Warning;
 use crate::effects::cgroup::{Alternative, Version};
 use crate::facts::CgroupLayout;
 use crate::spec::{BlockIo, Cpu, Memory, Network, Resources};
@@ -120,6 +122,20 @@ pub(super) fn limits(resources: &Resources, layout: &CgroupLayout) -> Result<Vec
     }
     v2::unified(&resources.unified, layout, &mut out.found)?;
     Ok(limits.found)
+}
+
+/// Says what does nothing here although callers still ask for it: "NOT RECOMMENDED" (config-linux.md, "Memory"), and dropped by Linux 5.16.
+pub(super) fn warn(resources: &Resources, layout: &CgroupLayout, cx: &mut Planning) {
+    let Some(memory) = &resources.memory else { return };
+    let no_tcp = layout.v1_of("memory").is_none();
+    let ignored = [("kernel", memory.kernel, true), ("kernelTCP", memory.kernel_tcp, no_tcp)];
+    for (field, _, _) in ignored.iter().filter(|(_, limit, does_nothing)| limit.is_some_and(|n| n > 0) && *does_nothing)
+    {
+        let text = format!(
+            "resources.memory.{field} does nothing: this kernel limits no kernel memory by itself, it counts towards resources.memory.limit"
+        );
+        cx.effect(Warning { text });
+    }
 }
 
 /// Refuses a limit whose file this kernel does not have, as far as that can be known before anything is touched.

@@ -65,8 +65,13 @@ fn own_name(run: &RunNames, step: &str) -> String {
         |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_string() } else { format!("-{:x}", c as u32) };
     let step_name: String =
         step.split('/').map(|id| id.chars().map(plain).collect::<String>()).collect::<Vec<_>>().join("-");
-    let name = |step: &str| format!("{}.{}.{step}", run.id, run.tag());
+    let name = |step: &str| format!("{}{step}", beginning(run));
     Some(name(&step_name)).filter(|name| name.len() <= LONGEST).unwrap_or_else(|| name(&sha256(step.as_bytes())))
+}
+
+/// What the names of a run's own cgroups begin with. The tag tells runs apart whose ids are too long for a file name that says more.
+pub(crate) fn beginning(run: &RunNames) -> String {
+    format!("{:.150}.{}.", run.id, run.tag())
 }
 
 /// The path with `.` and `..` taken out as text, never leading above the top.

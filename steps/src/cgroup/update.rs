@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::create::enable_controllers;
-use super::limits::{Limit, limits, there};
+use super::limits::{Limit, limits, there, warn};
 use super::realtime;
 use crate::effects::cgroup::{GiveRealtime, UpdateCgroup, Version, WriteFile};
 use crate::facts::CgroupLayout;
@@ -69,6 +69,7 @@ steps:
             return Err(PlanError::new("resources", wrong.join("; ")));
         }
         let layout: CgroupLayout = cx.facts.get("cgroup.layout").unwrap_or_default();
+        warn(&resources, &layout, cx);
         let mut limits = limits(&resources, &layout)?;
         there(&resources, &limits, cx.facts)?;
         keep_quota(&resources, &mut limits, &cgroups, cx)?;

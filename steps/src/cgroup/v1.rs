@@ -16,10 +16,6 @@ fn set<T: Default + PartialEq + Copy>(value: Option<T>) -> Option<T> {
 }
 
 pub(super) fn memory(memory: &Memory, out: &mut Vec<Limit>) -> Result<(), PlanError> {
-    if set(memory.kernel).is_some_and(|limit| limit > 0) {
-        return Err(PlanError::new("resources.memory.kernel", "is not performed: kernels have dropped it")
-            .help("remove it; kernel memory counts towards `limit`"));
-    }
     if memory.use_hierarchy == Some(false) {
         return Err(PlanError::new("resources.memory.useHierarchy", "cannot be false: kernels count children always")
             .help("remove it"));

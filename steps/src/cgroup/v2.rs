@@ -24,8 +24,6 @@ fn or_max(n: i64) -> String {
 
 pub(super) fn memory(memory: &Memory, out: &mut Vec<Limit>) -> Result<(), PlanError> {
     let refused = [
-        ("kernel", memory.kernel.is_some_and(|limit| limit > 0)),
-        ("kernelTCP", memory.kernel_tcp.is_some_and(|limit| limit > 0)),
         ("swappiness", memory.swappiness.is_some()),
         ("disableOOMKiller", memory.disable_oom_killer == Some(true)),
         ("useHierarchy", memory.use_hierarchy == Some(false)),

@@ -72,6 +72,31 @@ impl EffectDef for CloneInit {
         // Without an identity in the journal it was never told to begin, and has gone with its engine.
         record.outcome::<Process>().map_or(Ok(Undone::Done), |init| end(&init, cx))
     }
+
+    fn why_ended(&self) -> Option<EffectError> {
+        let join = self.handover.cgroup.as_ref()?;
+        join.v1.iter().chain(&join.v2).find_map(|at| out_of_memory(at))
+    }
+}
+
+/// What the kernel says of a cgroup in which it has killed because memory ran out: memory.rst, "memory.oom_control"; cgroup-v2.rst, "memory.events".
+fn out_of_memory(at: &Path) -> Option<EffectError> {
+    let text = |file: &str| std::fs::read_to_string(at.join(file)).ok().map(|text| text.trim().to_owned());
+    let events = text("memory.oom_control").or_else(|| text("memory.events"))?;
+    let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+    if kills.trim() == "0" {
+        return None;
+    }
+    let first = |files: &[&str]| files.iter().find_map(|file| text(file)).unwrap_or_else(|| "?".into());
+    let limit = first(&["memory.limit_in_bytes", "memory.max"]);
+    let most = first(&["memory.max_usage_in_bytes", "memory.peak", "memory.current"]);
+    let what = format!(
+        "the process was killed because memory ran out: the limit of {limit} bytes in {} is too low, {most} bytes were in use",
+        at.display()
+    );
+    Some(EffectError::new(what).help(
+        "raise linux.resources.memory.limit: a few MiB are needed to make the container, whatever its program needs",
+    ))
 }
 
 /// Kills a process that the run made and waits for its end, whether or not its cgroup is frozen.

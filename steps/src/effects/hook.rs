@@ -110,6 +110,13 @@ impl Container {
     }
 }
 
+impl Hook {
+    /// How long it may take.
+    fn limit(&self) -> Option<Duration> {
+        self.timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
+    }
+}
+
 /// Starts the hook, inert.
 fn start(hook: &Hook, stage: Stage, container: &Container, cx: &Cx) -> Result<Running, EffectError> {
     let path = hook.path.to_string_lossy().into_owned();
@@ -121,7 +128,7 @@ fn start(hook: &Hook, stage: Stage, container: &Container, cx: &Cx) -> Result<Ru
         env: Some(hook.env.clone()),
         cwd: working_directory(stage, container),
         stdin: container.told(stage, cx)?,
-        limit: hook.timeout.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
+        limit: hook.limit(),
         ..Command::default()
     };
     command.start(|ended| match ended.exit {
@@ -234,7 +241,10 @@ impl Pending for EndsContainer {
 }
 
 /// "If any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue as if the hook had succeeded."
-struct Tolerated(Running);
+struct Tolerated {
+    hook: Running,
+    limit: Option<Duration>,
+}
 
 fn warn(error: &EffectError, cx: &mut Cx) {
     cx.warn(&format!("{error}; the container is deleted all the same"));
@@ -242,30 +252,35 @@ fn warn(error: &EffectError, cx: &mut Cx) {
 
 impl Pending for Tolerated {
     fn started(&self) -> Value {
-        self.0.started()
+        self.hook.started()
     }
 
     fn release(&mut self, cx: &mut Cx) -> Result<(), EffectError> {
-        self.0.release(cx)
+        self.hook.release(cx)
     }
 
     fn interest(&self, wants: &mut Vec<Interest>) {
-        self.0.interest(wants);
+        self.hook.interest(wants);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.0.deadline()
+        self.hook.deadline()
+    }
+
+    /// Whoever wrote the hook has given it that.
+    fn time(&self) -> Option<Duration> {
+        self.limit
     }
 
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {
-        self.0.advance(cx).or_else(|error| {
+        self.hook.advance(cx).or_else(|error| {
             warn(&error, cx);
             Ok(Some(Value::Null))
         })
     }
 
     fn cancel(&mut self, cx: &mut Cx) {
-        self.0.cancel(cx);
+        self.hook.cancel(cx);
     }
 }
 
@@ -337,7 +352,7 @@ impl EffectDef for Counterpart {
             gone.extend(identity::kill(&process)?);
         }
         match start(&self.hook, Stage::Poststop, &self.container, cx) {
-            Ok(hook) => Ok(leftover::then(gone, Tolerated(hook))),
+            Ok(hook) => Ok(leftover::then(gone, Tolerated { hook, limit: self.hook.limit() })),
             Err(error) => {
                 warn(&error, cx);
                 Ok(leftover::gone(gone))

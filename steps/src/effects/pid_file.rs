@@ -21,7 +21,7 @@ use crate::outcomes::Process;
 /// The longest earlier file that is remembered: a process's id is shorter by far.
 const LONGEST: i64 = 4096;
 
-/// Writes the file, in place of an earlier one. Undo puts that one's text back, unless somebody else has written the file since, or could have
+/// Writes the file, in place of an earlier one. Undo, but that of a run that has ended well if the file is to stay, puts that one's text back, unless somebody else has written the file since, or could have
 /// written the earlier one: another's text is not written in the caller's name.
 ///
 /// All of it is done in the directory that was there in the beginning: whoever owns one above may put another in its place.
@@ -32,6 +32,9 @@ pub struct WritePidFile {
     pub path: PathBuf,
     /// The process.
     pub process: Later<Process>,
+    /// It stays when the run ends well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays: bool,
 }
 
 /// The file that was written.
@@ -140,7 +143,7 @@ impl EffectDef for WritePidFile {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let process = Process { pid: i32::MAX, start: 1, boot: "00000000-0000-0000-0000-000000000000".into() };
-        vec![Self { path: scratch.join("pid"), process: Later::Now(process) }]
+        vec![Self { path: scratch.join("pid"), process: Later::Now(process), stays: false }]
     }
 
     fn class(&self) -> Class {
@@ -148,7 +151,8 @@ impl EffectDef for WritePidFile {
     }
 
     fn describe(&self) -> String {
-        format!("write the id of {} to {}", self.process, self.path.display())
+        let stays = if self.stays { ", where it stays" } else { "" };
+        format!("write the id of {} to {}{stays}", self.process, self.path.display())
     }
 
     fn before(&self, _: &mut Cx) -> Result<Value, EffectError> {
@@ -211,6 +215,9 @@ impl EffectDef for WritePidFile {
             Before::Text(text) => text,
         };
         remove(&directory, Path::new(&self.draft(cx))).map_err(|e| self.failed("remove the draft of", e))?;
+        if self.stays && record.ended_well {
+            return Ok(Undone::Done);
+        }
         if self.is_ours(&directory, record, cx)? {
             match text {
                 Some(text) => self.write(&directory, &text, cx).map(drop)?,
@@ -246,6 +253,19 @@ mod tests {
         bench.undo(&effect, &record).unwrap();
         assert_eq!(text().as_deref(), Some("another's"));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "a draft is left");
+    }
+
+    #[test]
+    fn one_that_stays_goes_with_a_failure_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let effect = WritePidFile { stays: true, ..WritePidFile::examples(dir.path()).remove(0) };
+        let mut bench = Bench::new(dir.path());
+        let (record, answer) = bench.apply(&effect);
+        answer.unwrap();
+        bench.undo(&effect, &Record { ended_well: true, ..record.clone() }).unwrap();
+        assert_eq!(std::fs::read_to_string(&effect.path).unwrap(), i32::MAX.to_string());
+        bench.undo(&effect, &record).unwrap();
+        assert!(!effect.path.exists());
     }
 
     #[test]

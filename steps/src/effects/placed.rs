@@ -210,7 +210,8 @@ fn other_type(path: &Path, found: FileType, wanted: FileType) -> EffectError {
 /// The name that is ours alone: it holds a hash of the run and of the effect.
 fn temporary_name(run: &RunNames, step: &str, effect: u32) -> PathBuf {
     let effect = RunNames { root: run.root.clone(), id: format!("{}\0{step}\0{effect}", run.id) };
-    PathBuf::from(format!(".lifecycle-{}-{}", run.id, effect.tag()))
+    // The tag tells it from all others; of a long id as much is shown as a file name holds.
+    PathBuf::from(format!(".lifecycle-{:.200}-{}", run.id, effect.tag()))
 }
 
 fn open_parent(path: &Path) -> Result<(OwnedFd, &Path), EffectError> {

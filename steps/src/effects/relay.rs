@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
@@ -112,6 +113,19 @@ impl Pending for Relay {
         Ok(over.then_some(Value::Null))
     }
 
+    /// What a program has written to its terminal last is still there when it has ended.
+    fn lingers(&self) -> bool {
+        self.init.is_dead().unwrap_or(false)
+    }
+
+    /// After the program's end nothing may wake it any more, where others hold the terminal and are silent.
+    fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Carrying(carrier) if self.ended && carrier.shown.is_empty() => Some(Instant::now()),
+            _ => None,
+        }
+    }
+
     fn cancel(&mut self, _: &mut Cx) {
         if let State::Carrying(carrier) = &mut self.state {
             carrier.caller.restore();
@@ -187,6 +201,8 @@ struct Carrier {
     no_input: bool,
     /// Nothing more comes from the container's terminal.
     no_output: bool,
+    /// Nobody reads stdout any more: the program goes on without.
+    no_reader: bool,
     /// What is still shown after the container's end.
     rest: usize,
 }
@@ -198,7 +214,8 @@ impl Carrier {
             .map_err(|e| EffectError::call("fcntl(F_SETFL, O_NONBLOCK)", e))?;
         let caller = Caller::take()?;
         let (typed, shown) = (VecDeque::new(), VecDeque::new());
-        let carrier = Self { master, caller, typed, shown, no_input: false, no_output: false, rest: REST };
+        let carrier =
+            Self { master, caller, typed, shown, no_input: false, no_output: false, no_reader: false, rest: REST };
         carrier.resize();
         Ok(carrier)
     }
@@ -306,11 +323,18 @@ impl Carrier {
 
     /// No more than a pipe takes for sure when it is ready: whoever reads stdout slowly must not stop the engine.
     fn show(&mut self) -> Result<(), EffectError> {
+        if self.no_reader {
+            self.shown.clear();
+        }
         while !self.shown.is_empty() && !ready(stdout(), PollFlags::OUT)?.is_empty() {
             let (front, _) = self.shown.as_slices();
             match rustix::io::write(stdout(), front) {
                 Ok(n) => drop(self.shown.drain(..n)),
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(Errno::PIPE | Errno::IO) => {
+                    self.no_reader = true;
+                    self.shown.clear();
+                }
                 Err(e) => return Err(EffectError::call("write(stdout)", e)),
             }
         }

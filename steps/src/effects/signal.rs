@@ -55,7 +55,7 @@ impl EffectDef for SendSignal {
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         if !self.cgroups.is_empty() {
-            self.to_all()?;
+            self.to_all(cx)?;
             self.thaw_killed()?;
             return Ok(Applied::done());
         }
@@ -87,9 +87,15 @@ impl SendSignal {
         })
     }
 
-    /// Processes that fork meanwhile are found in the next round; one that has been signalled is not signalled again.
-    fn to_all(&self) -> Result<(), EffectError> {
+    /// Processes that fork meanwhile are found in the next round; one that has been signalled is not signalled again. The first is meant wherever it
+    /// is.
+    fn to_all(&self, cx: &Cx) -> Result<(), EffectError> {
         let mut told = BTreeSet::new();
+        let first = resolve(&self.process, cx)?;
+        if let Some(watched) = watch(&first)?.filter(|watched| !watched.is_dead().unwrap_or(false)) {
+            watched.signal(self.signal.0).map_err(|e| wait::refused(self.signal, first.pid, e))?;
+            told.insert(first.pid);
+        }
         loop {
             let mut fresh = false;
             for dir in &self.cgroups {

@@ -342,7 +342,7 @@ impl Work<'_> {
             init.live(site.as_ref(), fds, outcomes, false)
         });
         let told = match (child, heard.zip(late)) {
-            (Err(e), _) => Told::Failed(EffectError::call(format!("clone3({namespaces:#x}|CLONE_PARENT)"), e)),
+            (Err(e), _) => Told::Failed(not_cloned(namespaces, cgroup.is_some(), e)),
             (Ok(_), Some((heard, late))) if let Some(errno) = refusal(&heard) => Told::Failed(late.refused(errno)),
             (Ok(child), _) => Told::Made(child.pid.as_raw_nonzero().get()),
         };
@@ -355,6 +355,16 @@ impl Work<'_> {
         send(&mut self.talk, told);
         code
     }
+}
+
+fn not_cloned(namespaces: u64, into_cgroup: bool, error: std::io::Error) -> EffectError {
+    let into = if into_cgroup { "|CLONE_INTO_CGROUP" } else { "" };
+    let is_busy = into_cgroup && error.raw_os_error() == Some(Errno::BUSY.raw_os_error());
+    let failed = EffectError::call(format!("clone3({namespaces:#x}|CLONE_PARENT{into})"), error);
+    if !is_busy {
+        return failed;
+    }
+    failed.help("the cgroup gives controllers to those below it, and takes no process itself (cgroup-v2.rst): name one below it")
 }
 
 /// The same cgroup as the root of a read-only mount of its own, which is in no mount namespace: no `..` leads out of it, and nothing is written by

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, UndoTurn, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::journal::OwnDir;
 use lifecycle_engine::value::Later;
@@ -132,6 +132,9 @@ fn timestamp(micros: u64) -> String {
 
 impl EffectDef for State {
     const KIND: &'static str = "state";
+
+    /// A container is listed until nothing of it is left.
+    const TURN: UndoTurn = UndoTurn::Last;
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let process = Process { pid: i32::MAX, start: 1, boot: "00000000-0000-0000-0000-000000000000".into() };

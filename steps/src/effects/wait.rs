@@ -17,7 +17,8 @@ use std::os::fd::AsRawFd;
 use super::cgroup::{Frozen, Thawing};
 use super::example_process;
 use crate::outcomes::Process;
-use crate::process::{Fate, SignalName, Watched, undying};
+use crate::process::holding::undying;
+use crate::process::{Fate, SignalName, Watched};
 
 /// How long a process may take to die of SIGKILL before that is an error.
 const DEATH: Duration = Duration::from_secs(10);

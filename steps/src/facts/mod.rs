@@ -8,11 +8,13 @@ mod namespace;
 mod overlay;
 mod resctrl;
 mod systemd;
+mod whereabouts;
 
 pub use caller::{IdRange, Limit, is_nested};
 pub use cgroup::{CgroupLayout, CgroupMode, Hierarchy, Unified};
 pub use resctrl::Resctrl;
 pub use systemd::Systemd;
+pub use whereabouts::followed;
 
 pub(crate) use caller::ranges as id_ranges;
 pub(crate) use cgroup::{MAY_MAKE, REALTIME, cgroup_layout, cgroup_of, own_of};
@@ -21,6 +23,7 @@ pub use namespace::NamespaceFile;
 
 pub(crate) use criu::NAME as CRIU;
 pub(crate) use namespace::PREFIX as NAMESPACE;
+pub(crate) use whereabouts::{JOINED, instead, members, name as whereabouts_of};
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -120,6 +123,9 @@ impl Host for Machine {
         }
         if let Some(directory) = name.strip_prefix(REALTIME) {
             return cgroup::realtime(Path::new(directory));
+        }
+        if let Some(found) = whereabouts::read(name) {
+            return found;
         }
         if let Some(path) = name.strip_prefix(namespace::PREFIX) {
             return namespace::namespace(path);

@@ -19,7 +19,7 @@ use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, Unsh
 use crate::effects::rlimit::RaiseRlimits;
 use crate::effects::schedule::SetAffinity;
 use crate::effects::stage::Stage;
-use crate::facts::{Limit, lacks};
+use crate::facts::{JOINED, Limit, lacks, whereabouts_of};
 use crate::fifo::create::ExecFifo;
 use crate::mounts::Api;
 use crate::outcomes::{CgroupJoin, DetachedMount, Process};
@@ -178,6 +178,7 @@ main: wait
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let mut input = input;
+        input.find_cgroup(cx.facts);
         input.below()?;
         let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let namespaces = input.all_namespaces()?;
@@ -288,6 +289,18 @@ impl Input {
         let new =
             |n: &Namespace| n.kind == kind && (n.path.is_none() && self.join.is_none() || self.new.contains(&kind));
         all.iter().any(new)
+    }
+
+    /// Whose cgroup takes no process any more is joined where he is now.
+    fn find_cgroup(&mut self, facts: &mut Facts) {
+        let (None, Some(Later::Now(process)), Some(join)) = (&self.subgroup, &self.join, &mut self.cgroup) else {
+            return;
+        };
+        if let Some(recorded) = &mut join.v2
+            && let Some(now) = facts.get::<Option<PathBuf>>(&whereabouts_of(JOINED, process, recorded)).flatten()
+        {
+            *recorded = now;
+        }
     }
 
     /// Goes down to the cgroup below.

@@ -1,6 +1,5 @@
 //! Telling a process from a later one with the same pid, and ending it.
 
-use lifecycle_engine::proc;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use rustix::process::{
 };
 use serde_json::Value;
 
+use super::holding::undying;
 use crate::outcomes::Process;
 
 /// How long a killed process may take to die. It can hang in the kernel (a dead NFS server), and is then reported instead of waited for.
@@ -104,6 +104,15 @@ fn boot() -> io::Result<&'static str> {
     }
 }
 
+/// Whether a process is the first of its pid namespace, which ends with it: pid_namespaces(7). The last field of `NSpid` in /proc/PID/status is its
+/// id there.
+#[must_use]
+pub fn ends_its_namespace(pid: i32) -> bool {
+    let status = lifecycle_engine::proc::text(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    ids.split_whitespace().next_back() == Some("1")
+}
+
 /// A process that cannot be taken for another.
 #[derive(Debug)]
 pub struct Watched {
@@ -191,47 +200,6 @@ fn code(status: &WaitIdStatus) -> i32 {
     status.exit_status().or_else(|| status.terminating_signal().map(|n| 128 + n)).unwrap_or(128)
 }
 
-/// What is known of a process that does not die of SIGKILL.
-pub(crate) fn undying(pid: i32) -> EffectError {
-    let what = format!("process {pid} does not die of SIGKILL");
-    let Some(kept) = kept_by(pid) else {
-        return EffectError::new(what).help(format!(
-            "it hangs in the kernel, see /proc/{pid}/stack (a dead network file system, a broken disk?); try again once that is repaired"
-        ));
-    };
-    let Kept { zombie, parent, name } = kept;
-    EffectError::new(format!("{what}: its pid namespace still has process {zombie}, which has ended")).help(format!(
-        "process {parent} ({name}), whose child that is, has to reap it, waitpid(2), or to end; try again then"
-    ))
-}
-
-/// A zombie that keeps a pid namespace, and with it the namespace's first process: pid_namespaces(7).
-struct Kept {
-    zombie: i32,
-    parent: i32,
-    name: String,
-}
-
-/// The first process of a pid namespace ends last: it waits for all others to be reaped. Whoever was executed there from outside is a child of
-/// somebody outside, and only he can do that.
-fn kept_by(pid: i32) -> Option<Kept> {
-    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace(&pid.to_string())?;
-    let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let others = pids.filter(|name| name.parse::<i32>().is_ok_and(|other| other != pid));
-    others.filter(|name| namespace(name).as_ref() == Some(&own)).find_map(|name| {
-        let stat = proc::text(format!("/proc/{name}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
-        // 0: whose child it is cannot be seen from here.
-        if state != "Z" || parent == pid || parent == 0 {
-            return None;
-        }
-        let comm = proc::text(format!("/proc/{parent}/comm")).unwrap_or_default();
-        Some(Kept { zombie: name.parse().ok()?, parent, name: comm.trim_end().to_owned() })
-    })
-}
-
 /// A killed process that is not dead yet.
 struct Dying {
     pid: i32,
@@ -256,6 +224,10 @@ impl Pending for Dying {
             return Ok(None);
         }
         Err(undying(self.pid))
+    }
+
+    fn late(&self) -> Option<EffectError> {
+        Some(undying(self.pid))
     }
 
     fn cancel(&mut self, _: &mut Cx) {}

@@ -7,6 +7,7 @@ pub(crate) mod descriptor;
 pub mod exec;
 pub mod find;
 mod handover;
+pub(crate) mod holding;
 mod identity;
 pub mod keyring;
 pub mod kill;
@@ -30,8 +31,8 @@ pub(crate) use handover::{
     leave_host,
 };
 pub use handover::{Console, Handover, Stdio};
-pub(crate) use identity::{Fate, undying};
-pub use identity::{Watched, start_time};
+pub(crate) use identity::Fate;
+pub use identity::{Watched, ends_its_namespace, start_time};
 pub(crate) use null::{leave_hosts_null, replace_hosts_null};
 pub(crate) use privileges::denies_setgroups;
 pub use signal::SignalName;

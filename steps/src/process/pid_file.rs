@@ -18,6 +18,9 @@ pub struct Input {
     pub path: HostPath,
     /// The process.
     pub process: Later<Process>,
+    /// It is the caller's, and stays when the run ends well; one that fails takes it back.
+    #[serde(default)]
+    pub stays: bool,
 }
 
 /// Nothing.
@@ -30,8 +33,8 @@ pub struct PidFile;
 impl Step for PidFile {
     const KIND: &'static str = "process.pid_file";
     const CHANGES: &'static str = "Writes a file with the process's id in it, and nothing else.";
-    const REVERSED_BY: &'static str =
-        "Puts an earlier file's text back, or removes the file. One that somebody else has written since stays.";
+    const REVERSED_BY: &'static str = "Puts an earlier file's text back, or removes the file. One that somebody else has written since stays, and \
+         with `stays` that of a run that has ended well.";
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A supervisor reads the id from a file.",
         plan: "plan: example/pid-file
@@ -52,7 +55,7 @@ steps:
         if path.file_name().is_none() {
             return Err(PlanError::new("path", format!("{} does not end in a name", path.display())));
         }
-        cx.effect(WritePidFile { path, process: input.process });
+        cx.effect(WritePidFile { path, process: input.process, stays: input.stays });
         Ok(Output {})
     }
 }

@@ -1,6 +1,6 @@
 //! What is left of a process that an effect started, when the effect is undone: maybe by another engine, maybe in the middle of its work.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Cx, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
@@ -86,6 +86,10 @@ impl Pending for After {
 
     fn deadline(&self) -> Option<Instant> {
         self.then.as_ref().filter(|_| self.gone.is_empty()).and_then(|then| then.deadline())
+    }
+
+    fn time(&self) -> Option<Duration> {
+        self.then.as_ref().and_then(|then| then.time())
     }
 
     fn advance(&mut self, cx: &mut Cx) -> Result<Option<Value>, EffectError> {

@@ -166,6 +166,8 @@ outputs:
         let (Read { spec, unknown }, file) = read(&bundle, cx)?;
         check(&spec, &file, missing(&spec, &bundle, cx.facts))?;
         let mut output = Output::of(spec, unknown, bundle)?;
+        output.read_as_then();
+        output.say_once();
         if input.notify {
             output.add_notify(&directory_of(cx.run));
         }
@@ -238,6 +240,25 @@ pub(super) fn with_absolute_source(mut mount: Mount, bundle: &Path) -> Mount {
 }
 
 impl Output {
+    /// A name of the host that is given as a sysctl, too, is set once.
+    fn say_once(&mut self) {
+        let Self { sysctl, hostname, domainname, .. } = self;
+        for (name, said) in [("hostname", hostname), ("domainname", domainname)] {
+            let spellings = [format!("kernel.{name}"), format!("kernel/{name}")];
+            sysctl.retain(|key, value| !spellings.contains(key) || said.as_ref() != Some(value));
+        }
+    }
+
+    /// Before version 1.3 of the runtime-spec nothing said what a limit of 0 processes is, callers wrote it for "no limit", and runtimes took it so.
+    fn read_as_then(&mut self) {
+        let mut numbers = self.oci_version.split('.').map_while(|number| number.parse::<u64>().ok());
+        let version = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(0));
+        let pids = self.resources.pids.as_mut();
+        if let Some(pids) = pids.filter(|_| version < (1, 3)) {
+            pids.limit.take_if(|limit| *limit == 0);
+        }
+    }
+
     /// A directory, since the socket comes later than the mount.
     fn add_notify(&mut self, directory: &Path) {
         self.mounts.push(Mount {

@@ -1,10 +1,11 @@
 //! `lifecycle-oci delete`
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::journal::{self, JournalError, RunDir};
-use lifecycle_engine::run::{Recovered, RunError, recover_one, undo_run};
+use lifecycle_engine::run::{PATIENCE, Recovered, RunError, recover_one, undo_run_by};
 use lifecycle_steps::effects::Status;
 
 use crate::args::Delete;
@@ -34,6 +35,7 @@ fn end_of(call: &Call, around: &RunNames) -> Result<(), Fault> {
 }
 
 fn delete(call: &Call, args: &Delete, names: &RunNames, unsettled: bool) -> Result<ExitCode, Fault> {
+    let until = Instant::now() + PATIENCE;
     let container = Container::find(names.clone())?;
     match (&container, args.force) {
         (Some(found), false) if !matches!(found.status, Status::Created | Status::Stopped) => {
@@ -42,11 +44,11 @@ fn delete(call: &Call, args: &Delete, names: &RunNames, unsettled: bool) -> Resu
         }
         (Some(_), _) => {}
         // Without a state it was cut off while it was made, or is being made.
-        (None, true) => return forced(call, names),
+        (None, true) => return forced(call, names, until),
         (None, false) => return Err(Fault::absent(&args.id)),
     }
     if args.force && unsettled {
-        return forced(call, names);
+        return forced(call, names, until);
     }
     let thaw = container.is_some_and(|found| found.status == Status::Paused);
     let params = [
@@ -56,14 +58,18 @@ fn delete(call: &Call, args: &Delete, names: &RunNames, unsettled: bool) -> Resu
     ];
     match call.run("oci/delete", Params::from_iter(params), Keep::Nothing) {
         Ok(_) => Ok(ExitCode::SUCCESS),
-        Err(fault) if args.force => forced(call, names).map_err(|_| fault),
+        Err(fault) if args.force => forced(call, names, until).map_err(|_| {
+            let message =
+                format!("{}; what is left of the container stays listed, and `delete` tries again", fault.message);
+            Fault { message, ..fault }
+        }),
         Err(fault) => Err(fault),
     }
 }
 
 /// Undoes the run, whatever state it is in: an engine that works on it is cancelled, and waited for.
-fn forced(call: &Call, names: &RunNames) -> Result<ExitCode, Fault> {
-    let left = match undo_run(names, &lifecycle_steps::registry(), &mut call.watch()) {
+fn forced(call: &Call, names: &RunNames, until: Instant) -> Result<ExitCode, Fault> {
+    let left = match undo_run_by(names, &lifecycle_steps::registry(), &mut call.watch(), until) {
         Err(RunError::Journal(JournalError::Absent { .. })) => Vec::new(),
         other => other?,
     };

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use lifecycle_steps::effects::Status;
-use lifecycle_steps::process::SignalName;
+use lifecycle_steps::process::{SignalName, ends_its_namespace};
 use serde_json::json;
 
 use crate::args::Kill;
@@ -24,8 +24,12 @@ pub fn run(call: &Call, args: &Kill) -> Result<ExitCode, Fault> {
     if asks {
         return Ok(ExitCode::SUCCESS);
     }
-    let thaw = signal == SignalName::KILL && container.status == Status::Paused;
-    let params = json!({ "id": args.id, "signal": signal, "all": args.all, "thaw": thaw });
+    let kills = signal == SignalName::KILL;
+    let thaw = kills && container.status == Status::Paused;
+    let own = &container.state.lifecycle;
+    // With its first process a pid namespace ends. Without one of its own the rest of the container is known by its cgroup alone.
+    let all = args.all || kills && !own.cgroups.is_empty() && !ends_its_namespace(own.process.pid);
+    let params = json!({ "id": args.id, "signal": signal, "all": all, "thaw": thaw });
     let Some(params) = params.as_object() else { return Err(Fault::new("no parameters")) };
     call.perform("oci/kill", Params::clone(params))?;
     Ok(ExitCode::SUCCESS)

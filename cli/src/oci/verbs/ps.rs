@@ -22,8 +22,8 @@ pub fn run(call: &Call, args: &Ps) -> Result<ExitCode, Fault> {
             args.id
         )));
     }
-    let pids =
-        pids(cgroups).map_err(|e| Fault::failed(format!("cannot list the processes of container {}", args.id), &e))?;
+    let pids = pids(cgroups, &container.state.lifecycle.process)
+        .map_err(|e| Fault::failed(format!("cannot list the processes of container {}", args.id), &e))?;
     match args.format {
         TableFormat::Json => print(&format!("{}\n", serde_json::json!(pids))),
         TableFormat::Table => print(&table(args, &pids.into_iter().collect())?),

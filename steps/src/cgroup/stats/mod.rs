@@ -16,6 +16,8 @@ use serde::Serialize;
 pub use rdt::rdt;
 
 use crate::effects::cgroup::processes_below;
+use crate::facts::members;
+use crate::outcomes::Process;
 
 /// Everything. Go's `omitempty` leaves out what is zero, so callers take absence for zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -391,7 +393,9 @@ pub fn stats(cgroups: &BTreeMap<String, PathBuf>) -> io::Result<Stats> {
 }
 
 /// Every process in the container's cgroup and those below it, in ascending order. The error is the kernel's.
-pub fn pids(cgroups: &BTreeMap<String, PathBuf>) -> io::Result<Vec<i32>> {
+///
+/// One that is gone has none; then those of `process`, the container's first, are looked for where that is by now.
+pub fn pids(cgroups: &BTreeMap<String, PathBuf>, process: &Process) -> io::Result<Vec<i32>> {
     // A process may have moved itself in one hierarchy (a systemd in the container does), so all of them are asked.
     let mut directories: Vec<&Path> = cgroups.values().map(PathBuf::as_path).collect();
     directories.sort_unstable();
@@ -400,6 +404,7 @@ pub fn pids(cgroups: &BTreeMap<String, PathBuf>) -> io::Result<Vec<i32>> {
     for directory in directories {
         found.extend(processes_below(directory)?);
     }
+    found.extend(cgroups.get("").map(|recorded| members(process, recorded)).unwrap_or_default());
     found.sort_unstable();
     found.dedup();
     // 0 is a process of another PID namespace, which nobody here can name.

@@ -107,6 +107,6 @@ impl EffectDef for AdoptCgroup {
         if remove(&parent, name).map_err(|e| self.failed("rmdir", e))? {
             return Ok(Undone::Done);
         }
-        Ok(Undone::Pending(Box::new(Emptying::new(parent, leaf, self.at.clone(), false, Box::new(|| Ok(())))?)))
+        Emptying::new(parent, leaf, self.at.clone(), Box::new(|| Ok(()))).begin()
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
+use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, UndoTurn, Undone};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
@@ -13,10 +13,14 @@ use serde_json::Value;
 use super::members::{Emptying, processes};
 use super::realtime::{self, Realtime};
 use super::{Cgroup, TOP, Version, mark, open_directory, read, remove, write};
+use crate::process::holding::listed;
 
 /// The mark's key. On a container's cgroup its value is the run's tag, on a parent that runs may share it is [`SHARED`].
 const MARK: &str = "lifecycle";
 const SHARED: &str = "shared";
+/// The key of the mark on a cgroup that was there, and empty, before the run put its container into it; its value is the run's tag. Whoever takes
+/// the cgroup next takes the mark.
+const TENANT: &str = "lifecycle.tenant";
 
 /// How often the way down is taken again when another run removes a parent meanwhile.
 const TRIES: usize = 64;
@@ -62,7 +66,7 @@ pub(super) fn is_marked(at: &Path, tag: &str) -> bool {
 }
 
 /// What was there before.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Before {
     /// How many of the path's names existed, from the top.
     existing: usize,
@@ -125,9 +129,7 @@ impl MakeCgroup {
         let at = self.at();
         let members = processes(leaf).map_err(|e| self.failed("list the processes of", usize::MAX, e))?;
         if !members.is_empty() {
-            let pids: Vec<String> = members.iter().take(10).map(i32::to_string).collect();
-            let more = if members.len() > pids.len() { ", …" } else { "" };
-            let what = format!("the cgroup {} is not empty; in it: {}{more}", at.display(), pids.join(", "));
+            let what = format!("the cgroup {} is not empty; in it: {}", at.display(), listed(&members));
             return Err(EffectError::new(what)
                 .help("another container may use it; give each container a cgroupsPath of its own"));
         }
@@ -271,6 +273,34 @@ impl MakeCgroup {
         Ok(())
     }
 
+    /// Ends what the container has left in a cgroup that was there before it and was empty then. What is in it is the container's as long as the
+    /// mark says that nobody has taken the cgroup since.
+    fn leave(
+        &self,
+        (parent, leaf): (OwnedFd, OwnedFd),
+        record: &Record,
+        before: &Before,
+        tag: &str,
+    ) -> Result<Option<Undone>, EffectError> {
+        if mark::get(&leaf, TENANT).as_deref() != Some(tag) {
+            return Ok(None);
+        }
+        let found = Cgroup::of(&leaf, false).map_err(|e| self.failed("fstat", usize::MAX, e))?;
+        let is_same = record.outcome::<Cgroup>().is_some_and(|cgroup| cgroup == found);
+        let members = processes(&leaf).map_err(|e| self.failed("list the processes of", usize::MAX, e))?;
+        if is_same && !members.is_empty() {
+            let open = leaf.try_clone().map_err(|e| self.failed("dup the descriptor of", usize::MAX, e))?;
+            let (rest, before, tag) = (self.clone(), before.clone(), tag.to_owned());
+            let then = Box::new(move || {
+                mark::clear(&open, TENANT).map_err(|e| rest.failed("unmark", usize::MAX, e))?;
+                rest.leave_parents(&before, &tag)
+            });
+            return Emptying::new(parent, leaf, self.at(), then).staying().begin().map(Some);
+        }
+        mark::clear(&leaf, TENANT).map_err(|e| self.failed("unmark", usize::MAX, e))?;
+        Ok(None)
+    }
+
     /// Whether the leaf may be removed: by its recorded identity, or because it was not there before and nobody else has marked it.
     fn is_ours(&self, leaf: &OwnedFd, record: &Record, before: &Before, tag: &str) -> Result<bool, EffectError> {
         match record.outcome::<Cgroup>() {
@@ -291,6 +321,9 @@ pub(super) fn is_gone(errno: Errno) -> bool {
 
 impl EffectDef for MakeCgroup {
     const KIND: &'static str = "cgroup.directory";
+
+    /// Each is in a hierarchy of its own.
+    const TURN: UndoTurn = UndoTurn::SideBySide;
 
     fn examples(scratch: &Path) -> Vec<Self> {
         // Below the mounted hierarchies, since cgroups live nowhere else.
@@ -332,6 +365,9 @@ impl EffectDef for MakeCgroup {
             let Some((leaf, made)) = self.make(cx, existing)? else { continue };
             let check = if made { Self::check_thawed } else { Self::check_free };
             check(self, &leaf)?;
+            if !made {
+                mark::set(&leaf, TENANT, &cx.run.tag()).map_err(|e| self.failed("mark", usize::MAX, e))?;
+            }
             let cgroup = Cgroup::of(&leaf, made).map_err(|e| self.failed("fstat", usize::MAX, e))?;
             return Applied::outcome(&cgroup);
         }
@@ -351,8 +387,14 @@ impl EffectDef for MakeCgroup {
         if chain.len() > names.len()
             && let Some(leaf) = chain.pop()
             && let Some(parent) = chain.pop()
-            && self.is_ours(&leaf, record, &before, &cx.run.tag())?
         {
+            if !self.is_ours(&leaf, record, &before, &cx.run.tag())? {
+                if let Some(emptying) = self.leave((parent, leaf), record, &before, &cx.run.tag())? {
+                    return Ok(emptying);
+                }
+                self.leave_parents(&before, &cx.run.tag())?;
+                return Ok(Undone::Done);
+            }
             let name = names[names.len() - 1];
             let realtime = self.divides_realtime();
             if realtime {
@@ -363,7 +405,7 @@ impl EffectDef for MakeCgroup {
             if !gone && record.outcome.is_some() {
                 let (rest, tag) = (self.clone(), cx.run.tag());
                 let then = Box::new(move || rest.leave_parents(&before, &tag));
-                return Ok(Undone::Pending(Box::new(Emptying::new(parent, leaf, self.at(), realtime, then)?)));
+                return Emptying::new(parent, leaf, self.at(), then).with_realtime(realtime).begin();
             }
         }
         self.leave_parents(&before, &cx.run.tag())?;

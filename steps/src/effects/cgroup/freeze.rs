@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::members::{drain, processes, watch};
 use super::{Cgroup, Version, open_directory, read, refused, write};
+use crate::process::holding::{cure, listed};
 
 /// How long the kernel may take. A process in uninterruptible sleep (a dead network file system) never freezes on version 1.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -182,8 +183,10 @@ impl Settling {
     fn late(&self) -> EffectError {
         let at = self.effect.at.display();
         if !self.frozen {
-            return EffectError::new(format!("the cgroup {at} is thawed, and its processes still stand still"))
-                .help("a parent of it is frozen; thaw that");
+            let left = processes(&self.directory).unwrap_or_default();
+            let help = left.first().map_or_else(|| "a parent of it is frozen; thaw that".to_owned(), |pid| cure(*pid));
+            let what = format!("the cgroup {at} is thawed, and its processes still stand still: {}", listed(&left));
+            return EffectError::new(what).help(help);
         }
         EffectError::new(format!("the cgroup {at} is not frozen after {} s", PATIENCE.as_secs()))
             .help("one of its processes is in uninterruptible sleep; try again when what it waits for has come")

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Cx, Interest, Pending};
+use lifecycle_engine::effect::{Cx, Interest, Pending, Undone};
 use lifecycle_engine::error::EffectError;
 use rustix::fs::inotify;
 use rustix::io::Errno;
@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_si
 use serde_json::Value;
 
 use super::{open_directory, read, realtime, thaw_all, tree, write};
+use crate::process::holding::{cure, listed};
 
 /// The longest that killed processes may take to be gone. One that hangs in the kernel (a dead network file system) never is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,35 +63,58 @@ pub(super) struct Emptying {
     pause: Duration,
     /// It has real time of version 1, see [`realtime::let_go`].
     realtime: bool,
+    /// It was there before, and stays.
+    stays: bool,
     /// What is left to do once it is gone.
     then: Option<Box<dyn FnOnce() -> Result<(), EffectError>>>,
 }
 
 impl Emptying {
-    /// Begins by killing what is in it.
+    /// Nothing has been done yet.
     pub(super) fn new(
         parent: OwnedFd,
         directory: OwnedFd,
         at: PathBuf,
-        realtime: bool,
         then: Box<dyn FnOnce() -> Result<(), EffectError>>,
-    ) -> Result<Self, EffectError> {
-        let now = Instant::now();
-        let pause = Duration::from_millis(1);
-        let name = at.file_name().map(OsStr::to_owned).unwrap_or_default();
-        let events = watch(&at);
-        let dying = Vec::new();
-        let then = Some(then);
-        let (until, next) = (now + PATIENCE, now + pause);
-        let mut emptying = Self { parent, directory, name, at, events, dying, until, next, pause, realtime, then };
-        emptying.kill()?;
-        Ok(emptying)
+    ) -> Self {
+        let (now, pause) = (Instant::now(), Duration::from_millis(1));
+        Self {
+            name: at.file_name().map(OsStr::to_owned).unwrap_or_default(),
+            events: watch(&at),
+            dying: Vec::new(),
+            until: now + PATIENCE,
+            next: now + pause,
+            pause,
+            realtime: false,
+            stays: false,
+            then: Some(then),
+            parent,
+            directory,
+            at,
+        }
+    }
+
+    /// It may have real time.
+    pub(super) fn with_realtime(self, realtime: bool) -> Self {
+        Self { realtime, ..self }
+    }
+
+    /// It was there before, and stays: what is in it goes alone.
+    pub(super) fn staying(self) -> Self {
+        Self { stays: true, ..self }
+    }
+
+    /// Kills what is in it.
+    pub(super) fn begin(mut self) -> Result<Undone, EffectError> {
+        self.kill()?;
+        Ok(Undone::Pending(Box::new(self)))
     }
 
     /// Kills all processes in it. Those that fork meanwhile are found in the next round.
     fn kill(&mut self) -> Result<(), EffectError> {
         let failed = |what: &str, e: std::io::Error| EffectError::call(format!("{what} {}", self.at.display()), e);
-        if write(&self.directory, "cgroup.kill", "1").is_ok() {
+        // Some kernels (6.14 to 6.18 at least) kill whoever is cloned into a cgroup in which all were killed so, from then on.
+        if !self.stays && write(&self.directory, "cgroup.kill", "1").is_ok() {
             return Ok(());
         }
         let listed = processes(&self.directory).map_err(|e| failed("list the processes of", e))?;
@@ -119,14 +143,13 @@ impl Emptying {
 
     fn stuck(&self) -> EffectError {
         let left = processes(&self.directory).unwrap_or_default();
-        let pids: Vec<String> = left.iter().take(10).map(i32::to_string).collect();
-        let what = if pids.is_empty() {
+        let what = if left.is_empty() {
             "it holds no process that can be seen".to_owned()
         } else {
-            format!("{} of its processes do not end: {}", left.len(), pids.join(", "))
+            format!("{} of its processes do not end: {}", left.len(), listed(&left))
         };
-        EffectError::call(format!("remove the cgroup {}: {what}", self.at.display()), Errno::BUSY)
-            .help("a process in uninterruptible sleep ends when what it waits for does; then undo again")
+        let help = left.first().map_or_else(|| "undo again when what is in it has ended".to_owned(), |pid| cure(*pid));
+        EffectError::call(format!("empty the cgroup {}: {what}", self.at.display()), Errno::BUSY).help(help)
     }
 }
 
@@ -158,8 +181,12 @@ impl Pending for Emptying {
         if self.realtime {
             realtime::let_go(&self.directory);
         }
-        let gone = tree::remove_all(&self.parent, &self.name)
-            .map_err(|e| EffectError::call(format!("remove the cgroup {}", self.at.display()), e))?;
+        let gone = if self.stays {
+            processes(&self.directory).map(|left| left.is_empty())
+        } else {
+            tree::remove_all(&self.parent, &self.name)
+        };
+        let gone = gone.map_err(|e| EffectError::call(format!("empty the cgroup {}", self.at.display()), e))?;
         if gone {
             return self.then.take().map_or(Ok(()), |then| then()).map(|()| Some(Value::Null));
         }
@@ -171,6 +198,10 @@ impl Pending for Emptying {
         self.next = now + self.pause;
         self.kill()?;
         Ok(None)
+    }
+
+    fn late(&self) -> Option<EffectError> {
+        Some(self.stuck())
     }
 
     fn cancel(&mut self, _cx: &mut Cx) {}

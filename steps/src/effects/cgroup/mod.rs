@@ -162,6 +162,7 @@ fn refused(at: &Path, file: &str, value: &str, errno: Errno) -> EffectError {
         Errno::ACCESS | Errno::PERM => {
             error.help("the caller may not change this cgroup; run as root, or ask for no limits")
         }
+        Errno::BUSY if file.starts_with("memory.") => error.help(too_low(at)),
         Errno::BUSY => {
             error.help("processes or cgroups below it are in the way; choose a cgroup of the container's own")
         }
@@ -169,8 +170,18 @@ fn refused(at: &Path, file: &str, value: &str, errno: Errno) -> EffectError {
     }
 }
 
+/// A limit on memory below what is in use, with how much that is: memory.rst, "memory.limit_in_bytes".
+fn too_low(at: &Path) -> String {
+    let bytes =
+        |file: &str| std::fs::read_to_string(at.join(file)).map_or_else(|_| "?".into(), |text| text.trim().to_owned());
+    let (used, most) = (bytes("memory.usage_in_bytes"), bytes("memory.max_usage_in_bytes"));
+    format!(
+        "the limit is too low: {used} bytes are in use, {most} were at most; raise it, or let the container use less"
+    )
+}
+
 /// Where the machine has cgroups: the examples' effects are made from that, as a run's are from its facts.
-fn machine() -> CgroupLayout {
+pub(crate) fn machine() -> CgroupLayout {
     use lifecycle_engine::facts::Host;
     serde_json::from_value(crate::facts::Machine.read("cgroup.layout")).unwrap_or_default()
 }

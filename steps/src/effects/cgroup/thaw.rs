@@ -111,6 +111,10 @@ impl Pending for Thawing {
         self.dying.advance(cx)
     }
 
+    fn late(&self) -> Option<EffectError> {
+        self.dying.late()
+    }
+
     fn cancel(&mut self, cx: &mut Cx) {
         self.dying.cancel(cx);
     }

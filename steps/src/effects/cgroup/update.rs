@@ -155,7 +155,7 @@ impl UpdateCgroup {
             return Ok(());
         }
         let what =
-            format!("{used} bytes of memory are in use in {}, more than the new limit of {limit}", self.at.display());
+            format!("the limit of {limit} is too low: {used} bytes of memory are in use in {}", self.at.display());
         Err(EffectError::new(what).help("the config asks for this check by memory.checkBeforeUpdate; raise the limit"))
     }
 }

@@ -273,11 +273,13 @@ fn sysctls(spec: &Spec, problems: &mut Problems) {
             ),
             Some(_) => {}
         }
-        if dotted == "kernel.hostname" && spec.hostname.is_some() {
-            problems.add(&field, "conflicts with `hostname`; leave one of them out");
-        }
-        if dotted == "kernel.domainname" && spec.domainname.is_some() {
-            problems.add(&field, "conflicts with `domainname`; leave one of them out");
+        let named =
+            [("kernel.hostname", "hostname", &spec.hostname), ("kernel.domainname", "domainname", &spec.domainname)];
+        for (_, other, said) in named.into_iter().filter(|(sysctl, _, _)| *sysctl == dotted) {
+            if said.as_ref().is_some_and(|said| said != value) {
+                problems
+                    .add(&field, format!("conflicts with `{other}`, which says something else; leave one of them out"));
+            }
         }
         // CVE-2022-0811: a value that a tool on the way splits at `+` sets another parameter.
         if value.contains('\0') || value.contains('\n') || (value.contains('+') && value.contains('=')) {
