@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Test> {
         oci_exec_detach_leaves_it_running_and_pid_file_tells_which,
         oci_exec_tty_is_a_terminal_of_the_containers,
         oci_exec_cgroup_is_one_below_the_containers,
+        oci_exec_process_may_be_a_pipe,
         oci_exec_ignore_paused_waits_until_the_container_goes_on,
         oci_exec_preserve_fds_are_the_programs,
         oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup,
@@ -194,6 +195,29 @@ pub fn oci_exec_preserve_fds_are_the_programs(lab: &Lab) -> TestResult {
     let script = "cat <&3; cat <&4; ls /proc/self/fd | wc -l";
     let exec = ["exec", "--preserve-fds", "2", &oci.id, "sh", "-c", script];
     let told = scene::told(&mut passing(lab, &exec, "3<three 4<four 5<three")).ended(0);
+pub fn oci_exec_process_may_be_a_pipe(lab: &Lab) -> TestResult {
+    let oci = idle(lab)?;
+    let process = json!({ "args": ["echo", "piped"], "cwd": "/", "env": ["PATH=/bin"] }).to_string();
+    let mut run = oci.start(&["exec", "--process", "/dev/stdin", &oci.id])?;
+    run.type_in(&process, true)?;
+    assert_eq!(run.end()?.ended(0).out, "piped\n");
+    // As a shell passes it.
+    let told = |script: &str| {
+        let mut shell = std::process::Command::new("bash");
+        let command = oci.command(&["exec", "--process"]);
+        shell
+            .args(["-c", script])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .arg(&oci.id)
+            .current_dir(lab.dir());
+        scene::told(shell.env("PROCESS", &process).stdin(std::process::Stdio::null()))
+    };
+    assert_eq!(told("\"$0\" \"${@:1:$#-1}\" <(echo \"$PROCESS\") \"${@: -1}\"").ended(0).out, "piped\n");
+    told("\"$0\" \"${@:1:$#-1}\" <(exec cat /dev/zero) \"${@: -1}\"").ended(255).says(&["File too large", "4 MiB"]);
+    Ok(oci.gone()?)
+}
+
     // 0 to 4, and the directory that ls reads: the fifth is not passed on.
     assert!(told.out.starts_with("third\nfourth\n6\n"), "{}", told.out);
     oci.told(&["exec", "--preserve-fds", "1", &oci.id, "true"]).ended(255).says(&["preserved-fd 0 (of 1)"]);

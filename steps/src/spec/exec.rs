@@ -23,7 +23,7 @@ use super::{
 pub struct Input {
     /// The container's bundle.
     pub bundle: HostPath,
-    /// A file with a `process` as in config.json: then nothing else is taken from here or from the bundle's process.
+    /// A file or a pipe with a `process` as in config.json: then nothing else is taken from here or from the bundle's process.
     #[serde(default)]
     pub process: Option<HostPath>,
     /// The program and its arguments.
@@ -146,10 +146,13 @@ fn missing(file: &Path) -> PlanError {
 
 fn from_file(path: &Path, cx: &mut Planning) -> Result<Process, PlanError> {
     let path = absolute(path, cx)?;
-    let text = cx
-        .facts
-        .file(&path)
-        .map_err(|e| PlanError::new("process", format!("{} cannot be read: {}", path.display(), in_words(&e))))?;
+    let text = cx.facts.stream(&path).map_err(|e| {
+        let help = match e.kind() {
+            std::io::ErrorKind::FileTooLarge => "a process is some KB: a file may have 16 MiB, a pipe 4 MiB",
+            _ => "name a file or a pipe with a process of the runtime-spec, as JSON",
+        };
+        PlanError::new("process", format!("{} cannot be read: {}", path.display(), in_words(&e))).help(help)
+    })?;
     parse(&text).map_err(|e| {
         PlanError::new("process", format!("{}:{e}", path.display())).help("it is to be a process of the runtime-spec")
     })
