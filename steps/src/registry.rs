@@ -169,6 +169,7 @@ pub fn registry() -> Registry {
         effects::rlimit::RaiseRlimits,
         effects::route::RouteAdd,
         effects::schedule::SetAffinity,
+        effects::schedule::FreeAffinity,
         effects::schedule::SetIoPriority,
         effects::schedule::SetMemoryPolicy,
         effects::schedule::SetPersonality,

@@ -17,7 +17,7 @@ use crate::effects::idmap::{MapIds, Writer};
 use crate::effects::oom::OomScoreAdj;
 use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, UnshareCgroup};
 use crate::effects::rlimit::RaiseRlimits;
-use crate::effects::schedule::SetAffinity;
+use crate::effects::schedule::{FreeAffinity, SetAffinity};
 use crate::effects::stage::Stage;
 use crate::facts::{Limit, lacks};
 use crate::fifo::create::ExecFifo;
@@ -56,7 +56,8 @@ pub struct Input {
     #[serde(default)]
     pub subgroup: Option<String>,
     /// The CPUs that it runs on until it is in its cgroup, as a list such as `0-3,7`: config.json's process.execCPUAffinity.initial. A process that
-    /// is moved into a cgroup may begin on any CPU of it; this keeps it away from those that are others' alone.
+    /// is moved into a cgroup may begin on any CPU of it; this keeps it away from those that are others' alone. Absent: whatever CPUs the engine is
+    /// bound to, the process has all those of its cpuset.
     #[serde(default)]
     pub cpu_affinity: Option<String>,
     /// How readily the kernel kills it when memory is short, -1000 to 1000. Absent: the engine's own.
@@ -229,6 +230,10 @@ main: wait
         }
         cx.inside(NewSession {});
         Ok(Output { process: made.handle(""), pid: made.handle("pid") })
+        // What was asked for stays, where nothing else is asked for afterwards.
+        if input.cpu_affinity.is_none() {
+            cx.inside(FreeAffinity {});
+        }
     }
 }
 
