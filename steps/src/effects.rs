@@ -42,6 +42,7 @@ pub mod signal;
 pub mod stage;
 mod state;
 pub mod sysctl;
+pub mod stdio;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod uts;

@@ -179,6 +179,7 @@ pub fn registry() -> Registry {
         effects::signal::SendSignal,
         effects::stage::Stage,
         effects::sysctl::WriteSysctl,
+        effects::stdio::GiveStdio,
         effects::uts::SetDomainname,
         effects::uts::SetHostname,
         effects::wait::AwaitEnd,

@@ -19,6 +19,7 @@ use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, Unsh
 use crate::effects::rlimit::RaiseRlimits;
 use crate::effects::schedule::{FreeAffinity, SetAffinity};
 use crate::effects::stage::Stage;
+use crate::effects::stdio::GiveStdio;
 use crate::facts::{Limit, lacks};
 use crate::fifo::create::ExecFifo;
 use crate::mounts::Api;
@@ -70,6 +71,10 @@ pub struct Input {
     /// Where input comes from and output goes; not with `terminal`.
     #[serde(default)]
     pub stdio: Stdio,
+    /// The user of its program, in the container's ids: the engine's own pipes and sockets that are its stdio are given to him, files and devices are
+    /// not. Absent: they stay whose they are.
+    #[serde(default)]
+    pub stdio_user: Option<u32>,
     /// It gets a terminal: a `console.open` in its site opens one.
     #[serde(default)]
     pub terminal: bool,
@@ -211,6 +216,9 @@ main: wait
             children(&made.handle(""), (maps, limits), input.oom_score_adj, cx);
             made
         };
+        if let (Some(user), Stdio::Inherit, false) = (input.stdio_user, input.stdio, input.terminal) {
+            cx.effect(GiveStdio { process: made.handle(""), user });
+        }
         if let Some(scope) = scope {
             crate::cgroup::scope::start(*scope, &made.handle(""), cx);
         }
@@ -222,6 +230,10 @@ main: wait
         if let Some(cgroup) = enter.filter(|c| !c.v1.is_empty() || c.v2.is_some()) {
             cx.inside(EnterCgroup { cgroup });
         }
+        // What was asked for stays, where nothing else is asked for afterwards.
+        if input.cpu_affinity.is_none() {
+            cx.inside(FreeAffinity {});
+        }
         if is_new(NamespaceType::Cgroup) {
             cx.inside(UnshareCgroup {});
         }
@@ -230,10 +242,6 @@ main: wait
         }
         cx.inside(NewSession {});
         Ok(Output { process: made.handle(""), pid: made.handle("pid") })
-        // What was asked for stays, where nothing else is asked for afterwards.
-        if input.cpu_affinity.is_none() {
-            cx.inside(FreeAffinity {});
-        }
     }
 }
 
