@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         oci_exec_cap_adds_a_capability,
         oci_exec_no_new_privs_is_as_asked_and_otherwise_the_containers,
         oci_exec_process_is_the_whole_process,
+        oci_exec_cap_is_ambient_where_it_is_inheritable,
         oci_exec_detach_leaves_it_running_and_pid_file_tells_which,
         oci_exec_tty_is_a_terminal_of_the_containers,
         oci_exec_cgroup_is_one_below_the_containers,
@@ -148,6 +149,26 @@ pub fn oci_exec_detach_leaves_it_running_and_pid_file_tells_which(lab: &Lab) -> 
         std::fs::read_link(format!("/proc/{}/ns/pid", oci.pid()?))?
     );
     oci.without(&["exec.pid"])?;
+/// The kernel takes no other for ambient: capabilities(7).
+pub fn oci_exec_cap_is_ambient_where_it_is_inheritable(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| {
+        for set in ["bounding", "inheritable"] {
+            config["process"]["capabilities"][set] = json!(["CAP_NET_ADMIN"]);
+        }
+        for set in ["effective", "permitted"] {
+            config["process"]["capabilities"][set] = json!([]);
+        }
+    })?;
+    oci.running(&[]);
+    let as_user = ["--user", "1000:1000", "--cap", "CAP_NET_ADMIN", "--cap", "CAP_NET_RAW"];
+    for set in ["CapAmb", "CapEff", "CapPrm"] {
+        assert_eq!(status(&oci, &as_user, set), format!("{NET_ADMIN:016x}"), "{set}");
+    }
+    assert_eq!(status(&oci, &["--user", "1000:1000"], "CapAmb"), format!("{:016x}", 0));
+    Ok(oci.gone()?)
+}
+
     reap_later(pid);
     // It belongs to the container, and goes with it.
     Ok(oci.gone()?)

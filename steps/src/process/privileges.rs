@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 
 use crate::effects::privileges::{BecomeUser, BoundCapabilities, NoNewPrivileges, SetCapabilities, SetRlimit};
+use crate::effects::Warning;
 use crate::spec::{Capabilities, Rlimit, RlimitType, User};
 
 /// Gives the process of the site the limits, the user and the capabilities of the container's program. What the caller may not give is an error.
@@ -91,10 +92,21 @@ main: wait
             cx.effect(NoNewPrivileges {});
         }
         let mut sets = input.capabilities.unwrap_or_default();
-        // The kernel takes as ambient only what is permitted and inheritable too. Configs ask for more ever since CVE-2022-29162 emptied their
-        // inheritable sets, and every runtime leaves it out.
+        // Configs ask for more ever since CVE-2022-29162 emptied their inheritable sets, and every runtime leaves it out.
         let Capabilities { permitted, inheritable, ambient, .. } = &mut sets;
-        ambient.retain(|name| permitted.contains(name) && inheritable.contains(name));
+        let can_be = |name: &String| permitted.contains(name) && inheritable.contains(name);
+        let (ambient_ones, others): (Vec<String>, Vec<String>) = std::mem::take(ambient).into_iter().partition(can_be);
+        *ambient = ambient_ones;
+        if !others.is_empty() {
+            let text = format!(
+                "{} cannot be ambient: for that a capability must be permitted and inheritable too; left out",
+                others.join(", ")
+            );
+            cx.effect(Warning { text });
+        }
+        if let Some(cwd) = input.cwd {
+            cx.effect(EnterDirectory { cwd });
+        }
         cx.effect(BoundCapabilities { keep: sets.bounding.clone() });
         cx.effect(BecomeUser { user: input.user });
         cx.effect(SetCapabilities { sets });

@@ -41,7 +41,8 @@ pub struct Input {
     /// More supplementary groups.
     #[serde(default)]
     pub additional_gids: Vec<u32>,
-    /// More capabilities: bounding, effective and permitted. Never inheritable (CVE-2022-29162).
+    /// More capabilities: bounding, effective and permitted, and ambient where the bundle's process has them inheritable. Never inheritable by this
+    /// (CVE-2022-29162).
     #[serde(default)]
     pub capabilities: Vec<String>,
     /// It gets a terminal.
@@ -170,9 +171,13 @@ impl Input {
             process.user = User { uid, gid, ..process.user };
         }
         process.user.additional_gids.extend(self.additional_gids);
+        if let Some(Capabilities { permitted, inheritable, ambient, .. }) = &mut process.capabilities {
+            // Whoever made the container was told of the others.
+            ambient.retain(|name| permitted.contains(name) && inheritable.contains(name));
+        }
         if !self.capabilities.is_empty() {
             let mut sets = process.capabilities.take().unwrap_or_default();
-            let Capabilities { bounding, effective, permitted, .. } = &mut sets;
+            let Capabilities { bounding, effective, permitted, inheritable, ambient } = &mut sets;
             for set in [bounding, effective, permitted] {
                 set.extend(self.capabilities.iter().cloned());
             }
@@ -184,6 +189,8 @@ impl Input {
         Ok(process)
     }
 }
+            // The kernel takes no others, and runc's are dropped there.
+            ambient.extend(self.capabilities.iter().filter(|name| inheritable.contains(name)).cloned());
 
 /// Digits and nothing else: a loose parse gives the wrong user (CVE-2026-30892).
 fn parse_user(text: &str) -> Result<(u32, u32), PlanError> {
