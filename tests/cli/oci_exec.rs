@@ -17,6 +17,7 @@ pub fn tests() -> Vec<Test> {
         oci_exec_cwd_is_where_it_starts,
         oci_exec_env_adds_variables,
         oci_exec_user_and_additional_gids_are_whom_it_runs_as,
+        oci_exec_env_takes_the_place_of_the_containers,
         oci_exec_cap_adds_a_capability,
         oci_exec_no_new_privs_is_as_asked_and_otherwise_the_containers,
         oci_exec_process_is_the_whole_process,
@@ -78,6 +79,44 @@ pub fn oci_exec_env_adds_variables(lab: &Lab) -> TestResult {
 }
 
 pub fn oci_exec_user_and_additional_gids_are_whom_it_runs_as(lab: &Lab) -> TestResult {
+pub fn oci_exec_env_takes_the_place_of_the_containers(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| {
+        config["process"]["env"] = json!(["PATH=/nowhere", "A=1", "HOME=/old"]);
+        config["process"]["args"] = json!(["/bin/sleep", "600"]);
+    })?;
+    oci.running(&[]);
+    let environ = |options: &[&str], command: &str| {
+        let told = oci.told(&[&["exec"], options, &[&oci.id, command, "/proc/self/environ"]].concat()).ended(0);
+        told.out.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(environ(&[], "/bin/cat"), ["PATH=/nowhere", "A=1", "HOME=/old"]);
+    let options = ["--env", "A=2", "--env", "PATH=/bin", "--env", "A=3", "-e", "HOME="];
+    assert_eq!(environ(&options, "cat"), ["PATH=/bin", "A=3", "HOME=/root"]);
+    let process = json!({ "args": ["cat", "/proc/self/environ"], "cwd": "/", "env": ["PATH=/nowhere", "B=1", "B=2", "PATH=/bin"] });
+    oci.scene.write("process.json", &process.to_string())?;
+    let told = oci.told(&["exec", "--process", "process.json", &oci.id]).ended(0);
+    assert_eq!(told.out, "B=2\0PATH=/bin\0HOME=/root\0");
+    oci.without(&["process.json"])?;
+    Ok(oci.gone()?)
+}
+
+pub fn oci_exec_cwd_that_its_user_may_not_enter(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let home = oci.bundle.rootfs().join("home");
+    std::fs::create_dir(&home)?;
+    std::os::unix::fs::chown(&home, Some(65532), Some(65532))?;
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    oci.edit(|_| ())?;
+    oci.running(&[]);
+    // Root of the default config has no CAP_DAC_OVERRIDE.
+    for user in ["0", "1000:1000", "65532:65532"] {
+        let told = oci.told(&["exec", "--user", user, "--cwd", "/home", &oci.id, "readlink", "/proc/self/cwd"]);
+        assert_eq!(told.ended(0).out, "/home\n", "{user}");
+    }
+    Ok(oci.gone()?)
+}
+
     let oci = idle(lab)?;
     let id = |options: &[&str]| oci.told(&[&["exec"], options, &[&oci.id, "id"]].concat()).ended(0).out;
     assert!(id(&[]).starts_with("uid=0(root) gid=0(root)"));

@@ -17,6 +17,8 @@ use super::{
 };
 
 /// Tells what another process in a container is to be: the whole of a `process.json`, or the process of the bundle's `config.json` with what is
+use crate::process::environment::last_of_each;
+
 /// given here in its place.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -32,7 +34,7 @@ pub struct Input {
     /// The directory that it starts in. Absent: the one of the bundle's process.
     #[serde(default)]
     pub cwd: Option<PathBuf>,
-    /// More environment, as `NAME=value`.
+    /// More environment, as `NAME=value`, in the place of what the bundle's process has of that name.
     #[serde(default = "none")]
     pub env: Sensitive<Vec<String>>,
     /// `UID` or `UID:GID`, in the container's ids. Absent: the user of the bundle's process.
@@ -176,6 +178,7 @@ impl Input {
             ambient.retain(|name| permitted.contains(name) && inheritable.contains(name));
         }
         if !self.capabilities.is_empty() {
+        process.env = last_of_each(process.env, |entry| &entry.0);
             let mut sets = process.capabilities.take().unwrap_or_default();
             let Capabilities { bounding, effective, permitted, inheritable, ambient } = &mut sets;
             for set in [bounding, effective, permitted] {
