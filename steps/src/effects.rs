@@ -33,6 +33,7 @@ pub mod prepare;
 pub mod privileges;
 pub mod probe;
 pub mod rdt;
+pub mod ready;
 pub mod relay;
 pub mod rlimit;
 pub mod route;
@@ -41,8 +42,8 @@ pub mod seccomp;
 pub mod signal;
 pub mod stage;
 mod state;
-pub mod sysctl;
 pub mod stdio;
+pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod uts;

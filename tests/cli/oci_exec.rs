@@ -15,17 +15,18 @@ pub fn tests() -> Vec<Test> {
     let tests = lifecycle_tests::tests![
         oci_exec_ends_with_the_programs_exit_code,
         oci_exec_cwd_is_where_it_starts,
+        oci_exec_cwd_that_its_user_may_not_enter,
         oci_exec_env_adds_variables,
-        oci_exec_user_and_additional_gids_are_whom_it_runs_as,
         oci_exec_env_takes_the_place_of_the_containers,
+        oci_exec_user_and_additional_gids_are_whom_it_runs_as,
         oci_exec_cap_adds_a_capability,
+        oci_exec_cap_is_ambient_where_it_is_inheritable,
         oci_exec_no_new_privs_is_as_asked_and_otherwise_the_containers,
         oci_exec_process_is_the_whole_process,
-        oci_exec_cap_is_ambient_where_it_is_inheritable,
+        oci_exec_process_may_be_a_pipe,
         oci_exec_detach_leaves_it_running_and_pid_file_tells_which,
         oci_exec_tty_is_a_terminal_of_the_containers,
         oci_exec_cgroup_is_one_below_the_containers,
-        oci_exec_process_may_be_a_pipe,
         oci_exec_ignore_paused_waits_until_the_container_goes_on,
         oci_exec_preserve_fds_are_the_programs,
         oci_exec_joins_a_cgroup_namespace_and_is_in_its_cgroup,
@@ -78,7 +79,6 @@ pub fn oci_exec_env_adds_variables(lab: &Lab) -> TestResult {
     Ok(oci.gone()?)
 }
 
-pub fn oci_exec_user_and_additional_gids_are_whom_it_runs_as(lab: &Lab) -> TestResult {
 pub fn oci_exec_env_takes_the_place_of_the_containers(lab: &Lab) -> TestResult {
     let mut oci = Oci::new(lab, &["sleep", "600"])?;
     oci.edit(|config| {
@@ -117,6 +117,7 @@ pub fn oci_exec_cwd_that_its_user_may_not_enter(lab: &Lab) -> TestResult {
     Ok(oci.gone()?)
 }
 
+pub fn oci_exec_user_and_additional_gids_are_whom_it_runs_as(lab: &Lab) -> TestResult {
     let oci = idle(lab)?;
     let id = |options: &[&str]| oci.told(&[&["exec"], options, &[&oci.id, "id"]].concat()).ended(0).out;
     assert!(id(&[]).starts_with("uid=0(root) gid=0(root)"));
@@ -148,6 +149,26 @@ pub fn oci_exec_cap_adds_a_capability(lab: &Lab) -> TestResult {
     Ok(oci.gone()?)
 }
 
+/// The kernel takes no other for ambient: capabilities(7).
+pub fn oci_exec_cap_is_ambient_where_it_is_inheritable(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| {
+        for set in ["bounding", "inheritable"] {
+            config["process"]["capabilities"][set] = json!(["CAP_NET_ADMIN"]);
+        }
+        for set in ["effective", "permitted"] {
+            config["process"]["capabilities"][set] = json!([]);
+        }
+    })?;
+    oci.running(&[]);
+    let as_user = ["--user", "1000:1000", "--cap", "CAP_NET_ADMIN", "--cap", "CAP_NET_RAW"];
+    for set in ["CapAmb", "CapEff", "CapPrm"] {
+        assert_eq!(status(&oci, &as_user, set), format!("{NET_ADMIN:016x}"), "{set}");
+    }
+    assert_eq!(status(&oci, &["--user", "1000:1000"], "CapAmb"), format!("{:016x}", 0));
+    Ok(oci.gone()?)
+}
+
 pub fn oci_exec_no_new_privs_is_as_asked_and_otherwise_the_containers(lab: &Lab) -> TestResult {
     let oci = idle(lab)?;
     let of = |options: &[&str]| status(&oci, options, "NoNewPrivs");
@@ -174,6 +195,29 @@ pub fn oci_exec_process_is_the_whole_process(lab: &Lab) -> TestResult {
     Ok(oci.gone()?)
 }
 
+pub fn oci_exec_process_may_be_a_pipe(lab: &Lab) -> TestResult {
+    let oci = idle(lab)?;
+    let process = json!({ "args": ["echo", "piped"], "cwd": "/", "env": ["PATH=/bin"] }).to_string();
+    let mut run = oci.start(&["exec", "--process", "/dev/stdin", &oci.id])?;
+    run.type_in(&process, true)?;
+    assert_eq!(run.end()?.ended(0).out, "piped\n");
+    // As a shell passes it.
+    let told = |script: &str| {
+        let mut shell = std::process::Command::new("bash");
+        let command = oci.command(&["exec", "--process"]);
+        shell
+            .args(["-c", script])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .arg(&oci.id)
+            .current_dir(lab.dir());
+        scene::told(shell.env("PROCESS", &process).stdin(std::process::Stdio::null()))
+    };
+    assert_eq!(told("\"$0\" \"${@:1:$#-1}\" <(echo \"$PROCESS\") \"${@: -1}\"").ended(0).out, "piped\n");
+    told("\"$0\" \"${@:1:$#-1}\" <(exec cat /dev/zero) \"${@: -1}\"").ended(255).says(&["File too large", "4 MiB"]);
+    Ok(oci.gone()?)
+}
+
 pub fn oci_exec_detach_leaves_it_running_and_pid_file_tells_which(lab: &Lab) -> TestResult {
     let oci = idle(lab)?;
     let file = lab.dir().join("exec.pid");
@@ -188,26 +232,6 @@ pub fn oci_exec_detach_leaves_it_running_and_pid_file_tells_which(lab: &Lab) -> 
         std::fs::read_link(format!("/proc/{}/ns/pid", oci.pid()?))?
     );
     oci.without(&["exec.pid"])?;
-/// The kernel takes no other for ambient: capabilities(7).
-pub fn oci_exec_cap_is_ambient_where_it_is_inheritable(lab: &Lab) -> TestResult {
-    let mut oci = Oci::new(lab, &["sleep", "600"])?;
-    oci.edit(|config| {
-        for set in ["bounding", "inheritable"] {
-            config["process"]["capabilities"][set] = json!(["CAP_NET_ADMIN"]);
-        }
-        for set in ["effective", "permitted"] {
-            config["process"]["capabilities"][set] = json!([]);
-        }
-    })?;
-    oci.running(&[]);
-    let as_user = ["--user", "1000:1000", "--cap", "CAP_NET_ADMIN", "--cap", "CAP_NET_RAW"];
-    for set in ["CapAmb", "CapEff", "CapPrm"] {
-        assert_eq!(status(&oci, &as_user, set), format!("{NET_ADMIN:016x}"), "{set}");
-    }
-    assert_eq!(status(&oci, &["--user", "1000:1000"], "CapAmb"), format!("{:016x}", 0));
-    Ok(oci.gone()?)
-}
-
     reap_later(pid);
     // It belongs to the container, and goes with it.
     Ok(oci.gone()?)
@@ -255,29 +279,6 @@ pub fn oci_exec_preserve_fds_are_the_programs(lab: &Lab) -> TestResult {
     let script = "cat <&3; cat <&4; ls /proc/self/fd | wc -l";
     let exec = ["exec", "--preserve-fds", "2", &oci.id, "sh", "-c", script];
     let told = scene::told(&mut passing(lab, &exec, "3<three 4<four 5<three")).ended(0);
-pub fn oci_exec_process_may_be_a_pipe(lab: &Lab) -> TestResult {
-    let oci = idle(lab)?;
-    let process = json!({ "args": ["echo", "piped"], "cwd": "/", "env": ["PATH=/bin"] }).to_string();
-    let mut run = oci.start(&["exec", "--process", "/dev/stdin", &oci.id])?;
-    run.type_in(&process, true)?;
-    assert_eq!(run.end()?.ended(0).out, "piped\n");
-    // As a shell passes it.
-    let told = |script: &str| {
-        let mut shell = std::process::Command::new("bash");
-        let command = oci.command(&["exec", "--process"]);
-        shell
-            .args(["-c", script])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .arg(&oci.id)
-            .current_dir(lab.dir());
-        scene::told(shell.env("PROCESS", &process).stdin(std::process::Stdio::null()))
-    };
-    assert_eq!(told("\"$0\" \"${@:1:$#-1}\" <(echo \"$PROCESS\") \"${@: -1}\"").ended(0).out, "piped\n");
-    told("\"$0\" \"${@:1:$#-1}\" <(exec cat /dev/zero) \"${@: -1}\"").ended(255).says(&["File too large", "4 MiB"]);
-    Ok(oci.gone()?)
-}
-
     // 0 to 4, and the directory that ls reads: the fifth is not passed on.
     assert!(told.out.starts_with("third\nfourth\n6\n"), "{}", told.out);
     oci.told(&["exec", "--preserve-fds", "1", &oci.id, "true"]).ended(255).says(&["preserved-fd 0 (of 1)"]);

@@ -263,7 +263,7 @@ impl Execution<'_> {
             let execs = node.nature == Nature::Commit || node.armed;
             if !execs {
                 let error = EffectError::new("the process inside the site ended before this step did")
-                    .help("something killed it: a memory limit, a seccomp filter of an earlier step, or a signal from outside");
+                    .help("it could not say why: it was killed, by a memory limit or a signal from outside, or the seccomp filter of an earlier step does not allow what it has to call");
                 return self.fail(n, 0, error);
             }
             // The process is another program by now: only from here can the fault come after its last effect.

@@ -9,10 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::path::PathBuf;
 
-use crate::effects::privileges::{BecomeUser, BoundCapabilities, NoNewPrivileges, SetCapabilities, SetRlimit};
 use crate::effects::Warning;
-use crate::spec::{Capabilities, Rlimit, RlimitType, User};
+use crate::effects::privileges::{BecomeUser, BoundCapabilities, NoNewPrivileges, SetCapabilities, SetRlimit};
+use crate::effects::ready::EnterDirectory;
+use crate::spec::{Capabilities, Rlimit, RlimitType, Seccomp, User};
 
 /// Gives the process of the site the limits, the user and the capabilities of the container's program. What the caller may not give is an error.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -30,6 +32,12 @@ pub struct Input {
     /// Exec gives no more privileges.
     #[serde(default)]
     pub no_new_privileges: bool,
+    /// The directory that its program starts in. It is entered before privileges are given up: the user may not be allowed to enter it.
+    #[serde(default)]
+    pub cwd: Option<PathBuf>,
+    /// The profile that a `seccomp.load` loads afterwards, which takes CAP_SYS_ADMIN: that stays until then, if the process has it.
+    #[serde(default)]
+    pub filter: Option<Seccomp>,
 }
 
 /// Nothing.
@@ -109,7 +117,7 @@ main: wait
         }
         cx.effect(BoundCapabilities { keep: sets.bounding.clone() });
         cx.effect(BecomeUser { user: input.user });
-        cx.effect(SetCapabilities { sets });
+        cx.effect(SetCapabilities { sets, for_filter: input.filter.is_some() });
         Ok(Output {})
     }
 }

@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::load::{absolute, read};
 use super::read::{Read, parse};
+use super::seccomp::place_filter;
 use super::{
     Capabilities, ConsoleSize, MemoryPolicy, Namespace, Personality, Process, Seccomp, User, validate_process,
 };
 
-/// Tells what another process in a container is to be: the whole of a `process.json`, or the process of the bundle's `config.json` with what is
 use crate::process::environment::last_of_each;
 
+/// Tells what another process in a container is to be: the whole of a `process.json`, or the process of the bundle's `config.json` with what is
 /// given here in its place.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -76,8 +77,10 @@ pub struct Output {
     pub process: Process,
     /// The container's namespaces, which it joins.
     pub namespaces: Vec<Namespace>,
-    /// The container's system call filter.
-    pub seccomp: Option<Seccomp>,
+    /// The container's system call filter, where `process.exec` can load it last of all.
+    pub filter_last: Option<Seccomp>,
+    /// The same, where it has to be loaded before the process gives up its privileges.
+    pub filter_before: Option<Seccomp>,
     /// The socket of the agent that the filter notifies, if it does.
     pub seccomp_agent: Option<HostPath>,
     /// The container's execution domain.
@@ -130,11 +133,13 @@ outputs:
             return Err(PlanError::new(place, problems.join("\n  ")));
         }
         let linux = spec.linux;
+        let (filter_last, filter_before) = place_filter(linux.seccomp.as_ref(), &process);
         Ok(Output {
             process,
             namespaces: linux.namespaces,
             seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
-            seccomp: linux.seccomp,
+            filter_last,
+            filter_before,
             personality: linux.personality,
             memory_policy: linux.memory_policy,
             annotations: spec.annotations,
@@ -166,24 +171,26 @@ impl Input {
     fn over(self, own: Process) -> Result<Process, PlanError> {
         let user = self.user.as_deref().map(parse_user).transpose()?;
         let mut process = Process { terminal: self.terminal, console_size: self.console_size, ..own };
-        process.args = self.args;
-        process.cwd = self.cwd.unwrap_or(process.cwd);
-        process.env.extend(self.env.0.into_iter().map(Sensitive));
-        if let Some((uid, gid)) = user {
-            process.user = User { uid, gid, ..process.user };
-        }
-        process.user.additional_gids.extend(self.additional_gids);
         if let Some(Capabilities { permitted, inheritable, ambient, .. }) = &mut process.capabilities {
             // Whoever made the container was told of the others.
             ambient.retain(|name| permitted.contains(name) && inheritable.contains(name));
         }
-        if !self.capabilities.is_empty() {
+        process.args = self.args;
+        process.cwd = self.cwd.unwrap_or(process.cwd);
+        process.env.extend(self.env.0.into_iter().map(Sensitive));
         process.env = last_of_each(process.env, |entry| &entry.0);
+        if let Some((uid, gid)) = user {
+            process.user = User { uid, gid, ..process.user };
+        }
+        process.user.additional_gids.extend(self.additional_gids);
+        if !self.capabilities.is_empty() {
             let mut sets = process.capabilities.take().unwrap_or_default();
             let Capabilities { bounding, effective, permitted, inheritable, ambient } = &mut sets;
             for set in [bounding, effective, permitted] {
                 set.extend(self.capabilities.iter().cloned());
             }
+            // The kernel takes no others, and runc's are dropped there.
+            ambient.extend(self.capabilities.iter().filter(|name| inheritable.contains(name)).cloned());
             process.capabilities = Some(sets);
         }
         process.no_new_privileges = self.no_new_privileges.unwrap_or(process.no_new_privileges);
@@ -192,8 +199,6 @@ impl Input {
         Ok(process)
     }
 }
-            // The kernel takes no others, and runc's are dropped there.
-            ambient.extend(self.capabilities.iter().filter(|name| inheritable.contains(name)).cloned());
 
 /// Digits and nothing else: a loose parse gives the wrong user (CVE-2026-30892).
 fn parse_user(text: &str) -> Result<(u32, u32), PlanError> {
