@@ -96,6 +96,8 @@ pub struct Facts {
 
 /// The largest file that planning reads, in bytes. A config.json is some 100 KB.
 const LARGEST: u64 = 16 << 20;
+/// The most that planning reads of what may have no end.
+const LONGEST_STREAM: u64 = 4 << 20;
 
 impl Facts {
     /// Facts of the real host.
@@ -157,6 +159,20 @@ impl Facts {
     pub fn file(&mut self, path: &Path) -> std::io::Result<String> {
         let fact = match self.read.files.get(path).or_else(|| self.given.files.get(path)) {
             None | Some(FileFact::Sha256(_)) => read_bounded(path),
+            Some(fact) => fact.clone(),
+        };
+        self.read.files.insert(path.to_owned(), fact.clone());
+        text(fact)
+    }
+
+    /// The text of a file that the caller gives for this run alone, which may be a pipe or a terminal: it is read to its end. What goes on after
+    /// 4 MiB is EFBIG.
+    pub fn stream(&mut self, path: &Path) -> std::io::Result<String> {
+        let fact = match self.read.files.get(path).or_else(|| self.given.files.get(path)) {
+            None | Some(FileFact::Sha256(_)) => match std::fs::metadata(path) {
+                Ok(found) if !found.is_file() && !found.is_dir() => read_stream(path),
+                _ => read_bounded(path),
+            },
             Some(fact) => fact.clone(),
         };
         self.read.files.insert(path.to_owned(), fact.clone());
@@ -228,17 +244,25 @@ fn read_bounded(path: &Path) -> FileFact {
 
 fn bounded(file: std::fs::File) -> FileFact {
     use rustix::fs::{FileType, fstat};
-    use std::io::Read;
     let size = match fstat(&file).map(|s| (FileType::from_raw_mode(s.st_mode), s.st_size)) {
         Ok((FileType::RegularFile, size)) => u64::try_from(size).unwrap_or(0).min(LARGEST),
         Ok((FileType::Directory, _)) => return FileFact::Kind(FileKind::Directory),
         Ok(_) => return FileFact::Errno(rustix::io::Errno::INVAL.raw_os_error()),
         Err(e) => return FileFact::Errno(e.raw_os_error()),
     };
+    read_to_end(file, size, LARGEST)
+}
+
+fn read_stream(path: &Path) -> FileFact {
+    std::fs::File::open(path).map_or_else(|e| errno(&e), |file| read_to_end(file, 0, LONGEST_STREAM))
+}
+
+fn read_to_end(file: std::fs::File, size: u64, most: u64) -> FileFact {
+    use std::io::Read;
     let mut bytes = Vec::with_capacity(size as usize + 1);
-    match file.take(LARGEST + 1).read_to_end(&mut bytes) {
+    match file.take(most + 1).read_to_end(&mut bytes) {
         Err(e) => errno(&e),
-        Ok(n) if n as u64 > LARGEST => FileFact::Errno(rustix::io::Errno::FBIG.raw_os_error()),
+        Ok(n) if n as u64 > most => FileFact::Errno(rustix::io::Errno::FBIG.raw_os_error()),
         Ok(_) => {
             String::from_utf8(bytes).map_or(FileFact::Errno(rustix::io::Errno::ILSEQ.raw_os_error()), FileFact::Text)
         }
@@ -275,6 +299,29 @@ mod tests {
         let error = replay.file(Path::new("/nonexistent/file")).expect_err("recorded as absent");
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         assert_eq!(live.recorded(), replay.recorded());
+    }
+
+    #[test]
+    fn a_stream_is_read_to_its_end_and_only_so_far() {
+        use std::io::Write;
+        use std::os::fd::AsRawFd;
+        let written = |bytes: Vec<u8>| {
+            let (read, write) = std::io::pipe().expect("pipe");
+            let path = format!("/proc/self/fd/{}", read.as_raw_fd());
+            let writer = std::thread::spawn(move || {
+                // Whoever reads may have enough.
+                let _ = bytes.chunks(100_000).try_for_each(|chunk| (&write).write_all(chunk));
+            });
+            let told = Facts::fixed(Recorded::default()).stream(Path::new(&path));
+            drop(read);
+            writer.join().expect("writer");
+            told
+        };
+        let most = LONGEST_STREAM as usize;
+        assert_eq!(written(vec![b'x'; most]).expect("text").len(), most);
+        let error = written(vec![b'x'; most + 1]).expect_err("too long");
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::FBIG.raw_os_error()));
+        assert!(Facts::fixed(Recorded::default()).stream(Path::new("/proc")).is_err());
     }
 
     #[test]

@@ -281,10 +281,11 @@ impl Process {
     /// Once the site is armed the engine may have gone, and whoever releases the site reads errors from another descriptor. An engine that is
     /// still there is told the rest.
     fn report(&mut self, report: &Report) {
-        match self.fds.get(REPORT).map(|fd| fd.try_clone_to_owned()) {
-            Some(Ok(fd)) if matches!(report, Report::Failed { .. }) => send(&mut fd.into(), report),
-            Some(_) => mention(&self.writer, report),
+        let failed = matches!(report, Report::Failed { .. });
+        match self.fds.get(REPORT) {
             None => send(&mut self.writer, report),
+            Some(fd) if failed && let Ok(fd) = fd.try_clone_to_owned() => send(&mut fd.into(), report),
+            Some(_) => mention(&self.writer, report),
         }
     }
 }

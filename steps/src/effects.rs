@@ -33,6 +33,7 @@ pub mod prepare;
 pub mod privileges;
 pub mod probe;
 pub mod rdt;
+pub mod ready;
 pub mod relay;
 pub mod rlimit;
 pub mod route;
@@ -41,6 +42,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod stage;
 mod state;
+pub mod stdio;
 pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;

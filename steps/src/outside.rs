@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::facts::{CgroupLayout, IdRange};
 
-pub use crate::effects::exec::home;
+pub use crate::process::environment::home;
 pub use crate::process::start_time;
 
 /// The mounted hierarchies of cgroups, from the texts of mountinfo and /proc/cgroups.

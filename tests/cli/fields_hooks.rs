@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         hooks_poststop_runs_on_the_host_once_stopped,
         hooks_create_container_runs_in_the_containers_namespaces_with_the_hosts_files,
         hooks_start_container_runs_in_the_container_before_its_program,
+        hooks_env_is_the_processes_inside_and_none_on_the_host_where_it_is_not_given,
         hooks_run_in_the_order_of_the_spec,
         hooks_that_fail_before_the_program_fail_the_container,
         hooks_poststart_that_fails_stops_the_container,
@@ -160,6 +161,45 @@ pub fn hooks_start_container_runs_in_the_container_before_its_program(lab: &Lab)
     assert_eq!((&state["status"], &state["pid"], &state["id"]), (&json!("created"), &json!(1), &json!(container.id)));
     assert!(told.out.contains("host=runc"), "{}", told.out);
     Ok(container.scene.nothing_left()?)
+}
+
+pub fn hooks_env_is_the_processes_inside_and_none_on_the_host_where_it_is_not_given(lab: &Lab) -> TestResult {
+    let mut container = Boxed::runs(lab, "true")?;
+    let outside = |name: &str| container.outside(name).display().to_string();
+    // Read off the kernel, and by no shell, which adds variables of its own.
+    let dump = |busybox: Value, file: &str| json!({ "path": busybox, "args": ["dd", "if=/proc/self/environ", format!("of={file}")] });
+    let on_host = |file: &str| dump(json!(program::find("busybox")), file);
+    let in_container = |file: &str| dump(json!("/bin/busybox"), file);
+    let host = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    let mut hooks = serde_json::Map::new();
+    for stage in host {
+        let mut own = on_host(&outside(&format!("{stage}.own")));
+        own["env"] = json!(["OWN=1", "OWN=2"]);
+        let mut empty = on_host(&outside(&format!("{stage}.empty")));
+        empty["env"] = json!([]);
+        hooks.insert(stage.into(), json!([own, empty, on_host(&outside(&format!("{stage}.none")))]));
+    }
+    let mut empty = in_container("/dev/shm/empty");
+    empty["env"] = json!([]);
+    hooks.insert("startContainer".into(), json!([in_container("/dev/shm/none"), empty]));
+    let script = "cat /dev/shm/none; echo; cat /dev/shm/empty; echo";
+    container.edit(|config| {
+        config["hooks"] = hooks.into();
+        config["process"]["env"] = json!(["PATH=/bin", "ONE=1", "ONE=two"]);
+        config["process"]["args"] = json!(["sh", "-c", script]);
+    })?;
+    let told = container.plan("oci/run", &[]).ended(0);
+    assert_eq!(told.out, "PATH=/bin\0ONE=two\0HOME=/root\0\n\n");
+    for stage in host {
+        let read = |name: &str| fs::read_to_string(container.outside(&format!("{stage}.{name}")));
+        let inherited = if stage == "createContainer" { "PATH=/bin\0ONE=two\0" } else { "" };
+        assert_eq!(
+            (read("own")?.as_str(), read("empty")?.as_str(), read("none")?.as_str()),
+            ("OWN=2\0", "", inherited),
+            "{stage}"
+        );
+    }
+    Ok(())
 }
 
 pub fn hooks_run_in_the_order_of_the_spec(lab: &Lab) -> TestResult {

@@ -22,6 +22,10 @@ pub fn tests() -> Vec<Test> {
         process_selinux_label,
         linux_mount_label,
         process_args_env_and_cwd,
+        process_env_that_names_a_variable_twice_has_the_last_one_once,
+        process_env_with_an_empty_home_is_without_one,
+        process_cwd_that_its_user_may_not_enter,
+        process_capabilities_ambient_that_cannot_be_is_a_warning,
         process_rlimits,
         process_rlimits_above_the_callers_own,
         process_user_uid_gid_umask_and_additional_gids,
@@ -80,6 +84,63 @@ pub fn process_args_env_and_cwd(lab: &Lab) -> TestResult {
     let lines: Vec<&str> =
         printed.lines().filter(|line| !["PWD=", "SHLVL=", "HOME="].iter().any(|p| line.starts_with(p))).collect();
     assert_eq!(lines, ["/var", "hello = world||zero|o n e", "EMPTY=", "GREETING=hello = world", "PATH=/bin"]);
+    Ok(())
+}
+
+/// Whatever looks into it: the program, and who looks for the program.
+pub fn process_env_that_names_a_variable_twice_has_the_last_one_once(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.config(|config| {
+        config["process"]["env"] = json!(["A=1", "PATH=/nowhere", "HOME=/old", "A=2", "PATH=/bin", "HOME=/new"]);
+    })?;
+    // Read off the kernel: a shell would put it in order.
+    let environ = field.prints(&["cat", "/proc/self/environ"])?;
+    assert_eq!(environ.split_terminator('\0').collect::<Vec<_>>(), ["A=2", "PATH=/bin", "HOME=/new"]);
+    Ok(())
+}
+
+pub fn process_env_with_an_empty_home_is_without_one(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    for homes in [&["HOME="][..], &["HOME=/somewhere", "HOME="], &[]] {
+        field.config(|config| config["process"]["env"] = json!([&["PATH=/bin"], homes].concat()))?;
+        let environ = field.prints(&["cat", "/proc/self/environ"])?;
+        assert_eq!(environ.split_terminator('\0').collect::<Vec<_>>(), ["PATH=/bin", "HOME=/root"], "{homes:?}");
+    }
+    Ok(())
+}
+
+/// Root may enter it, and its user, whom a root without CAP_DAC_OVERRIDE is as well, may not.
+pub fn process_cwd_that_its_user_may_not_enter(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.directories(&["home"])?;
+    let home = field.bundle.rootfs().join("home");
+    std::os::unix::fs::chown(&home, Some(65532), Some(65532))?;
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    for (uid, capabilities) in [(1000, json!([])), (0, json!(["CAP_KILL"]))] {
+        field.config(|config| {
+            config["process"]["cwd"] = json!("/home");
+            config["process"]["user"] = json!({ "uid": uid, "gid": uid });
+            let sets = ["bounding", "effective", "permitted"];
+            config["process"]["capabilities"] = sets.into_iter().map(|set| (set, capabilities.clone())).collect();
+        })?;
+        assert_eq!(field.prints(&["readlink", "/proc/self/cwd"])?, "/home\n", "uid {uid}");
+    }
+    Ok(())
+}
+
+pub fn process_capabilities_ambient_that_cannot_be_is_a_warning(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    field.bundle.runs(&["grep", "CapAmb", "/proc/self/status"])?;
+    field.config(|config| {
+        config["process"]["capabilities"] = json!({
+            "bounding": ["CAP_KILL", "CAP_CHOWN"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"],
+            "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL", "CAP_CHOWN", "CAP_SETGID"],
+        });
+    })?;
+    let told = field.told().ended(0).says(&["CAP_CHOWN, CAP_SETGID cannot be ambient", "permitted and inheritable"]);
+    assert_eq!(told.out, "CapAmb:\t0000000000000020\n");
+    field.config(|config| config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]))?;
+    assert!(!field.told().ended(0).err.contains("ambient"));
     Ok(())
 }
 

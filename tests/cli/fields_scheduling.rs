@@ -6,6 +6,7 @@ use lifecycle_tests::{Result, program};
 use serde_json::{Value, json};
 
 use crate::fields::{Field, line, proc, stat};
+use crate::oci_scene::Oci;
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
@@ -19,6 +20,8 @@ pub fn tests() -> Vec<Test> {
         process_io_priority,
         #[needs(Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
         process_exec_cpu_affinity_initial_and_final,
+        #[needs(Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
+        process_exec_cpu_affinity_and_the_cpuset_count_and_not_the_callers_cpus,
         #[needs(Kernel("/sys/devices/system/cpu/cpu1", "a second CPU"))]
         process_scheduler_io_priority_and_exec_cpu_affinity_of_an_exec,
         linux_personality,
@@ -129,6 +132,31 @@ pub fn process_exec_cpu_affinity_initial_and_final(lab: &Lab) -> TestResult {
     field.config(|config| config["process"]["execCPUAffinity"] = json!({ "initial": "1", "final": "1" }))?;
     assert_ne!(line(&field.prints(&["cat", "/proc/self/status"])?, "Cpus_allowed_list"), "1");
     Ok(())
+}
+
+/// A service that is bound to a CPU makes containers that are not.
+pub fn process_exec_cpu_affinity_and_the_cpuset_count_and_not_the_callers_cpus(lab: &Lab) -> TestResult {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let cpus = |status: &str| line(status, "Cpus_allowed_list");
+    let all = cpus(&std::fs::read_to_string("/proc/self/status")?);
+    let before = sched_getaffinity(None)?;
+    let mut first = CpuSet::new();
+    first.set(0);
+    // Whatever this test starts from here on has it.
+    sched_setaffinity(None, &first)?;
+    assert_eq!(cpus(&std::fs::read_to_string("/proc/self/status")?), "0");
+    oci.running(&[]);
+    assert_eq!(cpus(&proc(oci.pid()?, "status")?), all);
+    assert_eq!(cpus(&oci.inside(&["cat", "/proc/self/status"])), all);
+    oci.bundle.edit(|config| config["process"]["execCPUAffinity"] = json!({ "final": "1" }))?;
+    assert_eq!(cpus(&oci.inside(&["cat", "/proc/self/status"])), "1");
+    oci.told(&["delete", "--force", &oci.id]).ended(0);
+    oci.edit(|config| config["linux"]["resources"]["cpu"] = json!({ "cpus": "1" }))?;
+    oci.running(&[]);
+    assert_eq!(cpus(&proc(oci.pid()?, "status")?), "1");
+    sched_setaffinity(None, &before)?;
+    Ok(oci.gone()?)
 }
 
 /// What an exec's own process asks for, and not what the container's does.

@@ -10,6 +10,7 @@ use lifecycle_tests::seccomp;
 use serde_json::{Value, json};
 
 use crate::boxed::Boxed;
+use crate::oci_scene::Oci;
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
@@ -21,6 +22,10 @@ pub fn tests() -> Vec<Test> {
         linux_seccomp_syscalls_args_op,
         linux_seccomp_flags,
         linux_seccomp_is_loaded_with_and_without_no_new_privileges,
+        linux_seccomp_with_no_new_privileges_allows_execve_and_the_programs_own_calls_alone,
+        linux_seccomp_without_no_new_privileges_allows_what_is_documented_besides,
+        linux_seccomp_gives_up_what_loading_it_took,
+        linux_seccomp_that_refuses_everything_ends_the_container,
         linux_seccomp_is_compiled_once_and_kept_by_content,
     ];
     tests.into_iter().map(|test| test.within("fields_seccomp").needs(&[Root, Program("busybox")])).collect()
@@ -200,6 +205,8 @@ pub fn linux_seccomp_syscalls_action(lab: &Lab) -> TestResult {
             if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
                 namespaces.retain(|namespace| namespace["type"] != "pid");
             }
+            // With no_new_privileges a container that is only created has no filter yet.
+            config["process"]["noNewPrivileges"] = json!(false);
             config["linux"]["seccomp"] = rule(action);
         })?;
         let told = container.plan("oci/run", &[]);
@@ -273,7 +280,10 @@ pub fn linux_seccomp_flags(lab: &Lab) -> TestResult {
     for (flags, kept) in
         [(&flags[..0], 0), (&flags[1..2], libc::SECCOMP_FILTER_FLAG_LOG), (&flags[..], libc::SECCOMP_FILTER_FLAG_LOG)]
     {
-        container.edit(|config| config["linux"]["seccomp"]["flags"] = json!(flags))?;
+        container.edit(|config| {
+            config["process"]["noNewPrivileges"] = json!(false);
+            config["linux"]["seccomp"]["flags"] = json!(flags);
+        })?;
         let pid = container.create()?;
         // The kernel remembers this one alone.
         assert_eq!(returns(pid)?[0].1, kept, "{flags:?}");
@@ -298,6 +308,99 @@ pub fn linux_seccomp_is_loaded_with_and_without_no_new_privileges(lab: &Lab) -> 
         assert!(told.out.contains("Inappropriate ioctl") && told.out.contains(&wanted), "{}{}", told.out, told.err);
     }
     Ok(container.scene.nothing_left()?)
+}
+
+/// Whatever else is called ends the process. The program makes the one call that is its own, and exits.
+fn allows(more: &[&str]) -> Value {
+    let names = [&["execve", "getpid", "exit"], more].concat();
+    json!({ "defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }] })
+}
+
+/// In run, in create and start, and in exec; whatever else the process has to do before.
+fn is_enough(lab: &Lab, profile: &Value, no_new_privileges: bool) -> TestResult {
+    let mut oci = Oci::new(lab, &["/probe"])?;
+    probe(64, libc::SYS_getpid as u32, &oci.bundle.rootfs().join("probe"))?;
+    fs::create_dir(oci.bundle.rootfs().join("home"))?;
+    oci.edit(|config| {
+        config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [7] });
+        config["process"]["cwd"] = json!("/home");
+        config["linux"]["seccomp"] = profile.clone();
+    })?;
+    oci.told(&["run", "--bundle", "bundle", &oci.id]).ended(0);
+    oci.create(&[]);
+    oci.verb("start").ended(0);
+    oci.wait_for_status("stopped")?;
+    oci.told(&["delete", &oci.id]).ended(0);
+    // Under a filter of its own that lets the container live.
+    oci.edit(|config| {
+        config["process"]["args"] = json!(["sleep", "600"]);
+        config["linux"]["seccomp"] = json!(null);
+    })?;
+    oci.running(&[]);
+    oci.bundle.edit(|config| config["linux"]["seccomp"] = profile.clone())?;
+    oci.told(&["exec", &oci.id, "/probe"]).ended(0);
+    oci.bundle.edit(|config| config["linux"]["seccomp"] = json!(null))?;
+    Ok(oci.gone()?)
+}
+
+pub fn linux_seccomp_with_no_new_privileges_allows_execve_and_the_programs_own_calls_alone(lab: &Lab) -> TestResult {
+    is_enough(lab, &allows(&[]), true)
+}
+
+/// The calls that docs/security.md says a profile has to allow.
+const DOCUMENTED: &str = include_str!("../../docs/security.md");
+
+pub fn linux_seccomp_without_no_new_privileges_allows_what_is_documented_besides(lab: &Lab) -> TestResult {
+    let (_, after) = DOCUMENTED.split_once("has to allow, besides what the program calls: ").ok_or("no list")?;
+    let (list, _) = after.split_once('.').ok_or("no end of the list")?;
+    let calls: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    let mut profile = allows(&calls);
+    let refused = json!({ "names": ["capset"], "action": "SCMP_ACT_ERRNO" });
+    profile["syscalls"].as_array_mut().ok_or("no rules")?.push(refused);
+    is_enough(lab, &profile, false)
+}
+
+/// CAP_SYS_ADMIN, capabilities(7).
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// It is kept for the filter, and neither a created container nor its program has it.
+pub fn linux_seccomp_gives_up_what_loading_it_took(lab: &Lab) -> TestResult {
+    let rule = but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO" }]));
+    let mut container = filtered(lab, "grep -E '^Cap|^Seccomp:' /proc/self/status", &rule)?;
+    for uid in [0, 1000] {
+        container.edit(|config| {
+            config["process"]["noNewPrivileges"] = json!(false);
+            config["process"]["user"] = json!({ "uid": uid, "gid": uid });
+        })?;
+        let sets = |status: &str| -> Vec<u64> {
+            let sets = status.lines().filter_map(|line| line.strip_prefix("Cap")?.split_whitespace().nth(1));
+            sets.flat_map(|set| u64::from_str_radix(set, 16)).collect()
+        };
+        let pid = container.create()?;
+        let created = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        assert!(created.contains("Seccomp:\t2"), "{created}");
+        container.delete().ended(0);
+        let program = container.plan("oci/run", &[]).ended(0).out;
+        assert!(program.contains("Seccomp:\t2"), "{program}");
+        for status in [&created, &program] {
+            assert!(sets(status).len() == 5 && sets(status).iter().all(|set| set & SYS_ADMIN == 0), "{status}");
+        }
+    }
+    Ok(container.scene.nothing_left()?)
+}
+
+/// Neither execve nor exit is there any more, nor a way to tell anybody.
+pub fn linux_seccomp_that_refuses_everything_ends_the_container(lab: &Lab) -> TestResult {
+    let nothing = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [] });
+    let mut container = filtered(lab, "true", &nothing)?;
+    for no_new_privileges in [true, false] {
+        container.edit(|config| config["process"]["noNewPrivileges"] = json!(no_new_privileges))?;
+        let told = container.plan("oci/run", &[]).ended_badly();
+        assert!(no_new_privileges || told.err.contains("seccomp filter"), "{}", told.err);
+        container.scene.nothing_left()?;
+    }
+    Ok(())
 }
 
 /// Compiled once, and then taken from the cache, if that is to be trusted.

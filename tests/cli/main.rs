@@ -65,6 +65,7 @@ mod scene;
 mod security;
 mod service;
 mod state_root;
+mod stdio;
 mod systemd;
 mod systemd_oci;
 mod systemd_slices;
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         saved::tests(),
         service::tests(),
         state_root::tests(),
+        stdio::tests(),
         systemd::tests(),
         users::tests(),
     ]

@@ -15,11 +15,15 @@ pub fn tests() -> Vec<Test> {
     let tests = lifecycle_tests::tests![
         oci_exec_ends_with_the_programs_exit_code,
         oci_exec_cwd_is_where_it_starts,
+        oci_exec_cwd_that_its_user_may_not_enter,
         oci_exec_env_adds_variables,
+        oci_exec_env_takes_the_place_of_the_containers,
         oci_exec_user_and_additional_gids_are_whom_it_runs_as,
         oci_exec_cap_adds_a_capability,
+        oci_exec_cap_is_ambient_where_it_is_inheritable,
         oci_exec_no_new_privs_is_as_asked_and_otherwise_the_containers,
         oci_exec_process_is_the_whole_process,
+        oci_exec_process_may_be_a_pipe,
         oci_exec_detach_leaves_it_running_and_pid_file_tells_which,
         oci_exec_tty_is_a_terminal_of_the_containers,
         oci_exec_cgroup_is_one_below_the_containers,
@@ -75,6 +79,44 @@ pub fn oci_exec_env_adds_variables(lab: &Lab) -> TestResult {
     Ok(oci.gone()?)
 }
 
+pub fn oci_exec_env_takes_the_place_of_the_containers(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| {
+        config["process"]["env"] = json!(["PATH=/nowhere", "A=1", "HOME=/old"]);
+        config["process"]["args"] = json!(["/bin/sleep", "600"]);
+    })?;
+    oci.running(&[]);
+    let environ = |options: &[&str], command: &str| {
+        let told = oci.told(&[&["exec"], options, &[&oci.id, command, "/proc/self/environ"]].concat()).ended(0);
+        told.out.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(environ(&[], "/bin/cat"), ["PATH=/nowhere", "A=1", "HOME=/old"]);
+    let options = ["--env", "A=2", "--env", "PATH=/bin", "--env", "A=3", "-e", "HOME="];
+    assert_eq!(environ(&options, "cat"), ["PATH=/bin", "A=3", "HOME=/root"]);
+    let process = json!({ "args": ["cat", "/proc/self/environ"], "cwd": "/", "env": ["PATH=/nowhere", "B=1", "B=2", "PATH=/bin"] });
+    oci.scene.write("process.json", &process.to_string())?;
+    let told = oci.told(&["exec", "--process", "process.json", &oci.id]).ended(0);
+    assert_eq!(told.out, "B=2\0PATH=/bin\0HOME=/root\0");
+    oci.without(&["process.json"])?;
+    Ok(oci.gone()?)
+}
+
+pub fn oci_exec_cwd_that_its_user_may_not_enter(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    let home = oci.bundle.rootfs().join("home");
+    std::fs::create_dir(&home)?;
+    std::os::unix::fs::chown(&home, Some(65532), Some(65532))?;
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    oci.edit(|_| ())?;
+    oci.running(&[]);
+    // Root of the default config has no CAP_DAC_OVERRIDE.
+    for user in ["0", "1000:1000", "65532:65532"] {
+        let told = oci.told(&["exec", "--user", user, "--cwd", "/home", &oci.id, "readlink", "/proc/self/cwd"]);
+        assert_eq!(told.ended(0).out, "/home\n", "{user}");
+    }
+    Ok(oci.gone()?)
+}
+
 pub fn oci_exec_user_and_additional_gids_are_whom_it_runs_as(lab: &Lab) -> TestResult {
     let oci = idle(lab)?;
     let id = |options: &[&str]| oci.told(&[&["exec"], options, &[&oci.id, "id"]].concat()).ended(0).out;
@@ -107,6 +149,26 @@ pub fn oci_exec_cap_adds_a_capability(lab: &Lab) -> TestResult {
     Ok(oci.gone()?)
 }
 
+/// The kernel takes no other for ambient: capabilities(7).
+pub fn oci_exec_cap_is_ambient_where_it_is_inheritable(lab: &Lab) -> TestResult {
+    let mut oci = Oci::new(lab, &["sleep", "600"])?;
+    oci.edit(|config| {
+        for set in ["bounding", "inheritable"] {
+            config["process"]["capabilities"][set] = json!(["CAP_NET_ADMIN"]);
+        }
+        for set in ["effective", "permitted"] {
+            config["process"]["capabilities"][set] = json!([]);
+        }
+    })?;
+    oci.running(&[]);
+    let as_user = ["--user", "1000:1000", "--cap", "CAP_NET_ADMIN", "--cap", "CAP_NET_RAW"];
+    for set in ["CapAmb", "CapEff", "CapPrm"] {
+        assert_eq!(status(&oci, &as_user, set), format!("{NET_ADMIN:016x}"), "{set}");
+    }
+    assert_eq!(status(&oci, &["--user", "1000:1000"], "CapAmb"), format!("{:016x}", 0));
+    Ok(oci.gone()?)
+}
+
 pub fn oci_exec_no_new_privs_is_as_asked_and_otherwise_the_containers(lab: &Lab) -> TestResult {
     let oci = idle(lab)?;
     let of = |options: &[&str]| status(&oci, options, "NoNewPrivs");
@@ -130,6 +192,29 @@ pub fn oci_exec_process_is_the_whole_process(lab: &Lab) -> TestResult {
     oci.told(&["exec", "-p", "wrong.json", &oci.id]).ended(255).says(&["args", "cwd"]);
     oci.told(&["exec", "-p", "nosuch.json", &oci.id]).ended(255).says(&["nosuch.json", "No such file or directory"]);
     oci.without(&["process.json", "wrong.json"])?;
+    Ok(oci.gone()?)
+}
+
+pub fn oci_exec_process_may_be_a_pipe(lab: &Lab) -> TestResult {
+    let oci = idle(lab)?;
+    let process = json!({ "args": ["echo", "piped"], "cwd": "/", "env": ["PATH=/bin"] }).to_string();
+    let mut run = oci.start(&["exec", "--process", "/dev/stdin", &oci.id])?;
+    run.type_in(&process, true)?;
+    assert_eq!(run.end()?.ended(0).out, "piped\n");
+    // As a shell passes it.
+    let told = |script: &str| {
+        let mut shell = std::process::Command::new("bash");
+        let command = oci.command(&["exec", "--process"]);
+        shell
+            .args(["-c", script])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .arg(&oci.id)
+            .current_dir(lab.dir());
+        scene::told(shell.env("PROCESS", &process).stdin(std::process::Stdio::null()))
+    };
+    assert_eq!(told("\"$0\" \"${@:1:$#-1}\" <(echo \"$PROCESS\") \"${@: -1}\"").ended(0).out, "piped\n");
+    told("\"$0\" \"${@:1:$#-1}\" <(exec cat /dev/zero) \"${@: -1}\"").ended(255).says(&["File too large", "4 MiB"]);
     Ok(oci.gone()?)
 }
 

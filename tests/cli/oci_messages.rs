@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Test> {
         oci_messages_of_state_kill_delete_and_start_are_what_callers_match,
         oci_log_has_the_reason_as_its_last_error_in_either_format,
         oci_log_has_what_is_wrong_with_the_command_line,
+        oci_log_that_cannot_be_written_fails_all_but_the_end_of_a_container,
         oci_messages_of_wrong_ids_and_signals_are_runcs,
         oci_messages_are_short_whatever_a_config_holds,
         oci_messages_of_a_memory_limit_that_is_too_low_say_what_is_in_use,
@@ -229,6 +230,25 @@ pub fn oci_log_has_what_is_wrong_with_the_command_line(lab: &Lab) -> TestResult 
     oci.without(&["log"])?;
     oci.told(&["--log", "log", "state", "--help"]).ended(0);
     assert!(!lab.dir().join("log").exists());
+    Ok(oci.scene.nothing_left()?)
+}
+
+pub fn oci_log_that_cannot_be_written_fails_all_but_the_end_of_a_container(lab: &Lab) -> TestResult {
+    let oci = Oci::new(lab, &["sleep", "600"])?;
+    let id = oci.id.as_str();
+    let told = |words: &[&str]| {
+        oci.told(&[&["--log", "nosuch/log"], words].concat()).says(&["cannot write the log nosuch/log", "No such file"])
+    };
+    for words in [&["create", "--bundle", "bundle", id][..], &["run", "-d", "--bundle", "bundle", id], &["list"]] {
+        told(words).ended(1);
+        oci.verb("state").ended(1);
+    }
+    oci.running(&[]);
+    told(&["exec", id, "touch", "/dev/shm/made"]).ended(1);
+    assert!(!std::path::Path::new(&format!("/proc/{}/root/dev/shm/made", oci.pid()?)).exists());
+    told(&["kill", id, "KILL"]).ended(0);
+    oci.wait_for_status("stopped")?;
+    told(&["delete", id]).ended(0);
     Ok(oci.scene.nothing_left()?)
 }
 

@@ -44,6 +44,8 @@ impl Bundle {
         let bundle = Self { dir };
         let mut config = spec();
         config["process"]["terminal"] = json!(false);
+        // None of them is inheritable, and so none can be ambient: that is worth a warning, which most tests do not expect.
+        config["process"]["capabilities"]["ambient"] = json!([]);
         bundle.write(&config)?;
         Ok(bundle)
     }

@@ -32,6 +32,11 @@ impl Log {
         Self { file: global.log.clone(), format: global.log_format, debug: global.debug }
     }
 
+    /// Opens the file once, which makes it: who asked for it must not find out at the end that nothing was written.
+    pub fn begin(&self) -> io::Result<()> {
+        self.file.as_deref().map_or(Ok(()), |path| open(path).map(drop))
+    }
+
     /// Why the verb failed: in the log, and on stderr for whoever reads that instead.
     pub fn error(&self, message: &str) {
         self.write("error", message);

@@ -7,10 +7,13 @@ mod log;
 mod perform;
 mod verbs;
 
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use lifecycle_cli::mask::{self, Callers};
+use lifecycle_engine::render::paint;
 
 use args::{Cli, Global, Verb};
 use fault::Fault;
@@ -24,10 +27,23 @@ fn main() -> ExitCode {
     };
     let callers = mask::own();
     let log = Log::new(&cli.global);
+    if let Err(e) = log.begin() {
+        let path = cli.global.log.as_deref().unwrap_or_else(|| Path::new(""));
+        // Nobody is left to be told where stderr cannot be written to.
+        let _ = writeln!(io::stderr(), "{}", paint::lines(&format!("cannot write the log {}: {e}", path.display())));
+        if !ends_a_container(&cli.verb) {
+            return ExitCode::FAILURE;
+        }
+    }
     dispatch(cli, &log, callers).unwrap_or_else(|fault| {
         log.error(&fault.message);
         ExitCode::from(fault.code)
     })
+}
+
+/// A disk that is full must not keep a container from being ended.
+fn ends_a_container(verb: &Verb) -> bool {
+    matches!(verb, Verb::Kill(_) | Verb::Delete(_))
 }
 
 /// Also `--help` and `--version`.

@@ -82,10 +82,12 @@ impl<'a> Call<'a> {
     /// Runs a plan, and leaves of it what `keep` says when it ends well.
     pub fn run(&self, plan: &str, params: Params, keep: Keep) -> Result<Finished, Fault> {
         let registry = lifecycle_steps::registry();
-        if params.get("forward_signals") == Some(&Value::Bool(true)) {
+        let forwards = params.get("forward_signals") == Some(&Value::Bool(true));
+        // Until the plan is there a signal ends this program: it may be waiting for the end of a pipe that it reads.
+        let program = self.program(&registry, plan, params)?;
+        if forwards {
             hold_signals().map_err(|e| Fault::failed("cannot hold signals back for the program", &e))?;
         }
-        let program = self.program(&registry, plan, params)?;
         let own = identity::identify(rustix::process::getpid())
             .map_err(|e| Fault::failed("cannot read /proc/self/stat", &e))?;
         let cancel = signals::cancel().map_err(|e| Fault::failed("cannot take signals", &e))?;

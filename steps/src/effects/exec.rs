@@ -1,31 +1,29 @@
 //! Replacing a container's init by the container's program.
 
-use std::ffi::{CStr, CString};
-use std::io::{BufRead, BufReader, Read};
-use std::os::fd::RawFd;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Sensitive, Text};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::process::{chdir, getcwd, getpid, getuid};
+use rustix::process::{Signal, getpid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::find::not_found;
+use super::find::{find, not_found};
+use super::ready::{READY, enter, pass_descriptors};
+use super::seccomp::{FILTERED, LoadFilter, Message, SendListener, refused};
+use crate::process::environment;
 use crate::sys;
+use crate::sys::exec::Program;
+use crate::sys::seccomp::Filter;
 
 /// The exit code where the program cannot be executed, as shells have it.
-const CANNOT_EXECUTE: i32 = 126;
+pub(super) const CANNOT_EXECUTE: i32 = 126;
 /// The exit code where it is not there.
 pub(super) const NOT_FOUND: i32 = 127;
-/// Where a program is looked for when the environment has no PATH.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How much of the container's /etc/passwd is read: it is the enemy's, and may be endless (CVE-2025-4437).
-const PASSWD: u64 = 1 << 20;
-
 /// Becomes the container's program.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Exec {
@@ -41,6 +39,19 @@ pub struct Exec {
     /// Those among them that are sockets of socket activation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenFds>,
+    /// The filter of system calls that it runs under, where that can be loaded last of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<LastFilter>,
+}
+
+/// A filter that is the last thing before execve(2): it has to allow that, and what the program itself calls, and nothing that the runtime calls.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LastFilter {
+    /// Its parts, in order.
+    pub parts: Vec<LoadFilter>,
+    /// Goes to the agent when the part that notifies is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<SendListener>,
 }
 
 /// The first descriptors from 3 on are open sockets, as the caller had them: sd_listen_fds(3).
@@ -70,7 +81,14 @@ impl EffectDef for Exec {
 
     fn examples(_: &Path) -> Vec<Self> {
         let args = ["/bin/echo", "hello"].map(Text::from).to_vec();
-        vec![Self { args, env: vec![Sensitive("PATH=/bin".into())], cwd: "/".into(), preserve_fds: 0, listen: None }]
+        vec![Self {
+            args,
+            env: vec![Sensitive("PATH=/bin".into())],
+            cwd: "/".into(),
+            preserve_fds: 0,
+            listen: None,
+            filter: None,
+        }]
     }
 
     fn class(&self) -> Class {
@@ -79,29 +97,42 @@ impl EffectDef for Exec {
 
     fn describe(&self) -> String {
         let args: Vec<String> = self.args.iter().map(|a| quoted(&a.to_string())).collect();
-        let names = self.env.iter().map(|e| name_of(&e.0)).collect::<Vec<_>>().join(" ");
+        let names = self.env.iter().map(|e| name_of(&e.0)).collect();
+        let names = environment::last_of_each(names, String::as_str).join(" ");
         let env = if names.is_empty() { String::new() } else { format!("; env {names}") };
         let cwd = if self.cwd == Path::new("/") { String::new() } else { format!("; in {}", self.cwd.display()) };
-        format!("exec {}{cwd}{env}", args.join(" "))
+        let filter = self.filter.as_ref().map_or_else(String::new, LastFilter::describe);
+        format!("exec {}{cwd}{env}{filter}", args.join(" "))
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let args = self.args.iter().map(|a| c_string(cx.text(a)?)).collect::<Result<Vec<_>, _>>()?;
-        let mut env = self.env.iter().map(|e| cx.text(&e.0)).collect::<Result<Vec<_>, _>>()?;
-        if value_of(&env, "HOME").is_none() {
-            env.push(format!("HOME={}", own_home()));
-        }
+        let args = self.args.iter().map(|a| cx.text(a)).collect::<Result<Vec<_>, _>>()?;
+        let env = self.env.iter().map(|e| cx.text(&e.0)).collect::<Result<Vec<_>, _>>()?;
+        let mut env = environment::of_process(env);
         if let Some(listen) = &self.listen {
             listen.tell(&mut env);
         }
-        self.pass_descriptors()?;
-        sys::signal::reset(None).map_err(|e| EffectError::call("sigaction(SIG_DFL)", e))?;
-        let path = path_of(&env).to_owned();
-        let env = env.into_iter().map(c_string).collect::<Result<Vec<_>, _>>()?;
-        // Last of all, so that nothing is done by a path between the proof that it is inside and execve.
-        enter(&self.cwd)?;
-        // Only a failure comes back.
-        Err(exec(&args, &env, &path))
+        let path = environment::path_of(&env).to_owned();
+        let program = args
+            .first()
+            .cloned()
+            .ok_or_else(|| EffectError::new("there is no program to execute: args is empty").exit(CANNOT_EXECUTE))?;
+        let mut laid_out = Program::new(c_strings(candidates(&program, &path))?, c_strings(args)?, c_strings(env)?);
+        let is_ready = cx.fds.is_marked(READY);
+        sys::signal::reset_to_default(if is_ready { Some(Signal::PIPE) } else { None })
+            .map_err(|e| EffectError::call("sigaction(SIG_DFL)", e))?;
+        // What has been done before a filter was loaded needs nothing of it any more.
+        if !(is_ready && cx.fds.is_marked(FILTERED)) {
+            pass_descriptors(self.preserve_fds)?;
+            // After all else, so that nothing is done by a path between the proof that it is inside and execve.
+            enter(&self.cwd, cx.fds)?;
+        }
+        let Some(filter) = &self.filter else { return Err(failure(&mut laid_out, &program, &path)) };
+        // Once the filter is there, nobody can be sure to hear of a failure.
+        find(&program, &path)?;
+        let mut filter = filter.ready(cx)?;
+        filter.load()?;
+        Err(failure(&mut laid_out, &program, &path))
     }
 
     fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
@@ -110,44 +141,36 @@ impl EffectDef for Exec {
     }
 }
 
-impl Exec {
-    fn pass_descriptors(&self) -> Result<(), EffectError> {
-        let first = 3 + self.preserve_fds as RawFd;
-        sys::fd::close_on_exec_from(first)
-            .map_err(|e| EffectError::call(format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"), e))?;
-        for fd in 3..first {
-            sys::fd::inherited(fd)
-                .and_then(|fd| Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?))
-                .map_err(|e| {
-                    EffectError::call(format!("fcntl({fd}, F_SETFD, 0)"), e)
-                        .help("more descriptors are to be preserved than the caller has passed")
-                })?;
+impl LastFilter {
+    fn describe(&self) -> String {
+        self.parts.iter().map(|part| format!("; {}", part.describe())).collect::<Vec<_>>().concat()
+    }
+
+    /// All that loading takes.
+    fn ready(&self, cx: &mut Cx) -> Result<ReadyFilter, EffectError> {
+        let parts = self.parts.iter().map(LoadFilter::prepared).collect::<Result<_, _>>()?;
+        let message = self.listener.as_ref().map(|listener| listener.message(cx)).transpose()?;
+        Ok(ReadyFilter { parts, message })
+    }
+}
+
+/// Not to be dropped between the last part and execve: giving memory back is a system call.
+struct ReadyFilter {
+    parts: Vec<Filter>,
+    message: Option<Message>,
+}
+
+impl ReadyFilter {
+    fn load(&mut self) -> Result<(), EffectError> {
+        for part in &self.parts {
+            let listener: Option<OwnedFd> = part.load().map_err(|e| refused(part, e))?;
+            // The agent must be alone with it, and see the end of the message, before it has to answer.
+            if let (Some(listener), Some(message)) = (listener, self.message.take()) {
+                message.send(&listener)?;
+            }
         }
         Ok(())
     }
-}
-
-/// Changes to the directory that the program starts in.
-pub(super) fn enter(directory: &Path) -> Result<(), EffectError> {
-    let cwd = directory.display();
-    chdir(directory).map_err(|e| {
-        EffectError::call(format!("chdir({cwd})"), e)
-            .help("the working directory must be there in the container, and its user must be allowed to enter it")
-            .exit(CANNOT_EXECUTE)
-    })?;
-    // CVE-2024-21626: a directory outside the root, by way of a leaked descriptor.
-    match getcwd(Vec::new()) {
-        Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
-        Ok(_) | Err(Errno::NOENT) => {
-            Err(EffectError::new(format!("{cwd} is not inside the container's root")).exit(CANNOT_EXECUTE))
-        }
-        Err(e) => Err(EffectError::call("getcwd()", e).exit(CANNOT_EXECUTE)),
-    }
-}
-
-/// Where the environment has programs looked for.
-pub(super) fn path_of(env: &[String]) -> &str {
-    value_of(env, "PATH").unwrap_or(USUAL_PATH)
 }
 
 /// Each place where a program may be. A name with a slash is a path, and is not looked for.
@@ -181,65 +204,21 @@ fn name_of(entry: &Text) -> String {
     }
 }
 
-fn value_of<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
-    env.iter().find_map(|e| e.split_once('=').filter(|(n, _)| *n == name).map(|(_, value)| value))
-}
-
-fn c_string(text: String) -> Result<CString, EffectError> {
-    CString::new(text)
-        .map_err(|_| EffectError::new("an argument or environment variable holds a NUL byte").exit(CANNOT_EXECUTE))
-}
-
-/// The home directory of the process's user by the container's own /etc/passwd; `/` where that has none.
-fn own_home() -> String {
-    // It may be a FIFO, too, that nobody writes to.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let Ok(file) = open("/etc/passwd", flags, Mode::empty()).map(std::fs::File::from) else { return "/".into() };
-    if !file.metadata().is_ok_and(|m| m.is_file()) {
-        return "/".into();
-    }
-    home(file.take(PASSWD), getuid().as_raw())
-}
-
-/// A user's home directory by a passwd file, whose text is anybody's.
-pub fn home(passwd: impl Read, uid: u32) -> String {
-    let uid = uid.to_string();
-    let lines = BufReader::new(passwd).lines().map_while(Result::ok);
-    let mut homes = lines.filter_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        match fields.as_slice() {
-            [_, _, id, _, _, home, ..] if *id == uid && home.starts_with('/') => Some((*home).to_owned()),
-            _ => None,
-        }
-    });
-    // CVE-2022-4318: what becomes part of an environment must not be able to become a line of a file.
-    homes.find(|home| !home.chars().any(char::is_control)).unwrap_or_else(|| "/".into())
-}
-
-/// Tries each place where the program may be. Answers with the error that says most.
-fn exec(args: &[CString], env: &[CString], path: &str) -> EffectError {
-    let Some(program) = args.first().map(|a| a.to_string_lossy().into_owned()) else {
-        return EffectError::new("there is no program to execute: args is empty").exit(CANNOT_EXECUTE);
+fn c_strings(texts: Vec<String>) -> Result<Vec<CString>, EffectError> {
+    let of = |text| {
+        CString::new(text)
+            .map_err(|_| EffectError::new("an argument or environment variable holds a NUL byte").exit(CANNOT_EXECUTE))
     };
-    let mut found = None;
-    for candidate in candidates(&program, path) {
-        let Ok(candidate) = CString::new(candidate) else { continue };
-        match execve(&candidate, args, env) {
-            Errno::NOENT | Errno::NOTDIR if !program.contains('/') => {}
-            errno => {
-                found.get_or_insert((candidate.to_string_lossy().into_owned(), errno));
-            }
-        }
-    }
-    match found {
-        Some((candidate, errno)) => explain(&candidate, errno),
-        None => not_found(&program, path),
-    }
+    texts.into_iter().map(of).collect()
 }
 
-fn execve(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
-    let Err(errno) = nix::unistd::execve(program, args, env);
-    Errno::from_raw_os_error(errno as i32)
+/// Executes the program, and answers with the error that says most where it cannot be executed.
+fn failure(laid_out: &mut Program, program: &str, path: &str) -> EffectError {
+    let nowhere = |errno: &Errno| matches!(*errno, Errno::NOENT | Errno::NOTDIR) && !program.contains('/');
+    match laid_out.execute().find(|(_, errno)| !nowhere(errno)) {
+        Some((candidate, errno)) => explain(&candidate.to_string_lossy(), errno),
+        None => not_found(program, path),
+    }
 }
 
 pub(super) fn explain(program: &str, errno: Errno) -> EffectError {

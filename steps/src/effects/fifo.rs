@@ -148,7 +148,7 @@ impl EffectDef for Release {
         let path = self.path.display();
         let gone = || {
             EffectError::new(format!("process {}, which waited to be started, has gone", init.pid))
-                .help("something killed it; delete the container and create it again")
+                .help("it was killed, or could not go on under the container's seccomp filter; delete the container and create it again")
         };
         let watched = watch(&init)?.ok_or_else(gone)?;
         if watched.is_dead()? {

@@ -7,13 +7,19 @@ use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::{Sensitive, Text};
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
 use rustix::io::Errno;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::exec::{NOT_FOUND, candidates, enter, explain, path_of};
+use super::exec::{NOT_FOUND, candidates, explain};
 use super::prelude::dies_with_init;
+use super::ready::{READY, enter, pass_descriptors};
+use crate::process::environment::path_of;
+use crate::sys;
 
 /// Sees that the program is there and that the process may execute it: whoever made a container hears of it then, and not when he starts it.
+///
+/// What else comes before an exec is done here as well, since a filter of system calls may follow that does not allow it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FindProgram {
     /// The program: a path, or a name to be looked for.
@@ -22,13 +28,16 @@ pub struct FindProgram {
     pub env: Vec<Sensitive<Text>>,
     /// The directory that it starts in.
     pub cwd: PathBuf,
+    /// How many descriptors from 3 on it gets.
+    #[serde(default)]
+    pub preserve_fds: u32,
 }
 
 impl EffectDef for FindProgram {
     const KIND: &'static str = "find_program";
 
     fn examples(_: &Path) -> Vec<Self> {
-        vec![Self { program: "/bin/sh".into(), env: Vec::new(), cwd: "/".into() }]
+        vec![Self { program: "/bin/sh".into(), env: Vec::new(), cwd: "/".into(), preserve_fds: 0 }]
     }
 
     fn describe(&self) -> String {
@@ -38,14 +47,19 @@ impl EffectDef for FindProgram {
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let program = cx.text(&self.program)?;
         let env = self.env.iter().map(|e| cx.text(&e.0)).collect::<Result<Vec<_>, _>>()?;
-        enter(&self.cwd)?;
-        find(&program, path_of(&env)).map(|()| Applied::done())
+        enter(&self.cwd, cx.fds)?;
+        find(&program, path_of(&env))?;
+        pass_descriptors(self.preserve_fds)?;
+        // Until the end a channel whose other end is gone must be an error, not a death.
+        sys::signal::reset(Some(Signal::PIPE)).map_err(|e| EffectError::call("sigaction(SIG_DFL)", e))?;
+        cx.fds.mark(READY);
+        Ok(Applied::done())
     }
 
     dies_with_init!();
 }
 
-fn find(program: &str, path: &str) -> Result<(), EffectError> {
+pub(super) fn find(program: &str, path: &str) -> Result<(), EffectError> {
     let mut refused = None;
     for candidate in candidates(program, path) {
         match executable(&candidate) {

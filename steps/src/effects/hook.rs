@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Interest, Pending, Record, Undone};
 use lifecycle_engine::error::EffectError;
-use lifecycle_engine::value::Later;
+use lifecycle_engine::value::{Later, Sensitive, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::outcomes::Process;
+use crate::process::environment::{last_of_each, of_process};
 use crate::spawn::{Command, Exit, Running, identity, leftover};
 use crate::spec::Hook;
 
@@ -117,15 +118,15 @@ impl Hook {
     }
 }
 
-/// Starts the hook, inert.
-fn start(hook: &Hook, stage: Stage, container: &Container, cx: &Cx) -> Result<Running, EffectError> {
+/// Starts the hook, inert; `env` is the environment of one that has none of its own.
+fn start(hook: &Hook, stage: Stage, container: &Container, env: Vec<String>, cx: &Cx) -> Result<Running, EffectError> {
     let path = hook.path.to_string_lossy().into_owned();
     let command = Command {
         what: format!("{} hook {path}", stage.name()),
         program: hook.path.clone(),
         args: if hook.args.is_empty() { vec![path] } else { hook.args.clone() },
-        // The hook's whole environment: inside a container the engine's own would leak what the host keeps in it.
-        env: Some(hook.env.clone()),
+        // The hook's whole environment: the engine's own would leak what the host keeps in it.
+        env: Some(hook.env.clone().map_or(env, |own| last_of_each(own, String::as_str))),
         cwd: working_directory(stage, container),
         stdin: container.told(stage, cx)?,
         limit: hook.limit(),
@@ -159,6 +160,9 @@ pub struct RunHook {
     pub hook: Hook,
     /// What it is told.
     pub container: Container,
+    /// The environment of the container's process: that of the hook, where it runs inside and has none of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<Sensitive<Text>>,
 }
 
 /// Declares the hook that takes others back: applying it does nothing, undo runs it, at least once.
@@ -288,7 +292,7 @@ fn example(script: String, scratch: &Path) -> (Hook, Container) {
     let hook = Hook {
         path: "/bin/sh".into(),
         args: vec!["sh".into(), "-c".into(), script],
-        env: vec!["PATH=/usr/bin:/bin".into()],
+        env: Some(vec!["PATH=/usr/bin:/bin".into()]),
         timeout: Some(10),
     };
     (hook, Container { id: "example".into(), process: None, bundle: scratch.to_owned(), annotations: BTreeMap::new() })
@@ -299,7 +303,7 @@ impl EffectDef for RunHook {
 
     fn examples(scratch: &Path) -> Vec<Self> {
         let (hook, container) = example("cat > /dev/null".into(), scratch);
-        vec![Self { stage: Stage::CreateRuntime, hook, container }]
+        vec![Self { stage: Stage::CreateRuntime, hook, container, env: Vec::new() }]
     }
 
     fn class(&self) -> Class {
@@ -312,7 +316,7 @@ impl EffectDef for RunHook {
     }
 
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let running = start(&self.hook, self.stage, &self.container, cx)?;
+        let running = start(&self.hook, self.stage, &self.container, self.inherited(cx)?, cx)?;
         if self.stage != Stage::Poststart {
             return Ok(Applied::Pending(Box::new(running)));
         }
@@ -322,6 +326,14 @@ impl EffectDef for RunHook {
 
     fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
         leftover::end(record)
+    }
+}
+
+impl RunHook {
+    fn inherited(&self, cx: &Cx) -> Result<Vec<String>, EffectError> {
+        let env = self.env.iter().map(|entry| cx.text(&entry.0)).collect::<Result<_, _>>()?;
+        // Before that stage, the root is not the container's yet, nor is its passwd file.
+        Ok(if self.stage == Stage::StartContainer { of_process(env) } else { last_of_each(env, String::as_str) })
     }
 }
 
@@ -351,7 +363,7 @@ impl EffectDef for Counterpart {
         if let Some(process) = self.ends.as_ref().and_then(|ends| super::wait::resolve(ends, cx).ok()) {
             gone.extend(identity::kill(&process)?);
         }
-        match start(&self.hook, Stage::Poststop, &self.container, cx) {
+        match start(&self.hook, Stage::Poststop, &self.container, Vec::new(), cx) {
             Ok(hook) => Ok(leftover::then(gone, Tolerated { hook, limit: self.hook.limit() })),
             Err(error) => {
                 warn(&error, cx);
@@ -370,7 +382,7 @@ mod tests {
 
     fn hook(stage: Stage, script: &str, dir: &Path) -> RunHook {
         let (hook, container) = example(script.into(), dir);
-        RunHook { stage, hook, container }
+        RunHook { stage, hook, container, env: Vec::new() }
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub struct BecomeUser {
 pub struct SetCapabilities {
     /// The sets. What `bounding` names has been told of already where it is unknown.
     pub sets: Capabilities,
+    /// CAP_SYS_ADMIN stays as well, for a filter of system calls: whoever loads that gives it up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_filter: bool,
 }
 
 impl EffectDef for SetRlimit {
@@ -194,7 +197,8 @@ impl EffectDef for SetCapabilities {
 
     fn examples(_: &Path) -> Vec<Self> {
         let kill = || vec!["CAP_KILL".to_owned()];
-        vec![Self { sets: Capabilities { permitted: kill(), effective: kill(), ..Capabilities::default() } }]
+        let sets = || Capabilities { permitted: kill(), effective: kill(), ..Capabilities::default() };
+        vec![Self { sets: sets(), for_filter: false }, Self { sets: sets(), for_filter: true }]
     }
 
     fn describe(&self) -> String {
@@ -206,7 +210,8 @@ impl EffectDef for SetCapabilities {
         }
         let sets: Vec<String> =
             sets.into_iter().chain(rest).map(|(what, set)| format!("{what} {}", list(set))).collect();
-        format!("capabilities: {}", sets.join("; "))
+        let kept = if self.for_filter { "; CAP_SYS_ADMIN until the filter is loaded" } else { "" };
+        format!("capabilities: {}{kept}", sets.join("; "))
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
@@ -214,9 +219,10 @@ impl EffectDef for SetCapabilities {
         let all = [effective, permitted, inheritable, ambient].into_iter().flatten();
         // The others were told when the bounding set was narrowed.
         warn_of_unknown(all.filter(|name| !bounding.contains(name)), cx);
+        let kept = if self.for_filter { own_admin() } else { CapabilitySet::empty() };
         let sets = CapabilitySets {
-            effective: known(effective),
-            permitted: known(permitted),
+            effective: known(effective) | kept,
+            permitted: known(permitted) | kept,
             inheritable: known(inheritable),
         };
         clear_ambient_capability_set().map_err(|e| EffectError::call("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", e))?;
@@ -231,6 +237,11 @@ impl EffectDef for SetCapabilities {
     }
 
     dies_with_init!();
+}
+
+/// CAP_SYS_ADMIN, if the process has it. Without it the filter will be refused, which says more.
+fn own_admin() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |own| own.permitted & CapabilitySet::SYS_ADMIN)
 }
 
 /// Which of the capabilities the caller does not have.
@@ -272,7 +283,7 @@ fn capability(name: &str) -> Option<CapabilitySet> {
 }
 
 /// The set of those of these names that are known.
-fn known(names: &[String]) -> CapabilitySet {
+pub(super) fn known(names: &[String]) -> CapabilitySet {
     names.iter().filter_map(|name| capability(name)).fold(CapabilitySet::empty(), |set, one| set | one)
 }
 

@@ -53,6 +53,11 @@ pub struct SetAffinity {
     pub cpus: String,
 }
 
+/// Lets the process run on every CPU that its cpuset has, sched_setaffinity(2): until Linux 6.2 joining a cgroup did that, and since then the CPUs
+/// that the engine was bound to would stay.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FreeAffinity {}
+
 impl EffectDef for SetScheduler {
     const KIND: &'static str = "scheduler";
 
@@ -241,6 +246,28 @@ impl EffectDef for SetAffinity {
             let failed = EffectError::call(format!("sched_setaffinity({})", self.cpus), e);
             failed.help("at least one of the CPUs must be there, online, and in the cpuset of the process's cgroup")
         })?;
+        Ok(Applied::done())
+    }
+
+    dies_with_init!();
+}
+
+/// More CPUs than any kernel is built for, one bit each. The kernel takes those of them that there are.
+const ALL_CPUS: [u64; 256] = [u64::MAX; 256];
+
+impl EffectDef for FreeAffinity {
+    const KIND: &'static str = "free_affinity";
+
+    fn examples(_: &Path) -> Vec<Self> {
+        vec![Self {}]
+    }
+
+    fn describe(&self) -> String {
+        "run on every CPU of the cpuset".into()
+    }
+
+    fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+        set_affinity(&ALL_CPUS).map_err(|e| EffectError::call("sched_setaffinity(every CPU)", e))?;
         Ok(Applied::done())
     }
 

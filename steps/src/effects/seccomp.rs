@@ -10,18 +10,22 @@ use lifecycle_engine::error::EffectError;
 use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::hook::{Container, OCI_VERSION};
 use super::prelude::dies_with_init;
-use crate::process::AGENT;
+use super::privileges::known;
+use crate::process::{AGENT, credentials};
 use crate::seccomp::{Handing, Part, compiled};
-use crate::spec::{Seccomp, SeccompFlag};
-use crate::sys::seccomp::{NEW_LISTENER, set_filter};
+use crate::spec::{Capabilities, Seccomp, SeccompFlag};
+use crate::sys::seccomp::{Filter, NEW_LISTENER};
 
 /// The descriptor that gets the notified calls, between the effects that make it and send it.
 pub(crate) const LISTENER: &str = "seccomp-listener";
+/// Says of a process that a filter is in force in it: what the profile may not allow has been done by then.
+pub(crate) const FILTERED: &str = "filtered";
 
 /// Loads a filter, or a part of one, into the process; nothing takes it away again, and exec passes it on.
 ///
@@ -34,6 +38,9 @@ pub struct LoadFilter {
     /// Which part of it.
     #[serde(default, skip_serializing_if = "Part::is_whole")]
     pub part: Part,
+    /// The program's capabilities, among which there may be no CAP_SYS_ADMIN: it was kept for this, and goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<Capabilities>,
     /// What the profile was compiled to.
     #[serde(skip)]
     pub program: OnceCell<Rc<[u8]>>,
@@ -66,7 +73,12 @@ impl EffectDef for LoadFilter {
         };
         // Constants of this program: they parse, or the tests fail.
         let example = |action: &str, part| {
-            serde_json::from_str(&rules(action)).map(|profile| Self { profile, part, program: OnceCell::new() })
+            serde_json::from_str(&rules(action)).map(|profile| Self {
+                profile,
+                part,
+                then: Some(Capabilities::default()).filter(|_| part == Part::Whole),
+                program: OnceCell::new(),
+            })
         };
         let all = [("SCMP_ACT_ERRNO", Part::Whole), ("SCMP_ACT_NOTIFY", Part::Notifying)];
         all.into_iter().flat_map(|(action, part)| example(action, part)).collect()
@@ -87,14 +99,15 @@ impl EffectDef for LoadFilter {
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let program = match self.program.get() {
-            Some(program) => program.clone(),
-            None => compiled(&self.profile, None).map_err(|e| EffectError::new(e.to_string()))?.program,
-        };
-        let program = self.part.of(&program);
-        let listener = set_filter(&program, self.flags()).map_err(|e| refused(program.len(), e))?;
-        if let Some(listener) = listener {
+        let filter = self.prepared()?;
+        let rest = self.then.as_ref().map(without_admin).transpose()?.flatten();
+        if let Some(listener) = filter.load().map_err(|e| refused(&filter, e))? {
             cx.fds.put(LISTENER, listener);
+        }
+        cx.fds.mark(FILTERED);
+        if let Some(rest) = rest {
+            // A profile may forbid it, as may be: execve gives nobody what is neither ambient nor in the bounding set.
+            let _ = credentials::give_up(rest);
         }
         Ok(Applied::done())
     }
@@ -102,7 +115,30 @@ impl EffectDef for LoadFilter {
     dies_with_init!();
 }
 
+/// What is left of the process's capabilities when that is gone which was kept for the filter; `None` where nothing was.
+fn without_admin(wanted: &Capabilities) -> Result<Option<CapabilitySets>, EffectError> {
+    let had = capabilities(None).map_err(|e| EffectError::call("capget()", e))?;
+    let admin = |wanted: &[String]| CapabilitySet::SYS_ADMIN - known(wanted);
+    let rest = CapabilitySets {
+        effective: had.effective - admin(&wanted.effective),
+        permitted: had.permitted - admin(&wanted.permitted),
+        ..had
+    };
+    Ok((rest != had).then_some(rest))
+}
+
 impl LoadFilter {
+    /// Laid out for the kernel.
+    pub(super) fn prepared(&self) -> Result<Filter, EffectError> {
+        let program = match self.program.get() {
+            Some(program) => program.clone(),
+            None => compiled(&self.profile, None).map_err(|e| EffectError::new(e.to_string()))?.program,
+        };
+        let program = self.part.of(&program);
+        Filter::new(&program, self.flags())
+            .map_err(|e| EffectError::call(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} bytes)", program.len()), e))
+    }
+
     fn flags(&self) -> u64 {
         let flags = self.profile.flags.iter().fold(0, |all, flag| all | flag.bit());
         match self.part {
@@ -114,10 +150,10 @@ impl LoadFilter {
     }
 }
 
-/// Why seccomp(2) refuses a program of that length.
-fn refused(bytes: usize, e: std::io::Error) -> EffectError {
+/// Why seccomp(2) refuses a filter.
+pub(super) fn refused(filter: &Filter, e: std::io::Error) -> EffectError {
     let errno = e.raw_os_error().map(Errno::from_raw_os_error);
-    let failed = EffectError::call(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", bytes / 8), e);
+    let failed = EffectError::call(format!("seccomp(SECCOMP_SET_MODE_FILTER, {} instructions)", filter.length()), e);
     match errno {
         Some(Errno::ACCESS) => failed.help(
             "loading a filter needs no_new_privs or CAP_SYS_ADMIN: set process.noNewPrivileges, or load it before privileges are given up",
@@ -164,17 +200,9 @@ impl EffectDef for SendListener {
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
-        let agent = cx.fds.take(AGENT).ok_or_else(|| {
-            EffectError::new("this process was given no seccomp agent to notify")
-                .help("give its process.clone the profile's listenerPath: with: { seccomp_agent: PATH }")
-        })?;
-        let missing = || EffectError::new("there is no descriptor of notified calls to send");
-        let listener = cx.fds.take(LISTENER).ok_or_else(missing)?;
-        let state = self.state(cx)?.to_string();
-        send(&agent, &listener, state.as_bytes(), self.by).map_err(|e| {
-            EffectError::call("sendmsg(the seccomp agent, SCM_RIGHTS)", e)
-                .help("whoever listens on linux.seccomp.listenerPath must take the message and the descriptor")
-        })?;
+        let listener = cx.fds.take(LISTENER);
+        let listener = listener.ok_or_else(|| EffectError::new("there is no descriptor of notified calls to send"))?;
+        self.message(cx)?.send(&listener)?;
         Ok(Applied::done())
     }
 
@@ -183,7 +211,33 @@ impl EffectDef for SendListener {
     }
 }
 
+/// What the agent is sent, and by what.
+pub(super) struct Message {
+    agent: OwnedFd,
+    state: Vec<u8>,
+    by: Handing,
+}
+
+impl Message {
+    /// Sends it, with the descriptor that gets the notified calls. Its end follows at once.
+    pub(super) fn send(self, listener: &OwnedFd) -> Result<(), EffectError> {
+        send(&self.agent, listener, &self.state, self.by).map_err(|e| {
+            EffectError::call("sendmsg(the seccomp agent, SCM_RIGHTS)", e)
+                .help("whoever listens on linux.seccomp.listenerPath must take the message and the descriptor")
+        })
+    }
+}
+
 impl SendListener {
+    /// Takes the connection to the agent.
+    pub(super) fn message(&self, cx: &mut Cx) -> Result<Message, EffectError> {
+        let agent = cx.fds.take(AGENT).ok_or_else(|| {
+            EffectError::new("this process was given no seccomp agent to notify")
+                .help("give its process.clone the profile's listenerPath: with: { seccomp_agent: PATH }")
+        })?;
+        Ok(Message { agent, state: self.state(cx)?.to_string().into_bytes(), by: self.by })
+    }
+
     fn state(&self, cx: &Cx) -> Result<Value, EffectError> {
         let pid = self.container.pid(cx)?;
         let mut state = json!({ "ociVersion": OCI_VERSION, "fds": ["seccompFd"], "pid": pid });
@@ -265,7 +319,7 @@ mod tests {
                 { "names": ["sendmsg", "sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 25 },
                 { "names": ["mkdirat"], "action": "SCMP_ACT_NOTIFY" } ] }"#;
             let profile: Seccomp = serde_json::from_str(profile).unwrap();
-            let part = |part| LoadFilter { profile: profile.clone(), part, program: OnceCell::new() };
+            let part = |part| LoadFilter { profile: profile.clone(), part, then: None, program: OnceCell::new() };
             let dir = tempfile::tempdir().unwrap();
             let mut bench = Bench::new(dir.path());
             let (init, agent) = UnixStream::pair().unwrap();

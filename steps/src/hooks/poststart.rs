@@ -61,7 +61,7 @@ impl Step for Poststart {
             annotations: input.annotations,
         };
         for hook in input.hooks {
-            cx.effect(RunHook { stage: Stage::Poststart, hook, container: container.clone() });
+            cx.effect(RunHook { stage: Stage::Poststart, hook, container: container.clone(), env: Vec::new() });
         }
         Ok(super::run::Output {})
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Place, Planning, Step};
 use lifecycle_engine::types::{HostPath, Name};
-use lifecycle_engine::value::{Handle, Later};
+use lifecycle_engine::value::{Handle, Later, Sensitive, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,10 @@ pub struct Input {
     /// The configuration's annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// The environment of the container's process. In its site a hook without `env` has it, as with runc and crun; the runtime-spec does not say.
+    /// On the host such a hook has none, since the spec gives it none: neither the process's nor the caller's, which runc passes on there.
+    #[serde(default)]
+    pub env: Vec<Sensitive<Text>>,
     /// The hooks that take the others back, run in their order when this step is undone; with the stage `createRuntime` (or `prestart`) only.
     #[serde(default)]
     pub poststop: Vec<Hook>,
@@ -133,7 +137,9 @@ impl Step for Run {
             cx.effect(Counterpart { hook, container: Container { process: None, ..container.clone() }, ends });
         }
         for hook in input.hooks {
-            cx.effect(RunHook { stage, hook, container: container.clone() });
+            let inherits = stage.is_inside() && hook.env.is_none();
+            let env = if inherits { input.env.clone() } else { Vec::new() };
+            cx.effect(RunHook { stage, hook, container: container.clone(), env });
         }
         Ok(Output {})
     }

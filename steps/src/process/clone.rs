@@ -17,8 +17,9 @@ use crate::effects::idmap::{MapIds, Writer};
 use crate::effects::oom::OomScoreAdj;
 use crate::effects::prelude::{BecomeRoot, Conceal, EnterCgroup, NewSession, UnshareCgroup};
 use crate::effects::rlimit::RaiseRlimits;
-use crate::effects::schedule::SetAffinity;
+use crate::effects::schedule::{FreeAffinity, SetAffinity};
 use crate::effects::stage::Stage;
+use crate::effects::stdio::GiveStdio;
 use crate::facts::{JOINED, Limit, lacks, whereabouts_of};
 use crate::fifo::create::ExecFifo;
 use crate::mounts::Api;
@@ -56,7 +57,8 @@ pub struct Input {
     #[serde(default)]
     pub subgroup: Option<String>,
     /// The CPUs that it runs on until it is in its cgroup, as a list such as `0-3,7`: config.json's process.execCPUAffinity.initial. A process that
-    /// is moved into a cgroup may begin on any CPU of it; this keeps it away from those that are others' alone.
+    /// is moved into a cgroup may begin on any CPU of it; this keeps it away from those that are others' alone. Absent: whatever CPUs the engine is
+    /// bound to, the process has all those of its cpuset.
     #[serde(default)]
     pub cpu_affinity: Option<String>,
     /// How readily the kernel kills it when memory is short, -1000 to 1000. Absent: the engine's own.
@@ -69,6 +71,10 @@ pub struct Input {
     /// Where input comes from and output goes; not with `terminal`.
     #[serde(default)]
     pub stdio: Stdio,
+    /// The user of its program, in the container's ids: the engine's own pipes and sockets that are its stdio are given to him, files and devices are
+    /// not. Absent: they stay whose they are.
+    #[serde(default)]
+    pub stdio_user: Option<u32>,
     /// It gets a terminal: a `console.open` in its site opens one.
     #[serde(default)]
     pub terminal: bool,
@@ -211,6 +217,9 @@ main: wait
             children(&made.handle(""), (maps, limits), input.oom_score_adj, cx);
             made
         };
+        if let (Some(user), Stdio::Inherit, false) = (input.stdio_user, input.stdio, input.terminal) {
+            cx.effect(GiveStdio { process: made.handle(""), user });
+        }
         if let Some(scope) = scope {
             crate::cgroup::scope::start(*scope, &made.handle(""), cx);
         }
@@ -221,6 +230,10 @@ main: wait
         let enter = input.cgroup.clone().map(|c| CgroupJoin { v2: c.v2.filter(|_| !into_cgroup), ..c });
         if let Some(cgroup) = enter.filter(|c| !c.v1.is_empty() || c.v2.is_some()) {
             cx.inside(EnterCgroup { cgroup });
+        }
+        // What was asked for stays, where nothing else is asked for afterwards.
+        if input.cpu_affinity.is_none() {
+            cx.inside(FreeAffinity {});
         }
         if is_new(NamespaceType::Cgroup) {
             cx.inside(UnshareCgroup {});

@@ -35,6 +35,12 @@ pub(crate) fn set_capabilities(sets: CapabilitySets) -> io::Result<()> {
     conceal()
 }
 
+/// Gives up capabilities that the process has, in one call: who loses some alone stays as dumpable as he was.
+#[expect(clippy::disallowed_methods, reason = "the one place")]
+pub(crate) fn give_up(rest: CapabilitySets) -> io::Result<()> {
+    rustix::thread::set_capabilities(None, rest)
+}
+
 /// Moves the process, which has one thread, into a namespace. One of users is entered concealed: its root may trace what is not.
 #[expect(clippy::disallowed_methods, reason = "the one place")]
 pub(crate) fn enter_namespace(namespace: impl AsFd, kind: CloneFlags) -> io::Result<()> {

@@ -8,7 +8,8 @@ use lifecycle_engine::value::{Sensitive, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::effects::exec::{Exec as ExecEffect, ListenFds};
+use crate::effects::exec::{Exec as ExecEffect, LastFilter, ListenFds};
+use crate::seccomp::load::Input as Filter;
 
 /// Replaces the process of the site by a program. Signals are as a new program expects them, and no descriptor is passed on but 0 to 2 and those
 /// asked for.
@@ -17,7 +18,8 @@ use crate::effects::exec::{Exec as ExecEffect, ListenFds};
 pub struct Input {
     /// The program and its arguments. Without a slash the program is looked for in the container's PATH.
     pub args: Vec<Text>,
-    /// The whole environment, as `NAME=value`. HOME is added from the container's /etc/passwd if it is not there. Values are never shown.
+    /// The whole environment, as `NAME=value`; of a variable that is given twice the last one counts. HOME is added from the container's /etc/passwd
+    /// if it is not there, or empty. Values are never shown.
     #[serde(default)]
     pub env: Vec<Sensitive<Text>>,
     /// The directory in the container that it starts in. Absolute.
@@ -32,6 +34,10 @@ pub struct Input {
     /// Their names: LISTEN_FDNAMES.
     #[serde(default)]
     pub listen_names: Option<String>,
+    /// A filter of system calls, as `seccomp.load` takes it, that is loaded last of all: it needs to allow execve and what the program itself calls.
+    /// That takes no_new_privileges, or CAP_SYS_ADMIN.
+    #[serde(default)]
+    pub filter: Filter,
 }
 
 fn root() -> PathBuf {
@@ -97,13 +103,16 @@ main: wait
         if let Some(at) = input.env.iter().position(malformed) {
             return Err(PlanError::new(format!("env.{at}"), "the entry is not NAME=value"));
         }
-        let Input { args, env, cwd, preserve_fds, listen_fds, listen_names } = input;
+        let Input { args, env, cwd, preserve_fds, listen_fds, listen_names, filter } = input;
         if listen_fds > preserve_fds {
             let what = format!("{listen_fds} sockets are not among the {preserve_fds} descriptors that are kept");
             return Err(PlanError::new("listen_fds", what));
         }
         let listen = (listen_fds > 0).then_some(ListenFds { count: listen_fds, names: listen_names });
-        cx.effect(ExecEffect { args, env, cwd, preserve_fds, listen });
+        let (parts, listener) =
+            filter.parts(cx).map_err(|e| PlanError { field: format!("filter.{}", e.field), ..e })?;
+        let filter = (!parts.is_empty()).then_some(LastFilter { parts, listener });
+        cx.effect(ExecEffect { args, env, cwd, preserve_fds, listen, filter });
         Ok(Output {})
     }
 }

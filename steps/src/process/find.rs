@@ -22,6 +22,9 @@ pub struct Input {
     /// The directory in the container that it starts in.
     #[serde(default = "root")]
     pub cwd: PathBuf,
+    /// How many descriptors from 3 on the program gets; the `process.clone` must have kept as many.
+    #[serde(default)]
+    pub preserve_fds: u32,
 }
 
 fn root() -> PathBuf {
@@ -59,10 +62,11 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Some(program) = input.args.into_iter().next() else {
+        let Some(program) = input.args.first().cloned() else {
             return Err(PlanError::new("args", "there is no program: the list is empty"));
         };
-        cx.effect(FindProgram { program, env: input.env, cwd: input.cwd });
+        let Input { env, cwd, preserve_fds, .. } = input;
+        cx.effect(FindProgram { program, env, cwd, preserve_fds });
         Ok(Output {})
     }
 }

@@ -4,6 +4,7 @@ pub mod affinity;
 pub mod clone;
 pub(crate) mod credentials;
 pub(crate) mod descriptor;
+pub(crate) mod environment;
 pub mod exec;
 pub mod find;
 mod handover;

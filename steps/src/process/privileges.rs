@@ -9,9 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::path::PathBuf;
 
+use crate::effects::Warning;
 use crate::effects::privileges::{BecomeUser, BoundCapabilities, NoNewPrivileges, SetCapabilities, SetRlimit};
-use crate::spec::{Capabilities, Rlimit, RlimitType, User};
+use crate::effects::ready::EnterDirectory;
+use crate::spec::{Capabilities, Rlimit, RlimitType, Seccomp, User};
 
 /// Gives the process of the site the limits, the user and the capabilities of the container's program. What the caller may not give is an error.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -29,6 +32,12 @@ pub struct Input {
     /// Exec gives no more privileges.
     #[serde(default)]
     pub no_new_privileges: bool,
+    /// The directory that its program starts in. It is entered before privileges are given up: the user may not be allowed to enter it.
+    #[serde(default)]
+    pub cwd: Option<PathBuf>,
+    /// The profile that a `seccomp.load` loads afterwards, which takes CAP_SYS_ADMIN: that stays until then, if the process has it.
+    #[serde(default)]
+    pub filter: Option<Seccomp>,
 }
 
 /// Nothing.
@@ -91,13 +100,24 @@ main: wait
             cx.effect(NoNewPrivileges {});
         }
         let mut sets = input.capabilities.unwrap_or_default();
-        // The kernel takes as ambient only what is permitted and inheritable too. Configs ask for more ever since CVE-2022-29162 emptied their
-        // inheritable sets, and every runtime leaves it out.
+        // Configs ask for more ever since CVE-2022-29162 emptied their inheritable sets, and every runtime leaves it out.
         let Capabilities { permitted, inheritable, ambient, .. } = &mut sets;
-        ambient.retain(|name| permitted.contains(name) && inheritable.contains(name));
+        let can_be = |name: &String| permitted.contains(name) && inheritable.contains(name);
+        let (ambient_ones, others): (Vec<String>, Vec<String>) = std::mem::take(ambient).into_iter().partition(can_be);
+        *ambient = ambient_ones;
+        if !others.is_empty() {
+            let text = format!(
+                "{} cannot be ambient: for that a capability must be permitted and inheritable too; left out",
+                others.join(", ")
+            );
+            cx.effect(Warning { text });
+        }
+        if let Some(cwd) = input.cwd {
+            cx.effect(EnterDirectory { cwd });
+        }
         cx.effect(BoundCapabilities { keep: sets.bounding.clone() });
         cx.effect(BecomeUser { user: input.user });
-        cx.effect(SetCapabilities { sets });
+        cx.effect(SetCapabilities { sets, for_filter: input.filter.is_some() });
         Ok(Output {})
     }
 }

@@ -147,7 +147,7 @@ pub(super) fn native(arch: SeccompArch) -> ScmpArch {
 mod tests {
     use super::*;
     use crate::sys::clone::fork;
-    use crate::sys::seccomp::set_filter;
+    use crate::sys::seccomp::Filter;
     use rustix::process::{WaitOptions, waitpid};
 
     fn profile(json: &str) -> Seccomp {
@@ -159,7 +159,7 @@ mod tests {
         let program = compile(&profile(json)).expect("compiles");
         let child = fork(|| {
             rustix::thread::set_no_new_privs(true).expect("no_new_privs");
-            set_filter(&program, 0).expect("load");
+            Filter::new(&program, 0).and_then(|filter| filter.load()).expect("load");
             body()
         });
         let (_, status) = waitpid(Some(child.expect("fork")), WaitOptions::empty()).expect("wait").expect("status");

@@ -19,11 +19,14 @@ use crate::effects::hook::Container;
 use crate::effects::seccomp::{LoadFilter, SendListener};
 use crate::outcomes::Process;
 use crate::process::privileges::TAKES_PRIVILEGES;
-use crate::spec::Seccomp;
+use crate::spec::{Capabilities, Seccomp};
 
 /// Loads a filter of system calls into the process of the site. The profile is compiled while planning, so a wrong one is refused before
 /// anything happens.
-#[derive(Debug, Deserialize, JsonSchema)]
+///
+/// Whatever the process calls from here on the profile has to allow. With no_new_privileges, give the filter to `process.exec` instead, which
+/// loads it last of all.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// The profile, as `linux.seccomp` of config.json. Null: no filter.
@@ -41,6 +44,9 @@ pub struct Input {
     /// The configuration's annotations, which the agent is told.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// What a `process.privileges` with the same `filter` has kept CAP_SYS_ADMIN besides; it is given up once the filter is in force.
+    #[serde(default)]
+    pub capabilities: Option<Capabilities>,
 }
 
 /// Nothing.
@@ -55,8 +61,8 @@ impl Step for Load {
     const CHANGES: &'static str = "Which system calls the site's process, and the program that it becomes, may make.";
     const REVERSED_BY: &'static str = "Goes with the process.";
     const PLACE: Place = Place::Inside;
-    // Before or after process.privileges is for the plan to say: with no_new_privs it comes last of all, and without it needs the privileges
-    // that are given up there.
+    // Before or after process.privileges is for the plan to say: without no_new_privs it needs a privilege that is given up there, unless that is
+    // told to keep it.
     const AFTER: After = TAKES_PRIVILEGES;
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A program that may not make directories.",
@@ -83,25 +89,41 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let Some(profile) = &input.profile else { return Ok(Output {}) };
-        available(profile, cx.facts).map_err(in_profile)?;
-        let directory: Option<PathBuf> = cx.facts.get("cache");
-        let directory = directory.map(|cache| cache.join("seccomp"));
-        let program = compiled(profile, directory.as_deref()).map_err(in_profile)?.program;
-        let load = |part| LoadFilter { profile: profile.clone(), part, program: OnceCell::from(Rc::clone(&program)) };
-        if profile.notifies() {
-            let listener = input.listener(profile, cx)?;
-            cx.effect(load(Part::Notifying));
-            cx.effect(listener);
-            cx.effect(load(Part::Rest));
-        } else {
-            cx.effect(load(Part::Whole));
+        let (parts, mut listener) = input.parts(cx)?;
+        for part in parts {
+            let notifies = part.part == Part::Notifying;
+            cx.effect(part);
+            if let Some(listener) = listener.take_if(|_| notifies) {
+                cx.effect(listener);
+            }
         }
         Ok(Output {})
     }
 }
 
 impl Input {
+    /// The filter's parts, in order, and what follows the one that notifies.
+    pub(crate) fn parts(&self, cx: &mut Planning) -> Result<(Vec<LoadFilter>, Option<SendListener>), PlanError> {
+        let Some(profile) = &self.profile else { return Ok((Vec::new(), None)) };
+        available(profile, cx.facts).map_err(in_profile)?;
+        let directory: Option<PathBuf> = cx.facts.get("cache");
+        let directory = directory.map(|cache| cache.join("seccomp"));
+        let program = compiled(profile, directory.as_deref()).map_err(in_profile)?.program;
+        let load = |part, then: Option<&Capabilities>| LoadFilter {
+            profile: profile.clone(),
+            part,
+            then: then.cloned(),
+            program: OnceCell::from(Rc::clone(&program)),
+        };
+        let then = self.capabilities.as_ref();
+        if profile.notifies() {
+            let listener = self.listener(profile, cx)?;
+            Ok((vec![load(Part::Notifying, None), load(Part::Rest, then)], Some(listener)))
+        } else {
+            Ok((vec![load(Part::Whole, then)], None))
+        }
+    }
+
     fn listener(&self, profile: &Seccomp, cx: &mut Planning) -> Result<SendListener, PlanError> {
         let by = profile.handing().ok_or_else(|| {
             PlanError::new("profile.syscalls", "sendmsg and sendmmsg cannot both be notified")

@@ -135,7 +135,7 @@ mod tests {
     use super::super::compile;
     use super::*;
     use crate::sys::clone::fork;
-    use crate::sys::seccomp::set_filter;
+    use crate::sys::seccomp::Filter;
     use crate::sys::testing::raw_call;
     use rustix::process::{WaitOptions, waitpid};
 
@@ -151,7 +151,7 @@ mod tests {
         let (read, write) = rustix::pipe::pipe().unwrap();
         let child = fork(|| {
             rustix::thread::set_no_new_privs(true).unwrap();
-            set_filter(&program, 0).unwrap();
+            Filter::new(&program, 0).unwrap().load().unwrap();
             for call in calls {
                 rustix::io::write(&write, &raw_call(call).to_ne_bytes()).unwrap();
             }

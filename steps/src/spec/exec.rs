@@ -12,9 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::load::{absolute, read};
 use super::read::{Read, parse};
+use super::seccomp::place_filter;
 use super::{
     Capabilities, ConsoleSize, MemoryPolicy, Namespace, Personality, Process, Seccomp, User, validate_process,
 };
+
+use crate::process::environment::last_of_each;
 
 /// Tells what another process in a container is to be: the whole of a `process.json`, or the process of the bundle's `config.json` with what is
 /// given here in its place.
@@ -23,7 +26,7 @@ use super::{
 pub struct Input {
     /// The container's bundle.
     pub bundle: HostPath,
-    /// A file with a `process` as in config.json: then nothing else is taken from here or from the bundle's process.
+    /// A file or a pipe with a `process` as in config.json: then nothing else is taken from here or from the bundle's process.
     #[serde(default)]
     pub process: Option<HostPath>,
     /// The program and its arguments.
@@ -32,7 +35,7 @@ pub struct Input {
     /// The directory that it starts in. Absent: the one of the bundle's process.
     #[serde(default)]
     pub cwd: Option<PathBuf>,
-    /// More environment, as `NAME=value`.
+    /// More environment, as `NAME=value`, in the place of what the bundle's process has of that name.
     #[serde(default = "none")]
     pub env: Sensitive<Vec<String>>,
     /// `UID` or `UID:GID`, in the container's ids. Absent: the user of the bundle's process.
@@ -41,7 +44,8 @@ pub struct Input {
     /// More supplementary groups.
     #[serde(default)]
     pub additional_gids: Vec<u32>,
-    /// More capabilities: bounding, effective and permitted. Never inheritable (CVE-2022-29162).
+    /// More capabilities: bounding, effective and permitted, and ambient where the bundle's process has them inheritable. Never inheritable by this
+    /// (CVE-2022-29162).
     #[serde(default)]
     pub capabilities: Vec<String>,
     /// It gets a terminal.
@@ -75,8 +79,10 @@ pub struct Output {
     pub namespaces: Vec<Namespace>,
     /// It has no mount namespace, neither a new one nor one that is joined: its mounts are made in the caller's.
     pub shares_mounts: bool,
-    /// The container's system call filter.
-    pub seccomp: Option<Seccomp>,
+    /// The container's system call filter, where `process.exec` can load it last of all.
+    pub filter_last: Option<Seccomp>,
+    /// The same, where it has to be loaded before the process gives up its privileges.
+    pub filter_before: Option<Seccomp>,
     /// The socket of the agent that the filter notifies, if it does.
     pub seccomp_agent: Option<HostPath>,
     /// The container's execution domain.
@@ -129,12 +135,14 @@ outputs:
             return Err(PlanError::new(place, problems.join("\n  ")));
         }
         let linux = spec.linux;
+        let (filter_last, filter_before) = place_filter(linux.seccomp.as_ref(), &process);
         Ok(Output {
             process,
             shares_mounts: linux.shares_mounts(),
             namespaces: linux.namespaces,
             seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
-            seccomp: linux.seccomp,
+            filter_last,
+            filter_before,
             personality: linux.personality,
             memory_policy: linux.memory_policy,
             annotations: spec.annotations,
@@ -149,10 +157,13 @@ fn missing(file: &Path) -> PlanError {
 
 fn from_file(path: &Path, cx: &mut Planning) -> Result<Process, PlanError> {
     let path = absolute(path, cx)?;
-    let text = cx
-        .facts
-        .file(&path)
-        .map_err(|e| PlanError::new("process", format!("{} cannot be read: {}", path.display(), in_words(&e))))?;
+    let text = cx.facts.stream(&path).map_err(|e| {
+        let help = match e.kind() {
+            std::io::ErrorKind::FileTooLarge => "a process is some KB: a file may have 16 MiB, a pipe 4 MiB",
+            _ => "name a file or a pipe with a process of the runtime-spec, as JSON",
+        };
+        PlanError::new("process", format!("{} cannot be read: {}", path.display(), in_words(&e))).help(help)
+    })?;
     parse(&text).map_err(|e| {
         PlanError::new("process", format!("{}:{e}", path.display())).help("it is to be a process of the runtime-spec")
     })
@@ -163,19 +174,26 @@ impl Input {
     fn over(self, own: Process) -> Result<Process, PlanError> {
         let user = self.user.as_deref().map(parse_user).transpose()?;
         let mut process = Process { terminal: self.terminal, console_size: self.console_size, ..own };
+        if let Some(Capabilities { permitted, inheritable, ambient, .. }) = &mut process.capabilities {
+            // Whoever made the container was told of the others.
+            ambient.retain(|name| permitted.contains(name) && inheritable.contains(name));
+        }
         process.args = self.args;
         process.cwd = self.cwd.unwrap_or(process.cwd);
         process.env.extend(self.env.0.into_iter().map(Sensitive));
+        process.env = last_of_each(process.env, |entry| &entry.0);
         if let Some((uid, gid)) = user {
             process.user = User { uid, gid, ..process.user };
         }
         process.user.additional_gids.extend(self.additional_gids);
         if !self.capabilities.is_empty() {
             let mut sets = process.capabilities.take().unwrap_or_default();
-            let Capabilities { bounding, effective, permitted, .. } = &mut sets;
+            let Capabilities { bounding, effective, permitted, inheritable, ambient } = &mut sets;
             for set in [bounding, effective, permitted] {
                 set.extend(self.capabilities.iter().cloned());
             }
+            // The kernel takes no others, and runc's are dropped there.
+            ambient.extend(self.capabilities.iter().filter(|name| inheritable.contains(name)).cloned());
             process.capabilities = Some(sets);
         }
         process.no_new_privileges = self.no_new_privileges.unwrap_or(process.no_new_privileges);

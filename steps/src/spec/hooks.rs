@@ -37,9 +37,9 @@ pub struct Hook {
     /// Its whole argv, the name at index 0 included. Empty: the path alone.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Its whole environment, as `NAME=value`.
-    #[serde(default)]
-    pub env: Vec<String>,
+    /// Its whole environment, as `NAME=value`. Absent: in the container's namespaces that of the container's process, on the host none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// Seconds after which it is killed. Greater than zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::missing;
 use super::locate::locate;
+use super::seccomp::place_filter;
 use super::{
     Device, Hooks, IdMapping, IntelRdt, MemoryPolicy, Mount, Namespace, NamespaceType, NetDevice, Personality, Problem,
     Process, Read, Resources, Root, RootfsPropagation, Seccomp, Spec, TimeOffset, other_platforms, validate,
@@ -80,6 +81,10 @@ pub struct Output {
     pub sysctl: BTreeMap<String, String>,
     /// The system call filter.
     pub seccomp: Option<Seccomp>,
+    /// The same, where `process.exec` can load it last of all.
+    pub filter_last: Option<Seccomp>,
+    /// The same, where it has to be loaded before the process gives up its privileges.
+    pub filter_before: Option<Seccomp>,
     /// The execution domain.
     pub personality: Option<Personality>,
     /// The NUMA memory policy.
@@ -276,11 +281,13 @@ impl Output {
         let Spec { oci_version, root, mounts, process, hostname, domainname, hooks, annotations, linux, .. } = spec;
         let required = |field: &str| PlanError::new("bundle", format!("{field}: is required"));
         let root = root.ok_or_else(|| required("root"))?;
+        let process = process.ok_or_else(|| required("process"))?;
+        let (filter_last, filter_before) = place_filter(linux.seccomp.as_ref(), &process);
         Ok(Self {
             oci_version,
             root: Root { path: bundle.join(root.path), readonly: root.readonly },
             mounts: mounts.into_iter().map(|mount| with_absolute_source(mount, &bundle)).collect(),
-            process: process.ok_or_else(|| required("process"))?,
+            process,
             hostname,
             domainname,
             hooks,
@@ -300,6 +307,8 @@ impl Output {
             sysctl: linux.sysctl,
             seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
             seccomp: linux.seccomp,
+            filter_last,
+            filter_before,
             personality: linux.personality,
             memory_policy: linux.memory_policy,
             mount_label: linux.mount_label,

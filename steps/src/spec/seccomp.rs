@@ -1,6 +1,6 @@
 //! `linux.seccomp`: config-linux.md, "Seccomp".
 
-use super::{non_empty, non_empty_path};
+use super::{Process, non_empty, non_empty_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -221,4 +221,8 @@ pub enum SeccompOperator {
     GreaterThan,
     #[serde(rename = "SCMP_CMP_MASKED_EQ")]
     MaskedEqual,
+}
+/// Where a filter is loaded: last of all, which takes no_new_privs, or before the process gives up CAP_SYS_ADMIN.
+pub(super) fn place_filter(filter: Option<&Seccomp>, process: &Process) -> (Option<Seccomp>, Option<Seccomp>) {
+    if process.no_new_privileges { (filter.cloned(), None) } else { (None, filter.cloned()) }
 }

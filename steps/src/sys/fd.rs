@@ -8,13 +8,14 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Marks every descriptor from `first` on as one that exec closes (CVE-2024-21626: a leaked one is a way out of the container).
 ///
-/// Kernels before 5.11 lack the call's flag; there each descriptor in /proc/self/fd is marked.
+/// Kernels before 5.11 lack the call's flag, and a filter around us may not know the call and give any answer: then each descriptor in
+/// /proc/self/fd is marked.
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: the call changes a flag of descriptors and touches no memory.
     let answer = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     match check(answer) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => mark_each(first),
-        answer => answer.map(drop),
+        Ok(_) => Ok(()),
+        Err(_) => mark_each(first),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod arguments;
 pub mod bpf;
 pub mod child;
 pub mod clone;
+pub mod exec;
 pub mod fd;
 pub mod keyring;
 pub mod limits;

@@ -5,29 +5,46 @@ use nix::libc;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: [`set_filter`] answers with a descriptor that gets the notified calls.
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: [`Filter::load`] answers with a descriptor that gets the notified calls.
 pub const NEW_LISTENER: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
 
-/// Loads a filter: a BPF program as libseccomp exports it, 8 bytes per instruction in the machine's own byte order. `flags` are seccomp(2)'s
-/// `SECCOMP_FILTER_FLAG_*`.
-///
-/// The caller needs no_new_privs or CAP_SYS_ADMIN. There is no way back.
-pub fn set_filter(program: &[u8], flags: u64) -> io::Result<Option<OwnedFd>> {
-    let (instructions, rest) = program.as_chunks::<8>();
-    let (Ok(len), true) = (u16::try_from(instructions.len()), rest.is_empty()) else {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    };
-    let mut filter: Vec<libc::sock_filter> = instructions.iter().map(decode).collect();
-    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
-    // SAFETY: the program has `len` instructions and outlives the call, which copies it.
-    let answer =
-        check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) })?;
-    if flags & NEW_LISTENER == 0 {
-        // With TSYNC the answer is the id of a thread that could not take the filter.
-        return if answer == 0 { Ok(None) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
+/// A filter, laid out for the kernel: loading it is one call and nothing besides.
+pub struct Filter {
+    instructions: Vec<libc::sock_filter>,
+    flags: u64,
+}
+
+impl Filter {
+    /// A BPF program as libseccomp exports it, 8 bytes per instruction in the machine's own byte order. `flags` are seccomp(2)'s
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub fn new(program: &[u8], flags: u64) -> io::Result<Self> {
+        let (instructions, rest) = program.as_chunks::<8>();
+        if rest.is_empty() && u16::try_from(instructions.len()).is_ok() {
+            return Ok(Self { instructions: instructions.iter().map(decode).collect(), flags });
+        }
+        Err(io::Error::from_raw_os_error(libc::EINVAL))
     }
-    // SAFETY: with this flag the answer is a new descriptor, which nobody else owns.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(answer as i32) }))
+
+    /// How many instructions it has.
+    pub fn length(&self) -> usize {
+        self.instructions.len()
+    }
+
+    /// Loads it. The caller needs no_new_privs or CAP_SYS_ADMIN. There is no way back.
+    pub fn load(&self) -> io::Result<Option<OwnedFd>> {
+        let program =
+            libc::sock_fprog { len: self.instructions.len() as u16, filter: self.instructions.as_ptr().cast_mut() };
+        // SAFETY: the program has `len` instructions and outlives the call, which copies it.
+        let answer = check(unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, self.flags, &raw const program)
+        })?;
+        if self.flags & NEW_LISTENER == 0 {
+            // With TSYNC the answer is the id of a thread that could not take the filter.
+            return if answer == 0 { Ok(None) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
+        }
+        // SAFETY: with this flag the answer is a new descriptor, which nobody else owns.
+        Ok(Some(unsafe { OwnedFd::from_raw_fd(answer as i32) }))
+    }
 }
 
 /// struct sock_filter of linux/filter.h.
@@ -67,7 +84,7 @@ mod tests {
     fn a_filter_refuses_what_it_says() {
         let child = fork(|| {
             rustix::thread::set_no_new_privs(true).unwrap();
-            assert!(set_filter(&refuse(libc::SYS_sethostname), 0).unwrap().is_none());
+            assert!(Filter::new(&refuse(libc::SYS_sethostname), 0).unwrap().load().unwrap().is_none());
             i32::from(rustix::system::sethostname(b"x") != Err(rustix::io::Errno::NOTTY))
         });
         let (_, status) = waitpid(Some(child.unwrap()), WaitOptions::empty()).unwrap().unwrap();
@@ -76,6 +93,6 @@ mod tests {
 
     #[test]
     fn half_an_instruction_is_refused() {
-        assert_eq!(set_filter(&[0; 12], 0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(Filter::new(&[0; 12], 0).err().and_then(|e| e.raw_os_error()), Some(libc::EINVAL));
     }
 }

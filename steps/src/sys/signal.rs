@@ -27,21 +27,24 @@ const SIZE_OF_SIGSET: usize = if cfg!(any(target_arch = "mips", target_arch = "m
 /// ignored them too.
 pub fn reset(keep: Option<Signal>) -> io::Result<()> {
     for signal in 1..=libc::SIGRTMAX() {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP || keep.is_some_and(|k| k.as_raw() == signal) {
-            continue;
+        if signal != libc::SIGKILL && signal != libc::SIGSTOP && keep.is_none_or(|k| k.as_raw() != signal) {
+            default(signal)?;
         }
-        let default = [0u64; WORDS_OF_SIGACTION];
-        // SAFETY: all zeros are SIG_DFL, no flags and an empty mask, in more bytes than the kernel's structure has on any machine.
-        check(unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const default,
-                std::ptr::null_mut::<u64>(),
-                SIZE_OF_SIGSET,
-            )
-        })?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
+}
+
+/// Gives the signal its default disposition again; all of them without one.
+pub fn reset_to_default(signal: Option<Signal>) -> io::Result<()> {
+    signal.map_or_else(|| reset(None), |signal| default(signal.as_raw()))
+}
+
+fn default(signal: i32) -> io::Result<()> {
+    let default = [0u64; WORDS_OF_SIGACTION];
+    // SAFETY: all zeros are SIG_DFL, no flags and an empty mask, in more bytes than the kernel's structure has on any machine.
+    check(unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, std::ptr::null_mut::<u64>(), SIZE_OF_SIGSET)
+    })
+    .map(drop)
 }

@@ -208,7 +208,7 @@ fn written(planned: &PlannedEffect, data: &Value, run: &Path, host: &Host) {
         | "device.move" | "hook" | "hook.counterpart" | "warning" | "await_end" | "await_start" | "release"
         | "state.expect" | "prepare_mount" | "systemd.scope" | "systemd.properties" | "criu.begin" | "criu.finish"
         | "notify.forward" | "cpu_affinity" | "scheduler" | "io_priority" | "send_pidfd" | "pid_file"
-        | "relay_console" => true,
+        | "relay_console" | "stdio_owner" => true,
         _ => panic!("where {kind} writes is not said: {data}"),
     };
     assert!(ok, "{kind} writes where a container has nothing: {data}");

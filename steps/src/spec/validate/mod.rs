@@ -178,7 +178,7 @@ fn hooks(hooks: &Hooks, problems: &mut Problems) {
             for (at, arg) in hook.args.iter().enumerate() {
                 problems.without_nul(format!("{field}.args[{at}]"), arg.as_bytes());
             }
-            process::environment(&format!("{field}.env"), hook.env.iter().map(String::as_str), problems);
+            process::environment(&format!("{field}.env"), hook.env.iter().flatten().map(String::as_str), problems);
         }
     }
 }
