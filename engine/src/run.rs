@@ -15,7 +15,7 @@ mod work;
 
 pub use execute::{Finished, RunOptions, run};
 pub use log::Log;
-pub use recover::{Recovered, is_alive, recover, recover_one, undo_run};
+pub use recover::{Recovered, is_alive, recover, recover_one, undo_run, undo_run_but};
 
 use crate::journal::JournalError;
 

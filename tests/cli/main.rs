@@ -37,6 +37,7 @@ mod images;
 mod limited;
 mod locked;
 mod masked;
+mod mistakes;
 mod oci_criu;
 mod oci_criu_options;
 mod oci_criu_real;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         images::tests(),
         locked::tests(),
         masked::tests(),
+        mistakes::tests(),
         oci_criu::tests(),
         oci_criu_options::tests(),
         oci_criu_real::tests(),

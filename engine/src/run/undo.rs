@@ -8,7 +8,7 @@ use super::work::{Waiting, wait_any};
 use crate::effect::{Class, Cx, Effect, Fds, Outcomes, Said, Undone};
 use crate::error::EffectError;
 use crate::events::{Event, Stuck, Watch};
-use crate::journal::{EffectState, Entry, JournalError, Phase};
+use crate::journal::{EffectState, Entry, JournalError, NodeState, Phase, TakenBack};
 use crate::site::now;
 use crate::step::Registry;
 
@@ -32,6 +32,16 @@ struct Turn {
     began: u64,
     /// There is something to take back, so the step is worth a word.
     owes: bool,
+}
+
+/// What the undo of a step was, by what that of its effects was.
+fn taken_back(node: &NodeState) -> TakenBack {
+    let of = |effect: &EffectState| match &effect.phase {
+        Phase::Stuck(_) => Some(TakenBack::Stuck),
+        Phase::Undone(how) if effect.planned.class != Class::Commit => Some(*how),
+        _ => None,
+    };
+    node.effects.iter().filter_map(of).max().unwrap_or(TakenBack::Nothing)
 }
 
 impl Undo<'_> {
@@ -146,6 +156,8 @@ impl Undo<'_> {
             self.log.flush()?;
             match self.begin(n, e) {
                 Ok(Undone::Done) => self.finish(n, e, Ok(Value::Null))?,
+                Ok(Undone::Nothing) => self.log.note(&Entry::Undone { n, e, how: TakenBack::Nothing })?,
+                Ok(Undone::Kept) => self.log.note(&Entry::Undone { n, e, how: TakenBack::Kept })?,
                 Ok(Undone::Pending(pending)) => {
                     let waiting = Waiting::new(n, e, pending, Some(Instant::now() + LIMIT));
                     if let Some(waiting) = self.start(waiting)? {
@@ -158,7 +170,8 @@ impl Undo<'_> {
         if turn.owes
             && let Some(node) = self.log.state().node(n)
         {
-            self.watch.event(&Event::Undone { step: node.step.clone(), from: turn.began, at: now() });
+            let (step, how) = (node.step.clone(), taken_back(node));
+            self.watch.event(&Event::Undone { step, from: turn.began, at: now(), how });
         }
         Ok(None)
     }
@@ -205,7 +218,10 @@ impl Undo<'_> {
     }
 
     fn poll(&mut self, waiting: &mut Vec<Waiting>) -> Vec<(u32, u32, Result<Value, EffectError>)> {
-        let woken = match wait_any(waiting, &[], None) {
+        let tick = self.watch.pace().map(|pace| Instant::now() + pace);
+        let ready = wait_any(waiting, &[], tick);
+        self.watch.tick();
+        let woken = match ready {
             Ok(ready) => ready.woken,
             Err(error) => return waiting.drain(..).map(|w| (w.n, w.e, Err(error.clone()))).collect(),
         };
@@ -231,7 +247,7 @@ impl Undo<'_> {
     }
 
     fn finish(&mut self, n: u32, e: u32, result: Result<Value, EffectError>) -> Result<(), JournalError> {
-        let Err(error) = result else { return self.log.note(&Entry::Undone { n, e }) };
+        let Err(error) = result else { return self.log.note(&Entry::Undone { n, e, how: TakenBack::Whole }) };
         let effect = decode(self.log, self.registry, n, e).map_or_else(|e| e.to_string(), |effect| effect.describe());
         if let Some(node) = self.log.state().node(n) {
             self.watch.event(&Event::Stuck(Stuck { step: node.step.clone(), effect, error: error.clone() }));

@@ -50,7 +50,10 @@ impl Execution<'_> {
         if extra.len() == cancel && self.waiting.is_empty() && deadline.is_none() {
             return self.starved();
         }
-        let ready = match wait_any(&self.waiting, &extra, deadline) {
+        let tick = self.watch.pace().map(|pace| Instant::now() + pace);
+        let ready = wait_any(&self.waiting, &extra, earliest(deadline, tick));
+        self.watch.tick();
+        let ready = match ready {
             Ok(ready) => ready,
             Err(error) => return self.fail(self.waiting.first().map_or(0, |w| w.n), 0, error),
         };

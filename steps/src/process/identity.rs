@@ -113,10 +113,23 @@ pub struct Watched {
 /// What became of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It has ended: its exit code, or 128 + the signal that killed it.
+    /// It has ended with an exit code.
     Code(i32),
+    /// A signal has killed it.
+    Signal(i32),
     /// It has ended, and its parent is who was told how.
     Unknown,
+}
+
+impl Fate {
+    /// The exit code, or 128 + the signal that killed it.
+    pub(crate) fn exit(self) -> Option<i32> {
+        match self {
+            Self::Code(code) => Some(code),
+            Self::Signal(signal) => Some(128 + signal),
+            Self::Unknown => None,
+        }
+    }
 }
 
 impl Watched {
@@ -157,7 +170,7 @@ impl Watched {
     pub(crate) fn reap(&self) -> Result<Fate, EffectError> {
         let wait = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
         match rustix::io::retry_on_intr(wait) {
-            Ok(Some(status)) => Ok(Fate::Code(code(&status))),
+            Ok(Some(status)) => Ok(fate(&status)),
             Ok(None) | Err(Errno::CHILD) => Ok(Fate::Unknown),
             Err(e) => Err(EffectError::call("waitid(P_PIDFD, WEXITED)", e)),
         }
@@ -172,8 +185,9 @@ impl Watched {
     }
 }
 
-fn code(status: &WaitIdStatus) -> i32 {
-    status.exit_status().or_else(|| status.terminating_signal().map(|n| 128 + n)).unwrap_or(128)
+fn fate(status: &WaitIdStatus) -> Fate {
+    let killed = status.terminating_signal().map(Fate::Signal);
+    status.exit_status().map(Fate::Code).or(killed).unwrap_or(Fate::Code(128))
 }
 
 /// What is known of a process that does not die of SIGKILL.
@@ -289,13 +303,13 @@ mod tests {
     #[expect(clippy::zombie_processes, reason = "what is tested is what reaps it")]
     #[test]
     fn an_exit_code_is_the_code_or_128_and_the_signal() {
-        for (script, want) in [("exit 3", 3), ("kill -9 $$", 137)] {
+        for (script, want) in [("exit 3", Fate::Code(3)), ("kill -9 $$", Fate::Signal(9))] {
             let child = Command::new("/bin/sh").args(["-c", script]).spawn().expect("sh");
             let watched = Process::of(pid(&child)).expect("identity").watch().expect("watch").expect("there");
             while !watched.is_dead().expect("poll") {
                 std::thread::yield_now();
             }
-            assert_eq!(watched.reap().expect("reap"), Fate::Code(want));
+            assert_eq!(watched.reap().expect("reap"), want);
         }
     }
 
@@ -336,7 +350,7 @@ mod tests {
         while !watched.is_dead().expect("poll") {
             std::thread::yield_now();
         }
-        assert_eq!(watched.reap().expect("reap"), Fate::Code(137));
+        assert_eq!(watched.reap().expect("reap"), Fate::Signal(9));
         let waited = rustix::process::waitpid(Some(tracer), rustix::process::WaitOptions::empty()).expect("wait");
         assert!(waited.is_some_and(|(_, status)| status.exit_status() == Some(0)), "it was not traced");
     }
