@@ -93,8 +93,8 @@ pub struct Params {
 
 /// `lifecycle run`.
 ///
-/// The exit code is the main process's: its own, or 128 + n if signal n ended it; 125 if the engine failed, 126 if the command cannot be executed,
-/// 127 if it is not found.
+/// The exit code is the main process's: its own, or 128 + n if signal n ended it, 126 if the command cannot be executed, 127 if it is not found; 1 if
+/// another step failed, 125 if the engine did or the run could not begin. The last line says how the run ended.
 #[derive(Debug, Args)]
 pub struct Run {
     /// Plan file, built-in plan such as oci/run, or a plan saved by `plan -o`
@@ -304,6 +304,9 @@ pub struct Undo {
     /// The run's id
     #[arg(value_name = "RUN")]
     pub run: String,
+    /// Give up what is stuck of this step, and leave it as it is
+    #[arg(long, value_name = "STEP")]
+    pub forget: Vec<String>,
 }
 
 /// `lifecycle recover`.

@@ -1,11 +1,12 @@
 //! Following a run that another process works on, without polling it: inotify says when its files change, a pidfd when its engine ends.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::journal;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::place;
@@ -37,12 +38,13 @@ impl Follow {
         Ok(Self { names: names.clone(), changes, engine })
     }
 
-    /// Waits for the next change. False once nobody works on the run any more.
-    pub fn wait(&mut self) -> Result<bool, Failure> {
+    /// Waits for the next change, or that long. False once nobody works on the run any more.
+    pub fn wait(&mut self, longest: Option<Duration>) -> Result<bool, Failure> {
         let Some(engine) = &self.engine else { return Ok(false) };
+        let longest = longest.and_then(|longest| Timespec::try_from(longest).ok());
         let mut fds = [PollFd::new(&self.changes, PollFlags::IN), PollFd::new(engine, PollFlags::IN)];
         loop {
-            match poll(&mut fds, None) {
+            match poll(&mut fds, longest.as_ref()) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(failed("cannot wait for the run", &e)),
                 Ok(_) => break,

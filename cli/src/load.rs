@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use lifecycle_engine::compile;
 use lifecycle_engine::diag::{FileId, Report, did_you_mean};
 use lifecycle_engine::effect::RunNames;
+use lifecycle_engine::error::in_words;
 use lifecycle_engine::facts::{Facts, Recorded};
 use lifecycle_engine::graph::Graph;
 use lifecycle_engine::planning::{self, Bound, Given, Target};
@@ -244,8 +245,10 @@ fn meaning(source: &str) -> Result<Meaning, Failure> {
     if path.is_dir() {
         return bundle(source);
     }
-    if !path.exists() {
-        return Err(unknown(source));
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(unknown(source)),
+        Err(e) => return Err(failed(format!("cannot look at {source}"), &in_words(&e))),
     }
     // Saved plans are JSON, and JSON is YAML: only what says that it is one is taken as one.
     match std::fs::read_to_string(path) {

@@ -8,6 +8,7 @@ mod load;
 mod pause;
 mod place;
 mod print;
+mod verdict;
 mod watch;
 
 use std::process::ExitCode;
@@ -23,11 +24,7 @@ fn main() -> ExitCode {
         Err(usage) => return wrong_usage(&usage),
     };
     dispatch(&cli).unwrap_or_else(|failure| {
-        // What is wrong with a plan has been put into words already, with its excerpts.
-        match failure.report.downcast_ref::<print::Problems>() {
-            Some(problems) => print::say(&problems.to_string()),
-            None => print::say(&format!("{:?}\n", failure.report)),
-        }
+        print::failure(&failure.report);
         // 125 tells `run`'s own failure from the container's; nobody else's exit code is mistaken for another's.
         match (&cli.command, failure.code) {
             (Command::Run(_), code) => ExitCode::from(code),

@@ -43,8 +43,14 @@ pub fn working_engine(names: &RunNames) -> Option<i32> {
 
 /// What could not be taken back of a run.
 pub fn stuck(id: &str, stuck: &[Stuck]) -> Failure {
-    let lines = stuck.iter().fold(String::new(), |text, s| format!("{text}\n  {}: {}: {}", s.step, s.effect, s.error));
-    let help = format!("it stays in the journal; mend the cause, then `lifecycle undo {id}` tries it again");
+    let line = |s: &Stuck| {
+        let help = s.error.help.as_ref().map_or_else(String::new, |help| format!("\n    {help}"));
+        format!("\n  {}: {}: {}{help}", s.step, s.effect, s.error)
+    };
+    let lines: String = stuck.iter().map(line).collect();
+    let help = format!(
+        "it stays in the journal; mend the cause, then `lifecycle undo {id}` tries it again; `lifecycle undo {id} --forget STEP` gives it up and leaves it"
+    );
     let mut failure = refused(format!("{} of run `{id}` could not be taken back:{lines}", effects(stuck.len())), help);
     failure.code = 1;
     failure

@@ -88,6 +88,15 @@ pub fn say(text: &str) {
     };
 }
 
+/// Says why something could not be done.
+pub fn failure(report: &miette::Report) {
+    match report.downcast_ref::<Problems>() {
+        // What is wrong with a plan has been put into words already, with its excerpts.
+        Some(problems) => say(&problems.to_string()),
+        None => say(&format!("{report:?}\n")),
+    }
+}
+
 /// Writes to stdout. A reader that has gone (`| head`) has what it wants.
 pub fn bytes(text: &[u8]) -> Result<ExitCode, Failure> {
     let mut stdout = std::io::stdout().lock();

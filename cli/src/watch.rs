@@ -6,9 +6,11 @@ mod log;
 mod record;
 
 pub use lines::{Lines, NOTICEABLE};
-pub use live::Live;
+pub use live::{Lent, Live};
 pub use log::{LOG, LogFile, LogLine, append};
 pub use record::{EventFile, Record};
+
+use std::time::Duration;
 
 use lifecycle_engine::events::{Event, Paused, Watch};
 
@@ -19,6 +21,12 @@ pub struct All<'a>(pub Vec<&'a mut dyn Watch>);
 impl Watch for All<'_> {
     fn event(&mut self, event: &Event) {
         self.0.iter_mut().for_each(|view| view.event(event));
+    }
+    fn pace(&self) -> Option<Duration> {
+        self.0.iter().filter_map(|view| view.pace()).min()
+    }
+    fn tick(&mut self) {
+        self.0.iter_mut().for_each(|view| view.tick());
     }
     fn pause(&mut self, paused: &Paused) {
         if let Some(first) = self.0.first_mut() {

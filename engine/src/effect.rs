@@ -213,6 +213,10 @@ impl Applied {
 pub enum Undone {
     /// Taken back, or was not there.
     Done,
+    /// There is nothing of it to take back, whatever has happened.
+    Nothing,
+    /// It stays on purpose.
+    Kept,
     /// It waits on something.
     Pending(Box<dyn Pending>),
 }

@@ -1,13 +1,14 @@
 //! What happens while a run is worked on, as one stream with many views: the live view, plain lines, `--events`, `--trace`, `show`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::effect::Said;
 use crate::error::EffectError;
-use crate::journal::NodeState;
+use crate::journal::{NodeState, TakenBack};
 
 /// Something happened. Times are microseconds since the epoch.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -69,7 +70,7 @@ pub enum Event {
         /// When.
         at: u64,
     },
-    /// A step is taken back, as far as that could be done.
+    /// The undo of a step has ended.
     Undone {
         /// Its address.
         step: Arc<str>,
@@ -77,6 +78,15 @@ pub enum Event {
         from: u64,
         /// When.
         at: u64,
+        /// What it was.
+        how: TakenBack,
+    },
+    /// An effect that could not be taken back was given up: it stays.
+    Forgotten {
+        /// The step's address.
+        step: Arc<str>,
+        /// What the effect does, in words.
+        effect: String,
     },
     /// An effect could not be taken back.
     Stuck(Stuck),
@@ -130,6 +140,12 @@ pub struct Paused<'a> {
 
 /// Watches a run.
 pub trait Watch {
+    /// How often it wants to be told that time passes.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+    /// Time has passed.
+    fn tick(&mut self) {}
     /// Something happened.
     fn event(&mut self, event: &Event);
     /// A breakpoint was reached; the run goes on when this returns.

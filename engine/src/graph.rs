@@ -54,8 +54,8 @@ pub struct Unit<'r> {
     pub outputs: Vec<Output>,
     /// The type of all outputs together.
     pub output: Type,
-    /// The step whose exit code is the run's.
-    pub main: Option<u32>,
+    /// The steps whose exit code is the run's.
+    pub main: Vec<u32>,
     /// The id of the run that it makes.
     pub run: Option<Input>,
     /// The run that it works on.
@@ -385,6 +385,20 @@ impl<'r> Graph<'r> {
             Uses::Kind(kind) => Some(kind),
             _ => None,
         }
+    }
+
+    /// Why a leaf takes root, if it does, as far as what is written says so.
+    #[must_use]
+    pub fn takes_root(&self, item: u32) -> Option<&'static str> {
+        let (step, kind) = (self.step(item), self.kind(item)?);
+        let names = step.input.as_ref()?;
+        let mut with = std::collections::BTreeMap::new();
+        for field in &step.with {
+            // What is not known is given, and says nothing.
+            let value = if let Input::Value(value) = &field.value { value } else { &Value::Null };
+            with.insert(names.fields[field.index as usize].name.as_str(), value);
+        }
+        kind.takes_root(&with)
     }
 
     /// The address of an item, such as `server/init`; the keys of `for_each` are not known yet.

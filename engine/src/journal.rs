@@ -8,7 +8,7 @@ mod file;
 mod own;
 mod state;
 
-pub use entry::{Entry, Identity, PlannedData, Settlement, VERSION};
+pub use entry::{Entry, Identity, PlannedData, Settlement, TakenBack, VERSION};
 pub use file::{JOURNAL, Journal, JournalError, RunDir, outputs, parse, read};
 pub use own::{Foreign, OwnDir};
 pub use state::{EffectState, NodeState, Phase, RunState, Segment, Status};

@@ -34,8 +34,10 @@ pub struct Program {
     pub nodes: Vec<Node>,
     /// Nested plans, for folding; the first is the whole program.
     pub scopes: Vec<Scope>,
-    /// The step whose exit code is the run's.
-    pub main: Option<NodeId>,
+    /// The plan names its run: what it makes is meant to stay.
+    pub stays: bool,
+    /// The steps whose exit code is the run's: it ends with the last of them.
+    pub main: Vec<NodeId>,
     /// The plan's outputs; may hold handles.
     pub outputs: Value,
     /// The outputs of the plans that make the child runs, one for each of `runs` after the first.
@@ -176,6 +178,21 @@ impl Program {
     /// The node at that address.
     pub fn node(&self, address: &str) -> Option<NodeId> {
         self.nodes.iter().position(|n| n.address.as_ref() == address).map(|i| i as NodeId)
+    }
+
+    /// A step that executes a program for which nothing waits: the run would be over before the program is. Not where another run releases it, nor in a
+    /// run that is meant to stay.
+    pub fn unwaited(&self) -> Option<NodeId> {
+        if self.opens || self.beside || self.stays {
+            return None;
+        }
+        let mut waited = vec![false; self.nodes.len()];
+        for before in self.nodes.iter().filter(|node| !node.skipped).flat_map(|node| &*node.after) {
+            waited[*before as usize] = true;
+        }
+        let executes =
+            |n: &Node| n.nature == Nature::Commit && n.site.is_some() && n.run == 0 && !n.armed && !n.skipped;
+        (0..).zip(&self.nodes).find(|(n, node)| executes(node) && !waited[*n as usize]).map(|(n, _)| n)
     }
 
     /// The steps that happen in the process which `maker` makes, in the order in which it runs them.

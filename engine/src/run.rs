@@ -16,7 +16,7 @@ mod work;
 
 pub use execute::{Finished, RunOptions, run};
 pub use log::Log;
-pub use recover::{Recovered, is_alive, recover, recover_one, undo_run, undo_run_by};
+pub use recover::{Recovered, is_alive, recover, recover_one, undo_run, undo_run_but, undo_run_by};
 pub use undo::PATIENCE;
 
 use crate::journal::JournalError;

@@ -33,7 +33,7 @@ pub fn plan_schema(registry: &Registry) -> Value {
             "params": { "type": "object", "description": "Values from outside, by name.", "propertyNames": { "pattern": id }, "additionalProperties": { "$ref": "#/$defs/parameter" } },
             "steps": { "type": "object", "description": "The steps, by id.", "propertyNames": { "pattern": id }, "additionalProperties": { "$ref": "#/$defs/step" } },
             "outputs": { "type": "object", "description": "What the plan gives to a plan that uses it.", "propertyNames": { "pattern": id } },
-            "main": { "type": "string", "description": "The step whose exit code is the run's. Without it a run ends with its last step." },
+            "main": { "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }], "description": "The step, or the steps, whose exit code is the run's: it ends with the last of them. Without it a run ends with its last step." },
             "run": { "type": "string", "description": "The id of the run that the plan makes, such as `${params.id}`." },
             "opens": {
                 "type": "object",

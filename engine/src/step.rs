@@ -86,6 +86,16 @@ pub trait Step: 'static {
     /// What `${id.…}` refers to.
     type Output: Serialize + JsonSchema;
 
+    /// What is wrong with a field that is written out, as far as its type does not say it: an error of `check`.
+    fn check(_field: &str, _value: &Value) -> Result<(), PlanError> {
+        Ok(())
+    }
+
+    /// Why the step takes root, as far as the fields that are written out say it.
+    fn takes_root(_with: &BTreeMap<&str, &Value>) -> Option<&'static str> {
+        None
+    }
+
     /// Turns input and facts into effects, and says what their outcomes are called.
     fn plan(input: Self::Input, cx: &mut Planning) -> Result<Self::Output, PlanError>;
 }
@@ -186,6 +196,8 @@ pub struct StepKind {
     input: (OnceLock<Type>, fn() -> Type),
     output: (OnceLock<Type>, fn() -> Type),
     plan: fn(Value, &mut Planning) -> Result<Value, PlanError>,
+    check: fn(&str, &Value) -> Result<(), PlanError>,
+    takes_root: fn(&BTreeMap<&str, &Value>) -> Option<&'static str>,
     schema: fn() -> Value,
 }
 
@@ -208,6 +220,8 @@ impl StepKind {
             input: (OnceLock::new(), Type::of::<S::Input>),
             output: (OnceLock::new(), Type::of::<S::Output>),
             plan: plan_step::<S>,
+            check: check_field::<S>,
+            takes_root: S::takes_root,
             schema: || schemars::schema_for!(S::Input).to_value(),
         }
     }
@@ -227,9 +241,38 @@ impl StepKind {
         (self.schema)()
     }
 
+    /// Checks one field that is written out.
+    pub fn check(&self, field: &str, value: &Value) -> Result<(), PlanError> {
+        (self.check)(field, value)
+    }
+
+    /// Why a step with these fields takes root, if it does.
+    pub fn takes_root(&self, with: &BTreeMap<&str, &Value>) -> Option<&'static str> {
+        (self.takes_root)(with)
+    }
+
     /// Plans one step. The input has been checked against [`StepKind::input`].
     pub fn plan(&self, input: Value, cx: &mut Planning) -> Result<Value, PlanError> {
         (self.plan)(input, cx)
+    }
+}
+
+/// Fields are read in the order in which they are given, and missing ones are looked for last: whatever else is wrong is wrong with this one.
+fn check_field<S: Step>(field: &str, value: &Value) -> Result<(), PlanError> {
+    let alone = Value::Object([(field.to_owned(), value.clone())].into_iter().collect());
+    match serde_json::from_value::<S::Input>(alone) {
+        Err(e) if !e.to_string().starts_with("missing field") => Err(PlanError::new(field, in_words(&e.to_string()))),
+        _ => S::check(field, value),
+    }
+}
+
+/// serde speaks of Rust's types.
+fn in_words(error: &str) -> String {
+    let ranges = [("u8", "255"), ("u16", "65535"), ("u32", "4294967295"), ("u64", "18446744073709551615")];
+    let range = ranges.iter().find(|(ty, _)| error.ends_with(&format!(", expected {ty}")));
+    match (range, error.split('`').nth(1)) {
+        (Some((_, most)), Some(number)) => format!("{number} is not a whole number from 0 to {most}"),
+        _ => error.to_owned(),
     }
 }
 

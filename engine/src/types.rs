@@ -159,6 +159,8 @@ impl Type {
             (Self::Sensitive(want), have) => want.accepts(have),
             (Self::Text, Self::Sensitive(have)) => have.is_scalar(),
             (Self::Text, Self::Handle(_)) => true,
+            // Written as it would be within a longer text.
+            (Self::Text, have) if have.is_scalar() => true,
             (Self::Text | Self::String, have) => have.is_text(),
             (Self::Path, have) => matches!(have, Self::String | Self::Path | Self::Name),
             (Self::Name, have) => matches!(have, Self::String | Self::Name | Self::Enum(_)),

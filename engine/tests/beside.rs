@@ -62,10 +62,10 @@ fn what_has_no_main_step_stays_and_its_run_goes() {
 #[test]
 fn what_has_a_main_step_is_taken_back_with_it_unless_it_is_kept() {
     let (_root, work, web) = around();
-    let (finished, _) = run(Program { main: Some(0), ..beside(&web, &work) }, run_options());
+    let (finished, _) = run(Program { main: vec![0], ..beside(&web, &work) }, run_options());
     assert!(finished.expect("ran").failure.is_none());
     assert_eq!(files(work.path()), ["a"]);
-    let (finished, _) = run(Program { main: Some(0), ..beside(&web, &work) }, kept());
+    let (finished, _) = run(Program { main: vec![0], ..beside(&web, &work) }, kept());
     assert!(finished.expect("ran").failure.is_none());
     assert_eq!(files(work.path()), ["a", "b"]);
     assert!(!web.besides().exists());

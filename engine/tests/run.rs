@@ -284,7 +284,7 @@ fn the_main_steps_exit_code_is_the_runs_and_ends_it() {
     let main = node("main", &[], vec![effect(Sleep { ms: 5, mark: work.path().join("never") })]);
     let server = node("server", &[], vec![effect(Sleep { ms: 60_000, mark })]);
     let mut both = program(root.path(), "r", vec![main, server]);
-    both.main = Some(0);
+    both.main = vec![0];
     assert_eq!(run(both, run_options()).0.expect("ran").exit, Some(7));
     assert_eq!(files(work.path()), ["cancelled"]);
 }

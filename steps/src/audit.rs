@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::cgroup::beginning;
 use crate::effects::cgroup::TOP;
 use crate::facts::{CgroupLayout, Machine};
+use crate::net::name::LinkName;
 
 /// Something of ours on the machine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -63,7 +64,7 @@ impl fmt::Display for Kind {
 pub enum Owner {
     /// The run of that id in the audited state root.
     Run(String),
-    /// No run of this state root, but processes live in it: it belongs to another state root.
+    /// No run of this state root, and either processes live in it or its name is none that this state root gives: it belongs to another one.
     Elsewhere,
     /// Nobody: residue.
     Nobody,
@@ -74,8 +75,8 @@ pub fn audit(root: &Path) -> Result<Vec<Finding>, JournalError> {
     let runs = Runs::read(root)?;
     let mut found = runs.directories(root)?;
     found.extend(runs.processes());
-    found.extend(cgroups(&runs));
-    found.extend(links(&runs)?);
+    found.extend(cgroups(root, &runs));
+    found.extend(links(root, &runs)?);
     found.extend(mounts(root, &runs)?);
     found.sort();
     found.dedup();
@@ -127,8 +128,17 @@ impl Runs {
     }
 }
 
+/// Whether a run of this state root, whose directory is gone, has chosen that name: `ID.TAG.…`, the tag being a hash of both. Otherwise it is of
+/// another state root, whose runs nobody here knows.
+fn was_ours(root: &Path, name: &str) -> bool {
+    name.match_indices('.').any(|(at, _)| {
+        let run = RunNames { root: root.to_owned(), id: name[..at].to_owned() };
+        name[at + 1..].split('.').next() == Some(&*run.tag())
+    })
+}
+
 /// Every cgroup of a name that we choose, in every hierarchy.
-fn cgroups(runs: &Runs) -> Vec<Finding> {
+fn cgroups(root: &Path, runs: &Runs) -> Vec<Finding> {
     let layout: CgroupLayout = serde_json::from_value(Machine.read("cgroup.layout")).unwrap_or_default();
     let tops =
         layout.v1.iter().map(|h| &h.mount).chain(layout.v2.iter().map(|u| &u.mount)).map(|mount| mount.join(TOP));
@@ -138,7 +148,7 @@ fn cgroups(runs: &Runs) -> Vec<Finding> {
         let ours = runs.0.iter().find(|(names, _)| name.starts_with(&beginning(names)));
         let owner = match ours {
             Some((names, _)) => Owner::Run(names.id.clone()),
-            None if populated(&cgroup) => Owner::Elsewhere,
+            None if populated(&cgroup) || !was_ours(root, &name) => Owner::Elsewhere,
             None => Owner::Nobody,
         };
         found.push(Finding { kind: Kind::Cgroup, name: cgroup.display().to_string(), owner });
@@ -150,14 +160,21 @@ fn populated(cgroup: &Path) -> bool {
     fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
 }
 
-/// Links whose alias says that they are ours. The alias names the run, not its state root.
-fn links(runs: &Runs) -> Result<Vec<Finding>, JournalError> {
+/// Links whose alias says that they are ours. The alias names the run, not its state root: only a name that we chose tells that.
+fn links(root: &Path, runs: &Runs) -> Result<Vec<Finding>, JournalError> {
     let links = entries(Path::new("/sys/class/net"))?.unwrap_or_default();
     let ours = links.into_iter().filter_map(|link| {
         let alias = fs::read_to_string(link.join("ifalias")).ok()?;
-        let id = alias.trim_end().strip_prefix("lifecycle:")?.split(':').next()?.to_owned();
+        let (id, step) = alias.trim_end().strip_prefix("lifecycle:")?.split_once(':')?;
         let name = link.file_name()?.to_string_lossy().into_owned();
-        Some(Finding { kind: Kind::Link, name, owner: runs.owner(&id) })
+        let run = RunNames { root: root.to_owned(), id: id.to_owned() };
+        let owner = match runs.owner(id) {
+            Owner::Nobody if !['b', 'h'].iter().any(|end| LinkName::of(&run, step, *end).as_str() == name) => {
+                Owner::Elsewhere
+            }
+            owner => owner,
+        };
+        Some(Finding { kind: Kind::Link, name, owner })
     });
     Ok(ours.collect())
 }
@@ -200,6 +217,16 @@ mod tests {
         let found = audit(root.path()).expect("audit");
         let dirs: Vec<_> = found.iter().filter(|f| f.kind == Kind::Directory).map(|f| &f.owner).collect();
         assert_eq!(dirs, [&Owner::Nobody, &Owner::Run("web".into())]);
+    }
+
+    #[test]
+    fn a_name_that_another_state_root_gives_is_not_ours_to_judge() {
+        let run = |root: &str| RunNames { root: root.into(), id: "web.1".into() };
+        let name = |run: &RunNames| format!("{}.{}.server-cgroup", run.id, run.tag());
+        let root = Path::new("/run/one");
+        assert!(was_ours(root, &name(&run("/run/one"))));
+        assert!(!was_ours(root, &name(&run("/run/other"))));
+        assert!(!was_ours(root, "web") && !was_ours(root, "web.1"));
     }
 
     #[test]

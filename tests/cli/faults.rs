@@ -86,7 +86,7 @@ pub fn a_fault_before_or_after_each_step_is_taken_back(lab: &Lab) -> TestResult 
     for step in ["outer", "inner", "last"] {
         for place in ["", ":before", ":after"] {
             let at = format!("{step}{place}");
-            let told = scene.told(&arguments(&dir.to_string_lossy(), &["--fail-at", &at])).ended(125);
+            let told = scene.told(&arguments(&dir.to_string_lossy(), &["--fail-at", &at])).ended(1);
             told.says(&[&format!("step `{step}` (command.run) failed"), "everything was taken back"]);
             scene.nothing_left()?;
         }
@@ -126,7 +126,7 @@ pub fn every_step_of_hello_can_fail_and_leaves_nothing(lab: &Lab) -> TestResult 
                 assert_eq!(told.code, 137, "at {at}: {}", told.err);
                 scene.told(&["recover"]).ended(0);
             } else {
-                assert_eq!(told.code, 125, "at {at}: {}", told.err);
+                assert_eq!(told.code, 1, "at {at}: {}", told.err);
                 told.says(&[&format!("step `{step}`"), "everything was taken back"]);
             }
             scene.nothing_left().map_err(|error| format!("at {at}: {error}"))?;
@@ -210,7 +210,7 @@ pub fn the_second_run_of_an_id_is_refused_at_once_and_names_the_first(lab: &Lab)
 pub fn a_step_that_fails_says_what_where_why_and_what_was_undone(lab: &Lab) -> TestResult {
     let (scene, dir) = work(lab)?;
     let last = "last=[sh, -c, 'echo first; echo the reason >&2; exit 9']";
-    scene.told(&arguments(&dir.to_string_lossy(), &["-p", last])).ended(125).says(&[
+    scene.told(&arguments(&dir.to_string_lossy(), &["-p", last])).ended(1).says(&[
         "work.yaml:17: step `last` (command.run) failed",
         "the reason",
         "status 9",

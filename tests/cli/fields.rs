@@ -118,7 +118,10 @@ impl<'a> Field<'a> {
     /// Nothing happens, and the message has these words.
     pub fn is_refused(&mut self, words: &[&str]) -> Result<()> {
         self.scene.begins_here()?;
-        self.told().ended(125).says(words);
+        // While it is planned, or by a step.
+        let told = self.told().ended_badly();
+        assert!(matches!(told.code, 1 | 125), "{}: {}", told.code, told.err);
+        told.says(words);
         self.scene.nothing_left()
     }
 

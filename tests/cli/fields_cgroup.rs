@@ -231,7 +231,7 @@ pub fn linux_resources_block_io_weight_device(lab: &Lab) -> TestResult {
     let told = container.scene.told(&container.arguments("oci/create"));
     if !fs::read_to_string(&scheduler)?.contains("[bfq]") && told.code != 0 {
         note("no device is scheduled by BFQ, and it is refused");
-        told.ended(125).says(&["resources.blockIO.weightDevice", file]);
+        told.ended(1).says(&["resources.blockIO.weightDevice", file]);
         return Ok(container.scene.nothing_left()?);
     }
     told.ended(0);
@@ -268,7 +268,7 @@ pub fn linux_resources_memory_check_before_update(lab: &Lab) -> TestResult {
     let less = r#"resources={"memory":{"limit":4096}}"#;
     let mut update = container.arguments("oci/update");
     update.extend(["-p".to_owned(), less.to_owned()]);
-    container.scene.told(&update).ended(125).says(&["memory.checkBeforeUpdate"]);
+    container.scene.told(&update).ended(1).says(&["memory.checkBeforeUpdate"]);
     container.shows(controller, &[(file, "67108864")])?;
     container.delete()
 }

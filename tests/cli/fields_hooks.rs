@@ -247,13 +247,13 @@ pub fn hooks_that_fail_before_the_program_fail_the_container(lab: &Lab) -> TestR
         ("startContainer", in_container(failing)),
     ] {
         container.edit(|config| config["hooks"] = json!({ kind: [hook] }))?;
-        let told = container.plan("oci/run", &[]).ended(125).says(&[kind, "exited with status 9", "no such luck"]);
+        let told = container.plan("oci/run", &[]).ended(1).says(&[kind, "exited with status 9", "no such luck"]);
         assert!(!told.out.contains("the program ran"));
         container.scene.nothing_left().map_err(|error| format!("{kind}: {error}"))?;
     }
     // One that is not there is named, too.
     container.edit(|config| config["hooks"] = json!({ "createRuntime": [{ "path": "/no/such/hook" }] }))?;
-    container.plan("oci/run", &[]).ended(125).says(&["/no/such/hook", "No such file"]);
+    container.plan("oci/run", &[]).ended(1).says(&["/no/such/hook", "No such file"]);
     Ok(container.scene.nothing_left()?)
 }
 
@@ -261,7 +261,7 @@ pub fn hooks_poststart_that_fails_stops_the_container(lab: &Lab) -> TestResult {
     let mut container = Boxed::runs(lab, "sleep 100")?;
     container.edit(|config| config["hooks"] = json!({ "poststart": [on_host("exit 7")] }))?;
     let pid = container.create()?;
-    container.plan("oci/start", &[]).ended(125).says(&[
+    container.plan("oci/start", &[]).ended(1).says(&[
         "poststart hook",
         "exited with status 7",
         "the container was stopped",
@@ -292,7 +292,7 @@ pub fn hooks_timeout_ends_a_hook_that_takes_too_long(lab: &Lab) -> TestResult {
         let mut hook = if kind == "startContainer" { in_container("sleep 60") } else { on_host("sleep 60") };
         hook["timeout"] = json!(1);
         container.edit(|config| config["hooks"] = json!({ kind: [hook] }))?;
-        container.plan("oci/run", &[]).ended(125).says(&[kind, "killed after its time limit of 1s"]);
+        container.plan("oci/run", &[]).ended(1).says(&[kind, "killed after its time limit of 1s"]);
         container.scene.nothing_left().map_err(|error| format!("{kind}: {error}"))?;
     }
     Ok(())

@@ -137,7 +137,7 @@ pub fn linux_net_devices_come_back_after_every_failure_and_crash(lab: &Lab) -> T
     for at in ["create/netns", "create/devices[\"lend0\"]", "create/rootfs", "create/state", "wait"] {
         for place in ["before", "after", "crash"] {
             let told = container.plan("oci/run", &["--fail-at", &format!("{at}:{place}")]);
-            assert_eq!(told.code, if place == "crash" { 137 } else { 125 }, "{at}:{place}: {}{}", told.out, told.err);
+            assert_eq!(told.code, if place == "crash" { 137 } else { 1 }, "{at}:{place}: {}{}", told.out, told.err);
             container.scene.told(&["recover"]).ended(0);
             container.scene.nothing_left().map_err(|error| format!("{at}:{place}: {error}"))?;
         }
@@ -177,7 +177,7 @@ pub fn linux_net_devices_that_cannot_be_moved_are_refused(lab: &Lab) -> TestResu
             namespaces.push(own);
         }
     })?;
-    container.plan("oci/run", &[]).ended(125).says(&["shares the network namespace of its caller"]);
+    container.plan("oci/run", &[]).ended(1).says(&["shares the network namespace of its caller"]);
     Ok(container.scene.nothing_left()?)
 }
 
@@ -194,7 +194,7 @@ pub fn linux_net_devices_in_a_namespace_that_was_there_before(lab: &Lab) -> Test
     })?;
     container
         .plan("oci/run", &[])
-        .ended(125)
+        .ended(1)
         .says(&["there is a device eth0 in the container's network namespace already"]);
     container.scene.nothing_left()?;
     container.edit(|config| config["linux"]["netDevices"] = json!({ "lend0": {} }))?;

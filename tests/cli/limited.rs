@@ -102,7 +102,7 @@ impl<'a> Container<'a> {
     }
 
     pub(crate) fn refused(&self, words: &[&str]) -> TestResult {
-        self.scene.told(&self.arguments("oci/create")).ended(125).says(words);
+        self.scene.told(&self.arguments("oci/create")).ended_badly().says(words);
         Ok(self.scene.nothing_left()?)
     }
 

@@ -191,8 +191,8 @@ pub fn what_comes_from_the_host_is_locked_by_the_older_calls_too(lab: &Lab) -> T
     locked.restrict(MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC)?;
     locked.keeps_its_attributes("/vol", &open, "mount(2)")?;
     locked.binds(&["rbind", "rw"])?;
-    locked.field.told_with(&[&mask]).ended(125).says(&["mount(remount", "what the host's mount forbids"]);
+    locked.field.told_with(&[&mask]).ended(1).says(&["mount(remount", "what the host's mount forbids"]);
     locked.binds(&["bind"])?;
-    locked.field.told_with(&[&mask]).ended(125).says(&["mount(bind", "use rbind"]);
+    locked.field.told_with(&[&mask]).ended(1).says(&["mount(bind", "use rbind"]);
     Ok(())
 }

@@ -39,6 +39,7 @@ mod images;
 mod limited;
 mod locked;
 mod masked;
+mod mistakes;
 mod oci_criu;
 mod oci_criu_options;
 mod oci_criu_real;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         images::tests(),
         locked::tests(),
         masked::tests(),
+        mistakes::tests(),
         oci_criu::tests(),
         oci_criu_options::tests(),
         oci_criu_real::tests(),

@@ -61,10 +61,14 @@ impl Told {
         self
     }
 
-    /// Standard error without the lines that say how long a step took: on a busy machine any step may take noticeable time.
+    /// Standard error without its verdict, and without the lines that say how long a step took: on a busy machine any step may take noticeable time.
     pub fn problems(&self) -> String {
         let timed = |line: &&str| line.contains(": done in ") || line.contains(": taken back in ");
-        self.err.lines().filter(|line| !timed(line)).fold(String::new(), |all, line| all + line + "\n")
+        let verdict = |line: &&str| line.contains("): ") && line.contains(", exit code ") && line.contains(", after ");
+        self.err
+            .lines()
+            .filter(|line| !timed(line) && !verdict(line))
+            .fold(String::new(), |all, line| all + line + "\n")
     }
 
     /// Fails the test unless stdout has all these words.

@@ -77,7 +77,7 @@ pub fn a_server_that_ends_is_found_out_by_the_probe(lab: &Lab) -> TestResult {
     let plan = std::fs::read_to_string(lab.dir().join("service.yaml"))?;
     scene.write("service.yaml", &plan.replace("within: 30s", "within: 300ms"))?;
     scene.begins_here()?;
-    let told = scene.told(&["run", "service.yaml", "-p", "server=[sh, -c, 'echo giving up; exit 1']"]).ended(125);
+    let told = scene.told(&["run", "service.yaml", "-p", "server=[sh, -c, 'echo giving up; exit 1']"]).ended(1);
     told.says(&["step `ready` (probe.tcp)", "10.77.0.2", "everything was taken back"]);
     Ok(scene.nothing_left_in(&scope)?)
 }
@@ -93,7 +93,7 @@ pub fn every_step_of_a_ci_job_can_fail_and_leaves_nothing(lab: &Lab) -> TestResu
         for place in ["before", "after", "crash"] {
             let at = format!("{step}:{place}");
             let told = scene.told(&["run", "service.yaml", "--fail-at", &at]);
-            assert_eq!(told.code, if place == "crash" { 137 } else { 125 }, "at {at}: {}{}", told.out, told.err);
+            assert_eq!(told.code, if place == "crash" { 137 } else { 1 }, "at {at}: {}{}", told.out, told.err);
             scene.told(&["recover"]).ended(0);
             scene.nothing_left_in(&scope).map_err(|error| format!("at {at}: {error}"))?;
         }

@@ -75,7 +75,7 @@ pub fn an_ordinary_users_faults_and_crashes_leave_nothing(lab: &Lab) -> TestResu
     let (scene, dir) = runtime(lab)?;
     for step in ["init", "rootfs", "pivot", "exec", "wait"] {
         told(&dir, &["run", "hello", "--fail-at", &format!("{step}:after"), "--", "true"])
-            .ended(125)
+            .ended(1)
             .says(&["everything was taken back"]);
         told(&dir, &["run", "hello", "--fail-at", &format!("{step}:crash"), "--", "true"]).ended(137);
         told(&dir, &["recover"]).ended(0);

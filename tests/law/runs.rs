@@ -14,8 +14,10 @@ use serde_json::Value;
 
 use crate::plans::stand_in_for_a_hook;
 
-/// The exit code that says that the run failed, not its main process.
+/// The exit code that says that the run could not begin, or was not carried on.
 const ENGINE_FAILED: i32 = 125;
+/// The one of a step that failed.
+const STEP_FAILED: i32 = 1;
 
 /// A run of a plan, and what belongs to it.
 pub struct Scenario<'a> {
@@ -133,6 +135,9 @@ impl Scenario<'_> {
             self.begin()?;
             let outcome = self.run(&["--fail-at", &at])?;
             match outcome.ending {
+                Ending::Exited(STEP_FAILED) if fault != "crash" && outcome.stderr.contains("failed on purpose") => {
+                    tried.faults += 1;
+                }
                 Ending::Exited(ended) if ended == code => {
                     tried.not_taken.push(at.clone());
                 }
@@ -140,7 +145,6 @@ impl Scenario<'_> {
                 Ending::Exited(ENGINE_FAILED) if outcome.stderr.contains("not in this") => {
                     tried.not_taken.push(at.clone());
                 }
-                Ending::Exited(ENGINE_FAILED) if fault != "crash" => tried.faults += 1,
                 Ending::Signaled(9) if fault == "crash" => tried.faults += 1,
                 _ => return Err(Error::new(format!("the run with --fail-at {at}"), said(&outcome))),
             }

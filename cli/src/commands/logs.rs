@@ -35,7 +35,7 @@ pub fn run(global: &Global, args: &Logs) -> Result<ExitCode, Failure> {
     let follow = args.follow.then(|| Follow::new(&names)).transpose()?;
     logs.print(args)?;
     if let Some(mut follow) = follow {
-        while follow.wait()? {
+        while follow.wait(None)? {
             logs.print(args)?;
         }
         logs.print(args)?;

@@ -5,16 +5,15 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::time::Instant;
 
 use lifecycle_cli::mask::{self, Callers};
 use lifecycle_cli::signals;
 use lifecycle_engine::effect::RunNames;
-use lifecycle_engine::events::{Failure as StepFailure, Watch};
+use lifecycle_engine::events::Watch;
 use lifecycle_engine::journal::Identity;
 use lifecycle_engine::program::{NodeId, Program};
-use lifecycle_engine::render::paint;
-use lifecycle_engine::run::{Finished, RunOptions, run as run_program};
+use lifecycle_engine::run::{RunOptions, run as run_program};
 use lifecycle_steps::process::sealed;
 use lifecycle_steps::spawn::identity;
 use lifecycle_steps::sys::limits;
@@ -23,9 +22,9 @@ use crate::args::{Global, Run};
 use crate::detach::{self, Move};
 use crate::load::{self, Wanted};
 use crate::pause::{self, Pause};
-use crate::place;
 use crate::print::{self, Failure, failed, refused};
-use crate::watch::{All, EventFile, Lines, Live, LogFile, NOTICEABLE, Record};
+use crate::verdict::Verdict;
+use crate::watch::{All, EventFile, Lent, Lines, Live, LogFile, NOTICEABLE, Record};
 
 /// Executes the command.
 pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
@@ -37,6 +36,9 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     let program = load::program(global, &registry, &wanted)?;
     let fault = args.fail_at.as_ref().map(|f| step(&program, &f.step).map(|n| (n, f.inject))).transpose()?;
     let breakpoint = args.pause_at.as_ref().map(|address| step(&program, address)).transpose()?;
+    if !(args.keep || args.detach || args.detached) {
+        program.unwaited().map_or(Ok(()), |n| Err(unwaited(&program, n)))?;
+    }
     if args.detach && !args.detached {
         return detach::launch();
     }
@@ -55,9 +57,29 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     let names = names(&program)?;
     let mut views = Views::open(args, &program, &names, callers)?;
     let mut pause = Pause { cancel: cancel.as_fd(), id: names.id.clone() };
+    let began = Instant::now();
     let finished = run_program(program.clone(), &registry, options, &mut views.all(&mut pause))?;
-    views.close(args, &program)?;
-    tell(args, &names, &finished)
+    let took = began.elapsed();
+    let closed = views.close(&program);
+    if let Err(failure) = &closed {
+        print::failure(&failure.report);
+    }
+    let code = Verdict { program: &program, names: &names, finished: &finished, took }.tell(args);
+    Ok(if closed.is_err() { ExitCode::from(print::ENGINE_FAILED) } else { code })
+}
+
+fn unwaited(program: &Program, n: NodeId) -> Failure {
+    let node = &program.nodes[n as usize];
+    let maker = node.site.map_or("", |site| &program.nodes[site as usize].address);
+    let what = format!(
+        "{}: nothing waits for the program that step `{}` executes: the run would be over before it is",
+        program.place(node),
+        node.address
+    );
+    let help = format!(
+        "add a step that waits for it (`uses: process.wait, with: {{ process: \"${{{maker}.process}}\" }}`), or let it go on after the run with --keep or --detach"
+    );
+    refused(what, help)
 }
 
 /// The most descriptors that a step at work needs in the engine: of a command its pidfd, the ends of its pipes and of its gate.
@@ -105,7 +127,6 @@ struct Views {
     log: LogFile,
     events: Option<EventFile>,
     record: Option<Record>,
-    callers: Callers,
 }
 
 impl Views {
@@ -113,7 +134,7 @@ impl Views {
         let events = args.events.as_deref().map(|path| callers.make(|| EventFile::open(path))).transpose()?;
         let live = std::io::stderr().is_terminal() && !args.detached;
         let shown: Box<dyn Watch> = if live {
-            Box::new(Live::new(hand_over(program)))
+            Box::new(Live::new(Lent::of(program)))
         } else {
             // What a detached run's steps print is in its log; that they went well is what `show` tells.
             Box::new(Lines { slow: if args.detached { u64::MAX } else { NOTICEABLE }, output: !args.detached })
@@ -123,8 +144,7 @@ impl Views {
             shown,
             log: LogFile::new(names.clone()),
             events,
-            record: args.trace.is_some().then(Record::default),
-            callers,
+            record: args.trace.as_deref().map(|path| callers.make(|| Record::open(path))).transpose()?,
         })
     }
 
@@ -139,78 +159,10 @@ impl Views {
         All(all)
     }
 
-    fn close(self, args: &Run, program: &Program) -> Result<(), Failure> {
+    fn close(self, program: &Program) -> Result<(), Failure> {
         if let Some(events) = self.events {
             events.finish()?;
         }
-        if let (Some(path), Some(record)) = (&args.trace, self.record) {
-            let text = lifecycle_engine::render::trace::print(program, &record.0);
-            self.callers
-                .make(|| std::fs::write(path, text))
-                .map_err(|e| failed(format!("cannot write the trace to {}", path.display()), &e))?;
-        }
-        Ok(())
+        self.record.map_or(Ok(()), |record| record.finish(program))
     }
-}
-
-/// The steps after which the terminal belongs to a container's process.
-fn hand_over(program: &Program) -> Vec<Arc<str>> {
-    let hands_over = |kind: &str| matches!(kind, "process.exec" | "console.relay" | "fifo.release");
-    program.nodes.iter().filter(|n| hands_over(n.kind)).map(|n| n.address.clone()).collect()
-}
-
-/// The last word, and the exit code: the container's, 125 for a failure of the engine, 128 + n for a signal.
-fn tell(args: &Run, names: &RunNames, finished: &Finished) -> Result<ExitCode, Failure> {
-    if let Some(failure) = &finished.failure {
-        return Err(report(failure, finished));
-    }
-    if !finished.stuck.is_empty() {
-        return Err(Failure { code: print::ENGINE_FAILED, ..place::stuck(&names.id, &finished.stuck) });
-    }
-    if let Some(signal) = finished.cancelled {
-        print::say(&format!("cancelled by signal {signal}; {}\n", taken_back(finished)));
-        return Ok(ExitCode::from((128 + signal) as u8));
-    }
-    if finished.kept && !args.detached {
-        let id = &names.id;
-        print::say(&format!("kept as `{id}`: `lifecycle show {id}` shows it, `lifecycle undo {id}` takes it back\n"));
-    }
-    if let Some(outputs) =
-        finished.outputs.as_object().filter(|o| !o.is_empty() && args.events.is_none() && finished.exit.is_none())
-    {
-        let shown = outputs.iter().map(|(name, value)| format!("{name} = {value}\n"));
-        print::say(&paint::lines(&shown.collect::<String>()));
-    }
-    Ok(ExitCode::from(finished.exit.unwrap_or(0) as u8))
-}
-
-/// What has become of what the plan did, where nothing is stuck.
-fn taken_back(finished: &Finished) -> &'static str {
-    if finished.committed { "all but what is one-way was taken back" } else { "everything was taken back" }
-}
-
-/// A failure names the file and line, the step, the effect, the cause, what to do, and what became of the rest.
-fn report(failure: &StepFailure, finished: &Finished) -> Failure {
-    use std::fmt::Write;
-    let at = if failure.origin.is_empty() { String::new() } else { format!("{}: ", failure.origin) };
-    let mut text = format!("{at}step `{}` ({}) failed", failure.step, failure.kind);
-    if !failure.effect.is_empty() {
-        let _ = write!(text, "\n  doing  {}", failure.effect.replace('\n', "\n         "));
-    }
-    let _ = write!(text, "\n  cause  {}", failure.error);
-    for line in &failure.error.output {
-        let _ = write!(text, "\n       | {line}");
-    }
-    if finished.stuck.is_empty() {
-        let _ = write!(text, "\n  state  {}", taken_back(finished));
-    }
-    for stuck in &finished.stuck {
-        let _ = write!(text, "\n  stuck  {}: {}: {}", stuck.step, stuck.effect, stuck.error);
-    }
-    let text = paint::lines(&text);
-    let report = match &failure.error.help {
-        Some(help) => miette::miette!(help = paint::lines(help), "{text}"),
-        None => miette::miette!("{text}"),
-    };
-    Failure { report, code: failure.error.exit.map_or(print::ENGINE_FAILED, |code| code as u8) }
 }

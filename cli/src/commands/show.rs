@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::journal::{self, JournalError};
@@ -12,6 +13,9 @@ use crate::args::{Global, Output, Show};
 use crate::follow::Follow;
 use crate::place;
 use crate::print::{self, Failure};
+
+/// At a terminal the times of what goes on are drawn anew this often.
+const PACE: Duration = Duration::from_secs(1);
 
 /// Executes the command.
 pub fn run(global: &Global, args: &Show) -> Result<ExitCode, Failure> {
@@ -26,7 +30,7 @@ pub fn run(global: &Global, args: &Show) -> Result<ExitCode, Failure> {
         let redraw = std::io::stdout().is_terminal();
         loop {
             draw(&text, redraw)?;
-            if !follow.wait()? {
+            if !follow.wait(redraw.then_some(PACE))? {
                 break;
             }
             // Between two changes the run may have been taken back for good.

@@ -8,7 +8,7 @@ use lifecycle_cli::{builtin, runs, signals};
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::facts::Facts;
-use lifecycle_engine::journal::Identity;
+use lifecycle_engine::journal::{Identity, TakenBack};
 use lifecycle_engine::planning::{self, Given, Target};
 use lifecycle_engine::run::{Finished, RunOptions, run};
 use lifecycle_engine::step::Registry;
@@ -153,7 +153,7 @@ impl Watch for Told<'_> {
             Event::Failed(failure) => {
                 self.log.debug(&format!("{}: {}: {}", failure.step, failure.effect, failure.error));
             }
-            Event::Undone { step, .. } => self.log.debug(&format!("{step}: taken back")),
+            Event::Undone { step, how: TakenBack::Whole, .. } => self.log.debug(&format!("{step}: taken back")),
             // What stays so is in the verb's own message.
             Event::Stuck(stuck) => self.log.debug(&format!("{}: {}: {}", stuck.step, stuck.effect, stuck.error)),
             _ => {}

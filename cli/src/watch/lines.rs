@@ -1,6 +1,7 @@
 //! Plain lines on stderr: what a CI's log shows.
 
 use lifecycle_engine::events::{Event, Watch};
+use lifecycle_engine::journal::TakenBack;
 use lifecycle_engine::render::paint;
 
 use super::span;
@@ -29,9 +30,11 @@ impl Watch for Lines {
             Event::Retry { step, left, wait_ms } => {
                 format!("{step}: tried again in {wait_ms} ms, {left} more after that")
             }
-            Event::Undone { step, from, at } if at.saturating_sub(*from) >= self.slow => {
+            Event::Undone { step, from, at, how: TakenBack::Whole } if at.saturating_sub(*from) >= self.slow => {
                 format!("{step}: taken back in {}", span(*from, *at))
             }
+            Event::Undone { step, how: TakenBack::Kept, .. } => format!("{step}: kept on purpose"),
+            Event::Forgotten { step, effect } => format!("{step}: given up, and left as it is: {effect}"),
             Event::Stuck(stuck) => format!("{}: stuck: cannot undo `{}`: {}", stuck.step, stuck.effect, stuck.error),
             _ => return,
         };

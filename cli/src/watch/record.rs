@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::events::{Event, Watch};
+use lifecycle_engine::program::Program;
 
 use crate::print::{Failure, failed};
 
@@ -49,13 +50,34 @@ impl Watch for EventFile {
 }
 
 /// Keeps the events that a trace is made of: all but what the steps print, which has no end.
-#[derive(Default)]
-pub struct Record(pub Vec<Event>);
+pub struct Record {
+    to: File,
+    path: PathBuf,
+    events: Vec<Event>,
+}
+
+impl Record {
+    /// Opens the file, so that one which cannot be written is found out before the run.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let to = File::create(path).map_err(|e| unwritten(path, &e))?;
+        Ok(Self { to, path: path.to_owned(), events: Vec::new() })
+    }
+
+    /// Writes the trace.
+    pub fn finish(mut self, program: &Program) -> Result<(), Failure> {
+        let text = lifecycle_engine::render::trace::print(program, &self.events);
+        self.to.write_all(text.as_bytes()).map_err(|e| unwritten(&self.path, &e))
+    }
+}
+
+fn unwritten(path: &Path, why: &std::io::Error) -> Failure {
+    failed(format!("cannot write the trace to {}", path.display()), why)
+}
 
 impl Watch for Record {
     fn event(&mut self, event: &Event) {
         if !matches!(event, Event::Output { .. }) {
-            self.0.push(event.clone());
+            self.events.push(event.clone());
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::value::{Checker, article, holds_handle};
 use crate::diag::{Diagnostic, Span, did_you_mean, listed};
 use crate::expr::{Condition as Written, ConditionKind};
-use crate::graph::{Condition, Input};
+use crate::graph::{Condition, Input, Target};
 use crate::types::Type;
 
 /// A side of a comparison: its value, its type (none for null), and whether it is written out.
@@ -36,7 +36,24 @@ impl Checker<'_, '_> {
                 let (a, b) = self.comparison(a, b, later);
                 Condition::Differ(a, b)
             }
-            _ => Condition::Value(self.side(written, later).input),
+            _ => {
+                let side = self.side(written, later);
+                self.refuse_whole_step(written, &side.input);
+                Condition::Value(side.input)
+            }
+        }
+    }
+
+    /// A step is not true or false, and to ask whether it has run is written otherwise.
+    fn refuse_whole_step(&mut self, written: &Written, input: &Input) {
+        if let (ConditionKind::Reference(reference), Input::Reference(resolved)) = (&written.kind, input)
+            && let (Target::Step(_), []) = (resolved.target, &*resolved.path)
+        {
+            let message = format!("`{reference}` is a whole step, which is neither true nor false");
+            let help = format!(
+                "name one of its outputs, such as `{reference}.NAME`; `{reference} != null` asks whether it runs"
+            );
+            self.report(Diagnostic::new("whole-step", self.names.place(written.span), message).help(help));
         }
     }
 

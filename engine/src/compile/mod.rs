@@ -70,7 +70,7 @@ fn compile<'r>(
     let mut loader = load::Loader::new(library, &mut sources, &mut found);
     root(&mut loader);
     let loaded = loader.finish();
-    let units = unit::check_all(loaded, registry, &mut found);
+    let units = unit::check_all(loaded, registry, &sources, &mut found);
     let graph = if found.is_empty() {
         assemble(units, &mut found)
     } else {

@@ -24,6 +24,8 @@ pub(super) struct Shape<'p> {
 /// The names that a plan's references may use.
 pub(super) struct Names<'p> {
     pub(super) file: FileId,
+    /// Its text, where the spans of the values are in it.
+    pub(super) text: Option<&'p str>,
     pub(super) params: &'p [Param],
     /// By parameter: whether anything refers to it.
     pub(super) used: &'p [Cell<bool>],
@@ -40,6 +42,8 @@ pub(super) struct Here<'p> {
     pub(super) each: Option<&'p Type>,
     /// What holds whenever the step runs.
     pub(super) conditions: &'p [&'p expr::Condition],
+    /// It is a condition.
+    pub(super) condition: bool,
 }
 
 /// The parts of a condition that are joined by `&&`: each holds where it holds.
@@ -109,7 +113,7 @@ impl Names<'_> {
             }
             id => match self.ids.get(id) {
                 Some(index) => (Target::Step(*index), self.step(*index, here), 0),
-                None => return Err(self.unknown_step(reference)),
+                None => return Err(self.unknown_step(reference, here)),
             },
         };
         let ty = self.walk(reference, ty, taken, here)?;
@@ -243,7 +247,7 @@ impl Names<'_> {
             .help(help.unwrap_or_else(|| known("fields", names())))
     }
 
-    fn unknown_step(&self, reference: &expr::Reference) -> Diagnostic {
+    fn unknown_step(&self, reference: &expr::Reference, here: Here<'_>) -> Diagnostic {
         let id = &*reference.root;
         let near = did_you_mean(id, self.ids.keys().copied().chain(["params", "each", "run"]));
         let help = if self.params.iter().any(|param| *param.name == *id) {
@@ -251,6 +255,10 @@ impl Names<'_> {
             format!("a parameter is written `params.{id}`")
         } else if let Some(near) = near {
             format!("did you mean `{near}`?")
+        } else if id.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_') {
+            format!("a variable of the shell or of the environment is written `$${{{id}}}`, with two dollar signs")
+        } else if here.condition && reference.path.is_empty() {
+            format!("text is written in quotes: '{id}'")
         } else {
             let mut ids: Vec<&str> = self.ids.keys().copied().collect();
             ids.sort_unstable();

@@ -20,7 +20,7 @@ impl Checks<'_, '_, '_> {
     ) -> Extras {
         let mut later = None;
         // The condition itself is decided before anything that it says can be relied on.
-        let here = Here { conditions: &[], ..*here };
+        let here = Here { conditions: &[], condition: true, ..*here };
         let condition = written.condition.as_ref().map(|condition| {
             let mut checker = Checker { names: self.names, here, pure: false, found };
             let (condition, handle) = checker.condition(&condition.value);

@@ -9,7 +9,7 @@ use super::names::{Here, Names, Shape, conjuncts};
 use super::value::{Checker, article, holds_handle};
 use super::with::{with_kind, with_plan, with_unknown};
 use super::words::Words;
-use crate::diag::{Diagnostic, Diagnostics, FileId, Place, Span, did_you_mean, listed};
+use crate::diag::{Diagnostic, Diagnostics, FileId, Place, Sources, Span, did_you_mean, listed};
 use crate::expr;
 use crate::graph::{Extras, Input, Opens, Output, Param, Step, Unit, Uses};
 use crate::plan::{self, ArgKind, Plan};
@@ -17,11 +17,16 @@ use crate::step::{Nature, Place as Where, Registry, StepKind};
 use crate::types::{self, Struct, Type};
 
 /// Checks all plans. A plan comes after those that it uses, so their parameters and outputs are known.
-pub(super) fn check_all<'r>(loaded: Vec<Loaded>, registry: &'r Registry, found: &mut Diagnostics) -> Vec<Unit<'r>> {
+pub(super) fn check_all<'r>(
+    loaded: Vec<Loaded>,
+    registry: &'r Registry,
+    sources: &Sources,
+    found: &mut Diagnostics,
+) -> Vec<Unit<'r>> {
     let mut words = Words::new(registry);
     let mut units = Vec::with_capacity(loaded.len());
     for loaded in loaded {
-        let unit = check(&loaded, &units, registry, &mut words, found);
+        let unit = check(&loaded, &units, registry, sources, &mut words, found);
         units.push(unit);
     }
     units
@@ -31,22 +36,25 @@ fn check<'r>(
     loaded: &Loaded,
     units: &[Unit<'r>],
     registry: &'r Registry,
+    sources: &Sources,
     words: &mut Words<'r>,
     found: &mut Diagnostics,
 ) -> Unit<'r> {
     let plan = &loaded.plan;
-    let params = parameters(plan, words, found);
+    let text = sources.get(plan.file).text();
+    let params = parameters(plan, text, words, found);
     let uses: Vec<Uses<'r>> =
         (0..).zip(&plan.steps).map(|(index, step)| what_it_uses(index, step, loaded, registry, plan, found)).collect();
     let shapes: Vec<Shape<'_>> = plan.steps.iter().zip(&uses).map(|(step, uses)| shape(step, *uses, units)).collect();
     let ids: HashMap<&str, u32> = plan.steps.iter().map(|step| &*step.id.value).zip(0..).collect();
     let used: Vec<Cell<bool>> = params.iter().map(|_| Cell::new(false)).collect();
     let run = loaded.opens.map(|unit| &units[unit as usize].output);
-    let names = Names { file: plan.file, params: &params, used: &used, ids: &ids, shapes: &shapes, run };
+    let names =
+        Names { file: plan.file, text: Some(text), params: &params, used: &used, ids: &ids, shapes: &shapes, run };
     let checks = Checks { plan, names: &names, units, uses: &uses };
     let steps = (0..).zip(&plan.steps).map(|(index, step)| checks.step(index, step, found)).collect();
     let (outputs, output) = checks.outputs(found);
-    let main = plan.main.as_ref().and_then(|main| checks.id(main, "main", found));
+    let main = plan.main.iter().filter_map(|main| checks.id(main, "main", found)).collect();
     let run = plan.run.as_ref().map(|run| checks.run_id(run, found));
     let opens = plan.opens.as_ref().and_then(|opens| {
         let run = checks.run_id(&opens.run, found);
@@ -74,7 +82,7 @@ fn check<'r>(
     }
 }
 
-fn parameters(plan: &Plan, words: &mut Words<'_>, found: &mut Diagnostics) -> Vec<Param> {
+fn parameters(plan: &Plan, text: &str, words: &mut Words<'_>, found: &mut Diagnostics) -> Vec<Param> {
     let mut params = Vec::with_capacity(plan.params.len());
     for param in &plan.params {
         let plain = words.resolve(&param.ty.value).unwrap_or_else(|(message, help)| {
@@ -84,7 +92,7 @@ fn parameters(plan: &Plan, words: &mut Words<'_>, found: &mut Diagnostics) -> Ve
         let default = param
             .default
             .as_ref()
-            .and_then(|arg| constant(plan.file, arg, &plain.clone().nullable(), &param.name.value, found));
+            .and_then(|arg| constant(plan.file, Some(text), arg, &plain.clone().nullable(), &param.name.value, found));
         let ty = if param.sensitive { Type::Sensitive(Arc::new(plain)) } else { plain };
         let optional = !param.required && param.default.as_ref().is_none_or(|arg| matches!(arg.kind, ArgKind::Null));
         let ty = if optional { ty.nullable() } else { ty };
@@ -104,13 +112,14 @@ fn parameters(plan: &Plan, words: &mut Words<'_>, found: &mut Diagnostics) -> Ve
 /// The value of a default, or of a parameter that is given from outside: it refers to nothing, so no name is known to it.
 pub(crate) fn constant(
     file: FileId,
+    text: Option<&str>,
     arg: &plan::Arg,
     ty: &Type,
     name: &str,
     found: &mut Diagnostics,
 ) -> Option<serde_json::Value> {
     let ids = HashMap::new();
-    let names = Names { file, params: &[], used: &[], ids: &ids, shapes: &[], run: None };
+    let names = Names { file, text, params: &[], used: &[], ids: &ids, shapes: &[], run: None };
     let mut checker = Checker { names: &names, here: Here::default(), pure: false, found };
     match checker.value(arg, ty, name) {
         Input::Value(value) => Some(value),
@@ -217,7 +226,7 @@ impl<'r> Checks<'_, '_, 'r> {
         let written = step.extras.as_deref();
         let each =
             written.and_then(|extras| extras.for_each.as_ref()).map(|arg| (self.for_each(arg, pure, found), arg.span));
-        let here = Here { each: each.as_ref().map(|((_, ty), _)| ty), conditions: &shape.conditions };
+        let here = Here { each: each.as_ref().map(|((_, ty), _)| ty), conditions: &shape.conditions, condition: false };
         let mut checker = Checker { names: self.names, here, pure, found };
         let with = match uses {
             Uses::Kind(kind) => with_kind(&mut checker, step, kind),

@@ -289,20 +289,21 @@ impl Checker<'_, '_> {
     fn literal(&mut self, arg: &Arg, want: &Type, what: &str) -> Value {
         let result = match &arg.kind {
             ArgKind::Text(Template::Literal(text)) => word(text, want),
-            ArgKind::Int(number) => int(*number, want),
+            ArgKind::Int(number) => int(*number, self.written(arg), want),
             ArgKind::Float(number) if matches!(want, Type::Float | Type::Any | Type::Text) => {
                 Ok(serde_json::json!(number))
             }
             ArgKind::Bool(value) if matches!(want, Type::Bool | Type::Any | Type::Text) => Ok(Value::Bool(*value)),
             ArgKind::Null if want.accepts_null() => Ok(Value::Null),
-            ArgKind::Float(number) if matches!(want, Type::String) => Err(quote(&number.to_string())),
-            ArgKind::Bool(value) if matches!(want, Type::String | Type::Name) => Err(quote(&value.to_string())),
+            ArgKind::Float(_) | ArgKind::Bool(_) if matches!(want, Type::String | Type::Name | Type::Path) => {
+                Err(quote(self.written(arg)))
+            }
             _ if matches!(want, Type::List(_)) => Err((String::new(), Some("a list is written `[a, b]`".to_owned()))),
             _ => Err((String::new(), None)),
         };
         result.unwrap_or_else(|(message, help)| {
             let message = if message.is_empty() {
-                format!("`{what}` wants {}, and this is {}", article(want), describe(arg))
+                format!("`{what}` wants {}, and this is {}", article(want), self.describe(arg))
             } else {
                 format!("`{what}`: {message}")
             };
@@ -312,6 +313,33 @@ impl Checker<'_, '_> {
         })
     }
 
+    /// How a number or a truth value is written, if that is known.
+    fn written(&self, arg: &Arg) -> Option<&str> {
+        let text = self.names.text?.get(arg.span.start as usize..arg.span.end as usize)?;
+        let same = match arg.kind {
+            ArgKind::Int(value) => text.parse() == Ok(value) || text.starts_with("0x") || text.starts_with("0o"),
+            ArgKind::Float(value) => text.parse() == Ok(value),
+            ArgKind::Bool(value) => text.to_ascii_lowercase().parse() == Ok(value),
+            _ => false,
+        };
+        same.then_some(text)
+    }
+
+    /// `a list`, `the number 5`, …
+    fn describe(&self, arg: &Arg) -> String {
+        let written = self.written(arg);
+        match &arg.kind {
+            ArgKind::Null => "nothing".to_owned(),
+            ArgKind::Bool(value) => format!("`{}`", written.map_or_else(|| value.to_string(), str::to_owned)),
+            ArgKind::Int(_) | ArgKind::Float(_) => {
+                written.map_or_else(|| "a number".to_owned(), |text| format!("the number {text}"))
+            }
+            ArgKind::Text(_) => "text".to_owned(),
+            ArgKind::List(_) => "a list".to_owned(),
+            ArgKind::Map(_) => "a mapping".to_owned(),
+        }
+    }
+
     pub(super) fn report(&mut self, diagnostic: Diagnostic) {
         self.found.push(diagnostic);
     }
@@ -319,8 +347,10 @@ impl Checker<'_, '_> {
 
 type Wrong = (String, Option<String>);
 
-fn quote(text: &str) -> Wrong {
-    (String::new(), Some(format!("if it is text, put it in quotes: \"{text}\"")))
+/// What was written, not what it was read as: 1.10 is the number 1.1.
+fn quote(written: Option<&str>) -> Wrong {
+    let written = written.map_or_else(String::new, |text| format!(": \"{text}\""));
+    (String::new(), Some(format!("if it is text, put it in quotes{written}")))
 }
 
 fn word(text: &str, want: &Type) -> Result<Value, Wrong> {
@@ -341,6 +371,9 @@ fn word(text: &str, want: &Type) -> Result<Value, Wrong> {
         Type::Int if text.parse::<i64>().is_ok() => {
             return Err((String::new(), Some(format!("remove the quotes: {text}"))));
         }
+        Type::Int if let Ok(Size(bytes)) = Size::parse(text) => {
+            return Err((String::new(), Some(format!("it is a number without a unit; {text} in bytes is {bytes}"))));
+        }
         Type::Bool => {
             let meant = match &*text.to_ascii_lowercase() {
                 "yes" | "on" | "true" => Some("true"),
@@ -357,7 +390,7 @@ fn word(text: &str, want: &Type) -> Result<Value, Wrong> {
     Ok(Value::String(text.to_owned()))
 }
 
-fn int(number: i64, want: &Type) -> Result<Value, Wrong> {
+fn int(number: i64, written: Option<&str>, want: &Type) -> Result<Value, Wrong> {
     match want {
         Type::Any | Type::Int | Type::Float | Type::Text => Ok(number.into()),
         Type::Size if number >= 0 => Ok(number.into()),
@@ -367,7 +400,7 @@ fn int(number: i64, want: &Type) -> Result<Value, Wrong> {
             Some(format!("write it as octal in quotes: \"{number:0>4}\"")),
         )),
         Type::Duration => Err((format!("{number} has no unit"), Some(format!("write {number}s or {number}ms")))),
-        Type::String | Type::Name | Type::Path => Err(quote(&number.to_string())),
+        Type::String | Type::Name | Type::Path => Err(quote(written)),
         _ => Err((String::new(), None)),
     }
 }
@@ -377,19 +410,6 @@ fn handle_help(want: &Type) -> Option<String> {
         Type::Handle(name) => Some(format!("a {name} comes from another step: write `${{STEP}}` or `${{STEP.FIELD}}`")),
         Type::Nullable(inner) | Type::Later(inner, _) => handle_help(inner),
         _ => None,
-    }
-}
-
-/// `a list`, `the number 5`, …
-fn describe(arg: &Arg) -> String {
-    match &arg.kind {
-        ArgKind::Null => "nothing".to_owned(),
-        ArgKind::Bool(value) => format!("`{value}`"),
-        ArgKind::Int(value) => format!("the number {value}"),
-        ArgKind::Float(value) => format!("the number {value}"),
-        ArgKind::Text(_) => "text".to_owned(),
-        ArgKind::List(_) => "a list".to_owned(),
-        ArgKind::Map(_) => "a mapping".to_owned(),
     }
 }
 

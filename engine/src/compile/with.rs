@@ -2,8 +2,10 @@
 
 use super::value::Checker;
 use crate::diag::{Diagnostic, did_you_mean, listed};
-use crate::graph::{Field, Param, Unit};
-use crate::plan;
+use serde_json::Value;
+
+use crate::graph::{Field, Input, Param, Target, Unit};
+use crate::plan::{self, ArgKind};
 use crate::step::StepKind;
 use crate::types::{self, Type};
 
@@ -16,7 +18,11 @@ pub(super) fn with_kind(checker: &mut Checker<'_, '_>, step: &plan::Step, kind: 
     for (word, arg) in &step.with {
         if let Some(index) = structure.fields.iter().position(|field| *field.name == *word.value) {
             let want = &structure.fields[index].ty;
+            let problems = checker.found.len();
             let value = checker.value(arg, want, &word.value);
+            if checker.found.len() == problems {
+                written_out(checker, kind, &word.value, arg, &value);
+            }
             with.push(Field { index: index as u32, settled: checker.is_settled(arg, want), value, span: arg.span });
         } else {
             checker.unknown_field(
@@ -34,6 +40,43 @@ pub(super) fn with_kind(checker: &mut Checker<'_, '_>, step: &plan::Step, kind: 
         structure.fields.iter().filter(|field| field.required && !field.ty.accepts_null()).filter(given).collect();
     lacks(checker, step, &of, missing.iter().map(|field| (field.name.as_str(), &field.ty, field.about.as_str())));
     with.into()
+}
+
+/// Checks what of a field is written out, be it in a parameter's default: a list item by item, so that each mistake is shown where it is.
+fn written_out(checker: &mut Checker<'_, '_>, kind: &StepKind, name: &str, arg: &plan::Arg, value: &Input) {
+    let names = checker.names;
+    let mut check = |span, value: &Value, of: &str| {
+        if !value.is_null()
+            && let Err(error) = kind.check(name, value)
+        {
+            let message = format!("`{}`{of}: {}", error.field, error.message);
+            checker.report(Diagnostic::new("wrong-value", names.place(span), message).help_if(error.help));
+        }
+    };
+    match (value, &arg.kind) {
+        (Input::Reference(reference), _) => {
+            if let (Target::Param(index), []) = (reference.target, &*reference.path) {
+                let param = &names.params[index as usize];
+                if let Some(default) = param.default.as_ref().filter(|_| !matches!(param.ty, Type::Sensitive(_))) {
+                    check(param.span, &default.clone(), &format!(", by the default of `params.{}`", param.name));
+                }
+            }
+        }
+        (Input::List(inputs), ArgKind::List(args)) => {
+            for (input, arg) in inputs.iter().zip(args) {
+                if let Input::Value(item) = input {
+                    check(arg.span, &Value::Array(vec![item.clone()]), "");
+                }
+            }
+        }
+        (Input::Value(Value::Array(items)), ArgKind::List(args)) if !items.is_empty() => {
+            for (item, arg) in items.iter().zip(args) {
+                check(arg.span, &Value::Array(vec![item.clone()]), "");
+            }
+        }
+        (Input::Value(value), _) => check(arg.span, value, ""),
+        _ => {}
+    }
 }
 
 pub(super) fn with_plan(checker: &mut Checker<'_, '_>, step: &plan::Step, unit: &Unit<'_>) -> Box<[Field]> {

@@ -31,7 +31,7 @@ struct StoredUnit {
     params: Vec<Param>,
     steps: Vec<StoredStep>,
     outputs: Vec<Output>,
-    main: Option<u32>,
+    main: Vec<u32>,
     run: Option<Input>,
     opens: Option<Opens>,
 }
@@ -95,7 +95,7 @@ fn store_unit(unit: &Unit<'_>, used: bool) -> StoredUnit {
         params: if used { unit.params.clone() } else { Vec::new() },
         steps: unit.steps.iter().filter(|_| used).map(store_step).collect(),
         outputs: if used { unit.outputs.clone() } else { Vec::new() },
-        main: unit.main,
+        main: unit.main.clone(),
         run: unit.run.clone(),
         opens: unit.opens.clone(),
     }

@@ -44,6 +44,27 @@ pub enum Settlement {
     RolledBack,
 }
 
+/// What the undo of an effect, or of a step, was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenBack {
+    /// There was nothing to take back.
+    Nothing,
+    /// It stays on purpose.
+    Kept,
+    /// It is gone.
+    #[default]
+    Whole,
+    /// Some of it could not be taken back.
+    Stuck,
+}
+
+impl TakenBack {
+    fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+}
+
 /// A line of the journal. `n` is a node's number, `e` the number of an effect of it, `at` microseconds since the epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -182,6 +203,18 @@ pub enum Entry {
         n: u32,
         /// The effect.
         e: u32,
+        /// What that was.
+        #[serde(default, skip_serializing_if = "TakenBack::is_whole")]
+        how: TakenBack,
+    },
+    /// What could not be undone is given up: it stays, and nobody tries again.
+    Forgotten {
+        /// The step.
+        n: u32,
+        /// The effect.
+        e: u32,
+        /// When.
+        at: u64,
     },
     /// An effect could not be undone, or is not provably ours; it is tried again by the next undo.
     Stuck {
@@ -233,6 +266,7 @@ impl Entry {
             | Self::Undoing { n, .. }
             | Self::Undone { n, .. }
             | Self::Stuck { n, .. }
+            | Self::Forgotten { n, .. }
             | Self::Reset { n } => Some(*n),
             Self::Run { .. } | Self::Segment { .. } | Self::Child { .. } | Self::Deleting | Self::Settled { .. } => {
                 None

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::entry::{Entry, Identity, PlannedData, Settlement, VERSION};
+use super::entry::{Entry, Identity, PlannedData, Settlement, TakenBack, VERSION};
 use crate::effect::{Class, Outcomes, Record};
 use crate::error::EffectError;
 use crate::types::Name;
@@ -108,7 +108,9 @@ pub enum Phase {
     /// Its undo has begun.
     Undoing,
     /// It is undone.
-    Undone,
+    Undone(TakenBack),
+    /// It could not be undone, and was given up.
+    Forgotten,
     /// It could not be undone.
     Stuck(EffectError),
 }
@@ -117,7 +119,8 @@ impl EffectState {
     /// Whether undo has something to do about it.
     pub fn owes_undo(&self) -> bool {
         let own = matches!(self.planned.class, Class::Reversible | Class::Foreign | Class::Commit);
-        own && self.begun && !self.planned.inside && self.phase != Phase::Undone
+        let over = matches!(self.phase, Phase::Undone(_) | Phase::Forgotten);
+        own && self.begun && !self.planned.inside && !over
     }
 }
 
@@ -190,7 +193,8 @@ impl RunState {
             }
             Entry::Undo { n, e } => self.effect(*n, *e)?.phase = Phase::Undoing,
             Entry::Undoing { n, e, v } => self.effect(*n, *e)?.record.undoing = Some(v.clone()),
-            Entry::Undone { n, e } => self.effect(*n, *e)?.phase = Phase::Undone,
+            Entry::Undone { n, e, how } => self.effect(*n, *e)?.phase = Phase::Undone(*how),
+            Entry::Forgotten { n, e, .. } => self.effect(*n, *e)?.phase = Phase::Forgotten,
             Entry::Stuck { n, e, error } => self.effect(*n, *e)?.phase = Phase::Stuck(error.clone()),
             Entry::Reset { n } => self.node_mut(*n)?.status = Status::Reset,
             Entry::Deleting => self.deleting = true,

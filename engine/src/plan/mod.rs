@@ -46,8 +46,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What it gives to a plan that uses it.
     pub outputs: Vec<(Word, Arg)>,
-    /// The step whose exit code is the run's.
-    pub main: Option<Word>,
+    /// The steps whose exit code is the run's.
+    pub main: Vec<Word>,
     /// The id of the run that it makes.
     pub run: Option<Arg>,
     /// The existing run that it works on.

@@ -79,7 +79,7 @@ impl Reader<'_> {
             params: Vec::new(),
             steps: Vec::new(),
             outputs: Vec::new(),
-            main: None,
+            main: Vec::new(),
             run: None,
             opens: None,
         };
@@ -102,7 +102,7 @@ impl Reader<'_> {
                 "outputs" => {
                     plan.outputs = self.each(node, "outputs", |reader, name, node| Some((name, reader.arg(node))));
                 }
-                "main" => plan.main = self.word(node, "main"),
+                "main" => plan.main = self.ids(node, "main"),
                 "run" => plan.run = Some(self.arg(node)),
                 "opens" => plan.opens = self.opens(node),
                 other => self.unknown(key, other, PLAN_KEYS, "a plan"),

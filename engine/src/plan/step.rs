@@ -32,7 +32,7 @@ impl Reader<'_> {
             match &*key.text {
                 "uses" => uses = Some(self.word(node, "uses")),
                 "with" => step.with = self.with(node),
-                "needs" => step.needs = self.needs(node),
+                "needs" => step.needs = self.ids(node, "needs"),
                 "if" => self.extras(&mut step).condition = self.condition(node),
                 "for_each" => self.extras(&mut step).for_each = Some(self.for_each(node)),
                 "timeout" => self.extras(&mut step).timeout = self.duration(node, "timeout"),
@@ -83,34 +83,31 @@ impl Reader<'_> {
         entries.iter().map(|(key, node)| (word(&key.text, key.span), self.arg(node))).collect()
     }
 
-    fn needs(&mut self, node: Node<'_, '_>) -> Vec<Word> {
+    /// Steps by their ids: a list, or one alone.
+    pub(super) fn ids(&mut self, node: Node<'_, '_>, what: &str) -> Vec<Word> {
         let words = match node.kind() {
-            Kind::Seq(items) => items.iter().filter_map(|item| self.needed(item)).collect(),
-            Kind::Str(_) => self.needed(node).into_iter().collect(),
+            Kind::Seq(items) => items.iter().filter_map(|item| self.id_of(item, what)).collect(),
+            Kind::Str(_) => self.id_of(node, what).into_iter().collect(),
             _ => {
-                self.report(
-                    "wrong-shape",
-                    node.span(),
-                    format!("`needs` is a list of step ids, not {}", node.describe()),
-                )
-                .help("write `needs: [first, second]`");
+                let message = format!("`{what}` is a list of step ids, not {}", node.describe());
+                self.report("wrong-shape", node.span(), message).help(format!("write `{what}: [first, second]`"));
                 Vec::new()
             }
         };
-        self.distinct(&words, "needs");
+        self.distinct(&words, what);
         words
     }
 
     /// A step's id; `${id}`, as other places want it, is understood and pointed out.
-    fn needed(&mut self, node: Node<'_, '_>) -> Option<Word> {
+    fn id_of(&mut self, node: Node<'_, '_>, what: &str) -> Option<Word> {
         if let Kind::Str(text) = node.kind()
             && let Some(id) = text.text.strip_prefix("${").and_then(|t| t.strip_suffix('}'))
         {
-            self.report("no-reference-here", node.span(), "`needs` lists ids, not references")
+            self.report("no-reference-here", node.span(), format!("`{what}` lists ids, not references"))
                 .help(format!("write `{id}`"));
             return None;
         }
-        self.word(node, "needs")
+        self.word(node, what)
     }
 
     fn condition(&mut self, node: Node<'_, '_>) -> Option<At<Condition>> {

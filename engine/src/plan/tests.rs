@@ -64,7 +64,7 @@ fn every_key_of_the_language_is_read() {
     assert_eq!(extras.retry.as_ref().unwrap().value, Retry { count: 3, backoff: Duration::from_millis(250) });
     assert!(extras.continue_on_error.as_ref().unwrap().value);
     assert_eq!(plan.steps[2].needs[0].value, "link".into());
-    assert_eq!(&*plan.main.unwrap().value, "pivot");
+    assert_eq!(&*plan.main[0].value, "pivot");
     assert!(plan.run.is_some() && plan.outputs.len() == 1);
 }
 

@@ -128,7 +128,7 @@ fn from_set(
     named[index] = true;
     let mut inner = Diagnostics::default();
     let value =
-        word_or_yaml(param, text, file, span, &mut inner).and_then(|arg| checked(param, &arg, file, &mut inner));
+        word_or_yaml(param, text, file, span, &mut inner).and_then(|arg| checked(param, &arg, file, None, &mut inner));
     values[index] = value.or(values[index].take());
     pass_on(param, Place::new(file, span), &inner, found);
     if is_sensitive(param) { hidden } else { set.to_owned() }
@@ -231,7 +231,7 @@ fn from_file(
         let Some(index) = index(params, &key.text, Place::new(file, key.span), found) else { continue };
         named[index] = true;
         let mut inner = Diagnostics::default();
-        values[index] = checked(&params[index], &literal(node), file, &mut inner);
+        values[index] = checked(&params[index], &literal(node), file, Some(text), &mut inner);
         pass_on(&params[index], Place::new(file, node.span()), &inner, found);
         if is_sensitive(&params[index]) {
             shown = hide(&shown, node.span());
@@ -261,17 +261,17 @@ fn from_command(
     let word = |text: &String| Arg { kind: ArgKind::Text(Template::Literal(text.as_str().into())), span };
     let list = Arg { kind: ArgKind::List(command.iter().map(word).collect()), span };
     named[index] = true;
-    values[index] = checked(&params[index], &list, file, found);
+    values[index] = checked(&params[index], &list, file, None, found);
 }
 
-fn checked(param: &Param, arg: &Arg, file: FileId, found: &mut Diagnostics) -> Option<Value> {
+fn checked(param: &Param, arg: &Arg, file: FileId, text: Option<&str>, found: &mut Diagnostics) -> Option<Value> {
     if matches!(param.ty.required(), Type::Handle(_)) {
         let place = Place::new(file, arg.span);
         let message = format!("the parameter `{}` is {}, which only another step can give", param.name, param.ty);
         found.push(Diagnostic::new("wrong-type", place, message).help("use the plan as a step of another one"));
         return None;
     }
-    constant(file, arg, &param.ty, &param.name, found)
+    constant(file, text, arg, &param.ty, &param.name, found)
 }
 
 impl Bound {

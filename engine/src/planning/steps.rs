@@ -78,7 +78,7 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
         }
         let outputs = self.outputs_of_run(0);
         let nested = (1..self.runs.len() as u32).map(|run| self.outputs_of_run(run)).collect();
-        let main = graph.root().main.and_then(|local| self.main(0, local));
+        let main = graph.root().main.iter().flat_map(|local| self.main(0, *local)).collect();
         if !self.found.is_empty() {
             return Err(self.found);
         }
@@ -89,6 +89,7 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
             runs: self.runs,
             opens: false,
             beside: false,
+            stays: graph.root().run.is_some(),
             nodes: self.nodes,
             scopes: self.shown,
             main,
@@ -110,18 +111,22 @@ impl<'g, 'r, 'f> Planner<'g, 'r, 'f> {
         Value::Object(outputs)
     }
 
-    /// The node of a plan's main step; that of a step which uses a plan is that plan's.
-    fn main(&mut self, instance: u32, local: u32) -> Option<NodeId> {
+    /// The nodes of a plan's main step, one for each entry; those of a step which uses a plan are that plan's.
+    fn main(&mut self, instance: u32, local: u32) -> Vec<NodeId> {
         let scope = self.instances[instance as usize].scope;
         let item = self.graph.scopes[scope as usize].first + local;
         let child = self.graph.items[item as usize].child;
         if child == NONE {
-            return self.nodes_in(item, instance).next();
+            return self.nodes_in(item, instance).collect();
         }
-        let inner =
-            self.of_scope(child).iter().copied().find(|inner| self.instances[*inner as usize].parent == instance)?;
-        let local = self.graph.unit(child).main?;
-        self.main(inner, local)
+        let graph = self.graph;
+        let mut inside = self.of_scope(child).to_vec();
+        inside.retain(|inner| self.instances[*inner as usize].parent == instance);
+        inside
+            .into_iter()
+            .flat_map(|inner| graph.unit(child).main.iter().map(move |local| (inner, *local)))
+            .flat_map(|(inner, local)| self.main(inner, local))
+            .collect()
     }
 
     fn leaf(&mut self, item: u32) {

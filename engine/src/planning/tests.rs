@@ -61,7 +61,7 @@ main: file
         &[],
         &["id=c1", "key=hunter2"],
     );
-    assert_eq!((program.runs[0].id.as_str(), program.main), ("c1", Some(2)));
+    assert_eq!((program.runs[0].id.as_str(), program.main), ("c1", vec![2]));
     assert_eq!(
         program.nodes[0].output["bundle"], "/work/dir/x",
         "a parameter's path is the caller's, and so is one that is made of it"

@@ -11,7 +11,7 @@ use super::paint::{Paint, Style, pad, width, wrap};
 use super::text::mark;
 use crate::effect::Class;
 use crate::step::{EffectKind, Nature, Place, Registry, StepKind};
-use crate::types::{Field, Struct, Type};
+use crate::types::{Field, Millis, Size, Struct, Type};
 
 /// The version of the JSON form.
 pub const VERSION: u32 = 1;
@@ -272,7 +272,10 @@ impl Page {
         match &field.default {
             _ if side == Side::Output => note.push_str(if field.ty.accepts_null() { "may be null" } else { "" }),
             // Writing to a String cannot fail.
-            Some(default) if !default.is_null() => drop(write!(note, "default {}", shorten(&compact(default)))),
+            Some(default) if !default.is_null() => {
+                let shown = with_unit(field.ty.required(), default).unwrap_or_else(|| shorten(&compact(default)));
+                let _ = write!(note, "default {shown}");
+            }
             _ if field.required => note.push_str("required"),
             _ => note.push_str("optional"),
         }
@@ -328,6 +331,15 @@ fn field_json(field: &Field, depth: usize) -> Value {
         map.insert("fields".into(), inner.fields.iter().map(|f| field_json(f, depth + 1)).collect());
     }
     value
+}
+
+/// A default as a plan would say it.
+fn with_unit(ty: &Type, default: &Value) -> Option<String> {
+    match ty {
+        Type::Duration => default.as_u64().map(|ms| Millis(ms).to_string()),
+        Type::Size => default.as_u64().map(|bytes| Size(bytes).to_string()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

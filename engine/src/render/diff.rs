@@ -165,7 +165,7 @@ impl Page {
 
     fn head(&mut self, old: &DryRun, new: &DryRun) {
         let opens = |run: &DryRun| if run.opens { "continues a run" } else { "makes a run" }.to_owned();
-        let main = |run: &DryRun| run.main.clone().unwrap_or_else(|| "none".to_owned());
+        let main = |run: &DryRun| if run.main.is_empty() { "none".to_owned() } else { run.main.join(", ") };
         for (what, a, b) in [
             ("plan", old.plan.clone(), new.plan.clone()),
             ("it", opens(old), opens(new)),

@@ -73,7 +73,8 @@ impl Draft {
                 nested: Vec::new(),
                 nodes: Vec::new(),
                 scopes: vec![root],
-                main: None,
+                stays: false,
+                main: Vec::new(),
                 outputs: Value::Null,
                 facts: Recorded::default(),
             },
@@ -319,7 +320,7 @@ pub fn ci_service() -> DryRun {
         "wait for ‹client/init.pid› to end",
         json!({ "pid": handle("client/init", "pid") }),
     );
-    draft.program.main = draft.program.node("wait");
+    draft.program.main = draft.program.node("wait").into_iter().collect();
     draft.step("report", "command.run", &["wait"]).does("command", Foreign, "run /usr/bin/logger client failed");
     draft.with(|n| n.when = Some(Box::new(Condition::Differ(handle("wait", "code"), json!(0)))));
     draft.dry_run(Vec::new())

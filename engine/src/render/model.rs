@@ -35,9 +35,9 @@ pub struct DryRun {
     /// It continues an existing run instead of making one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub opens: bool,
-    /// The step whose exit code is the run's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub main: Option<String>,
+    /// The steps whose exit code is the run's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub main: Vec<String>,
     /// Nested plans; the first is the whole program.
     pub scopes: Vec<Scope>,
     /// The steps, each after all that it waits for.
@@ -222,7 +222,7 @@ impl DryRun {
             files: program.files.clone(),
             runs: program.runs.iter().map(|r| Run { id: r.id.clone(), root: r.root.clone() }).collect(),
             opens: program.opens,
-            main: program.main.map(|id| address(program, id)),
+            main: program.main.iter().map(|id| address(program, *id)).collect(),
             scopes: program
                 .scopes
                 .iter()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::show::{RunHead, State, StepRun};
 use crate::events::Event;
-use crate::journal::{EffectState, NodeState, Phase, RunState, Settlement, Status};
+use crate::journal::{EffectState, NodeState, Phase, RunState, Settlement, Status, TakenBack};
 use crate::program::{Node, Program};
 
 /// The steps of a run as its journal tells them. `now` is in microseconds since the epoch; `alive` says whether the engine of the run's last
@@ -33,14 +33,17 @@ fn of_node(node: &NodeState, address: &dyn Fn(u32) -> Option<String>, alive: boo
         _ => None,
     });
     let undoing = node.effects.iter().any(|e| e.phase == Phase::Undoing);
-    let undone =
-        node.effects.iter().any(|e| e.phase == Phase::Undone) && !node.effects.iter().any(EffectState::owes_undo);
+    let has = |how: TakenBack| node.effects.iter().any(|e| e.phase == Phase::Undone(how));
+    let over = !node.effects.iter().any(EffectState::owes_undo);
+    let given_up = node.effects.iter().any(|e| e.phase == Phase::Forgotten);
     let state = match &node.status {
         _ if stuck.is_some() => State::Stuck,
         Status::Failed(..) => State::Failed,
         Status::Skipped => State::Skipped,
         _ if undoing => State::Undoing,
-        _ if undone => State::Undone,
+        _ if given_up => State::GivenUp,
+        _ if over && has(TakenBack::Whole) => State::Undone,
+        _ if over && has(TakenBack::Kept) => State::Kept,
         Status::Reset => State::Undone,
         Status::Done => State::Done,
         Status::Running if node.armed => State::Armed,
@@ -106,7 +109,8 @@ fn address(event: &Event) -> &str {
         | Event::Warning { step, .. }
         | Event::Retry { step, .. }
         | Event::Undoing { step, .. }
-        | Event::Undone { step, .. } => step,
+        | Event::Undone { step, .. }
+        | Event::Forgotten { step, .. } => step,
         Event::Failed(failure) => &failure.step,
         Event::Stuck(stuck) => &stuck.step,
     }
@@ -136,14 +140,16 @@ fn take(step: &mut StepRun, event: &Event) {
                 step.end.get_or_insert(*at);
             }
             step.undo = Some((*at, None));
-            step.state = if step.state == State::Failed { State::Failed } else { State::Undoing };
         }
-        Event::Undone { from, at, .. } => {
-            step.undo = Some((*from, Some(*at)));
-            if !matches!(step.state, State::Failed | State::Stuck) {
-                step.state = State::Undone;
-            }
+        Event::Undone { from, at, how, .. } => {
+            step.undo = (*how != TakenBack::Nothing).then_some((*from, Some(*at)));
+            step.state = match (how, step.state) {
+                (_, state @ (State::Failed | State::Stuck)) | (TakenBack::Nothing | TakenBack::Stuck, state) => state,
+                (TakenBack::Kept, _) => State::Kept,
+                (TakenBack::Whole, _) => State::Undone,
+            };
         }
+        Event::Forgotten { .. } => step.state = State::GivenUp,
         Event::Stuck(stuck) => {
             step.state = State::Stuck;
             step.note = Some(format!("cannot be undone: {}", stuck.error));

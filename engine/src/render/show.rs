@@ -55,8 +55,12 @@ pub enum State {
     Undoing,
     /// It was taken back.
     Undone,
+    /// It stays on purpose.
+    Kept,
     /// It could not be taken back.
     Stuck,
+    /// It could not be taken back, and was given up.
+    GivenUp,
 }
 
 impl State {
@@ -72,6 +76,8 @@ impl State {
             Self::Cancelled => ("cancelled", "✗", Style::Yellow),
             Self::Undoing => ("undoing", "◂", Style::Cyan),
             Self::Undone => ("undone", "↶", Style::Blue),
+            Self::Kept => ("kept", "•", Style::Yellow),
+            Self::GivenUp => ("given up", "!", Style::Yellow),
             Self::Stuck => ("stuck", "!", Style::Red),
         }
     }

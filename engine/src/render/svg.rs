@@ -223,7 +223,7 @@ impl Page<'_> {
     /// Small labels at the upper right; gives their left end.
     fn pills(&mut self, step: &Step, right: f64, y: f64) -> f64 {
         let of = |class| step.effects.iter().filter(|e| e.class == class).count();
-        let main = self.view.run.main.as_deref() == Some(&step.address);
+        let main = self.view.run.main.contains(&step.address);
         let pills = [
             (commits(step), "one-way".to_owned(), color(Class::Commit)),
             (main, "main".to_owned(), "#44515e"),

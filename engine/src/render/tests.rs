@@ -355,10 +355,10 @@ fn events_become_steps_with_their_undo() {
         Event::Began { step: "b".into(), at: 20 },
         Event::Failed(failure),
         Event::Undoing { step: "b".into(), at: 41 },
-        Event::Undone { step: "b".into(), from: 41, at: 50 },
+        Event::Undone { step: "b".into(), from: 41, at: 50, how: crate::journal::TakenBack::Whole },
         Event::Undoing { step: "a".into(), at: 50 },
         Event::Stuck(Stuck { step: "a".into(), effect: "x".into(), error: EffectError::new("it is busy") }),
-        Event::Undone { step: "a".into(), from: 50, at: 60 },
+        Event::Undone { step: "a".into(), from: 50, at: 60, how: crate::journal::TakenBack::Whole },
     ];
     let steps = from_events(&draft.program, &events);
     let states: Vec<show::State> = steps.iter().map(|s| s.state).collect();

@@ -287,7 +287,7 @@ impl Page<'_> {
     fn title_of_step(&mut self, i: usize, at: Place, gutter: &str) {
         let (view, step) = (self.view, self.view.step(i));
         let name = pad(view.short(i, at.scope), self.column);
-        let marks = marks(step, view.run.main.as_deref() == Some(&step.address));
+        let marks = marks(step, view.run.main.contains(&step.address));
         let waits = self.waits(i, at.scope);
         let pieces = [
             (gutter, Style::Dim),

@@ -13,7 +13,7 @@ use crate::journal::{Entry, JournalError};
 use crate::program::NodeId;
 
 /// A step that is being taken back.
-pub(super) struct TakenBack {
+pub(super) struct BeingUndone {
     n: NodeId,
     turn: Turn,
     then: Then,
@@ -34,10 +34,10 @@ impl Execution<'_> {
     pub(super) fn take_back_one(&mut self, n: NodeId, then: Then) -> Result<(), JournalError> {
         let (base, until) = (self.base, Instant::now() + PATIENCE);
         let turn = self.undo(until, false).turn(base + n);
-        self.carry_back(TakenBack { n, turn, then, until, waiting: Vec::new() })
+        self.carry_back(BeingUndone { n, turn, then, until, waiting: Vec::new() })
     }
 
-    fn carry_back(&mut self, mut back: TakenBack) -> Result<(), JournalError> {
+    fn carry_back(&mut self, mut back: BeingUndone) -> Result<(), JournalError> {
         let n = self.base + back.n;
         if self.undo(back.until, false).step(n, &mut back.turn, &mut back.waiting)? {
             return self.go_on(back.n, back.then);
@@ -79,7 +79,7 @@ impl Execution<'_> {
         moved.into_iter().try_for_each(|(back, own)| self.advance_one_back(back, own))
     }
 
-    fn advance_one_back(&mut self, mut back: TakenBack, mut woken: Vec<usize>) -> Result<(), JournalError> {
+    fn advance_one_back(&mut self, mut back: BeingUndone, mut woken: Vec<usize>) -> Result<(), JournalError> {
         if woken.is_empty() {
             self.taken_back.push(back);
             return Ok(());

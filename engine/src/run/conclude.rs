@@ -5,9 +5,10 @@ use serde_json::Value;
 use super::execute::{Execution, Finished};
 use super::{PATIENCE, RunError};
 use crate::effect::Class;
-use crate::events::Stuck;
+use crate::events::{Failure, Stuck};
 use crate::journal::{PlannedData, Settlement};
 use crate::program::{Node, NodeId};
+use crate::step::Nature;
 
 impl Execution<'_> {
     /// Ends what is still going on, then settles the run or takes it back.
@@ -16,20 +17,22 @@ impl Execution<'_> {
         if self.failure.is_none() && self.cancelled.is_none() {
             self.hear_sites()?;
         }
-        let failed = self.failure.is_some() || self.cancelled.is_some();
+        // Whoever keeps what a run makes wants to look at it above all when its program has failed.
+        let judged = self.options.keep && self.failure.as_ref().is_some_and(|failure| self.is_verdict(failure));
+        let failed = (self.failure.is_some() && !judged) || self.cancelled.is_some();
         for mut work in std::mem::take(&mut self.waiting) {
             self.with_cx(work.n, work.e, |cx| work.pending.cancel(cx));
         }
         self.end_taking_back()?;
         self.drain_sites();
         let committed = failed && self.program.opens && self.has_committed();
-        let exit = self.program.main.filter(|_| !failed).and_then(|n| self.exit_code(n));
+        let exit = if failed { None } else { self.exit().or_else(|| self.failure.as_ref()?.error.exit) };
         let mut outputs = if failed { Value::Null } else { self.outcomes.resolve(&self.program.outputs) };
         crate::value::redact(&mut outputs);
         let deleting = self.log.state().deleting;
         let keep = !failed && !deleting && !self.program.beside && (self.options.keep || self.program.opens);
         // What was done beside a run belongs to that run from here on, and goes with it.
-        let hand_over = !failed && self.program.beside && (self.options.keep || self.program.main.is_none());
+        let hand_over = !failed && self.program.beside && (self.options.keep || self.program.main.is_empty());
         if !keep && !deleting && !hand_over {
             // A process inside a site that still waits for our word exits when the channel goes.
             self.sites.clear();
@@ -75,6 +78,18 @@ impl Execution<'_> {
         stuck
             .map(|(n, e, error)| Stuck { step: n.step.clone(), effect: describe(&e.planned), error: error.clone() })
             .collect()
+    }
+
+    /// Whether a step failed by how the program ended that it waited for.
+    fn is_verdict(&self, failure: &Failure) -> bool {
+        let waits = |n: NodeId| self.program.nodes[n as usize].nature == Nature::Waits;
+        failure.error.exit.is_some() && self.program.node(&failure.step).is_some_and(waits)
+    }
+
+    /// The first of the main steps' exit codes that is not 0.
+    fn exit(&self) -> Option<i32> {
+        let codes: Vec<i32> = self.program.main.iter().filter_map(|n| self.exit_code(*n)).collect();
+        codes.iter().copied().find(|code| *code != 0).or(codes.first().copied())
     }
 
     fn exit_code(&self, n: NodeId) -> Option<i32> {

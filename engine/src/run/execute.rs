@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::RunError;
-use super::again::{TakenBack, Then};
+use super::again::{BeingUndone, Then};
 use super::dependents::Dependents;
 use super::log::Log;
 use super::signals::{heirs, is_readable, signal};
@@ -49,7 +49,7 @@ pub struct RunOptions {
 /// How a run has ended.
 #[derive(Debug, Default)]
 pub struct Finished {
-    /// The exit code of the main step, if it got that far.
+    /// The exit code of the main steps, if they got that far: the first that is not 0.
     pub exit: Option<i32>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
@@ -135,7 +135,7 @@ pub(super) struct Execution<'a> {
     /// Steps that are ready, and wait until fewer are at work.
     parked: BinaryHeap<Reverse<NodeId>>,
     pub waiting: Vec<Waiting>,
-    pub taken_back: Vec<TakenBack>,
+    pub taken_back: Vec<BeingUndone>,
     pub retries: Vec<(Instant, NodeId)>,
     tries: std::collections::HashMap<NodeId, u32>,
     /// Steps that the run waits for.
@@ -226,8 +226,9 @@ impl<'a> Execution<'a> {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        let main = self.program.main.is_some_and(|n| self.progress[n as usize] == Progress::Over);
-        self.failure.is_some() || self.cancelled.is_some() || main || self.left == 0
+        let main = &self.program.main;
+        let ended = !main.is_empty() && main.iter().all(|n| self.progress[*n as usize] == Progress::Over);
+        self.failure.is_some() || self.cancelled.is_some() || ended || self.left == 0
     }
 
     fn start(&mut self, n: NodeId) -> Result<(), JournalError> {
@@ -388,6 +389,8 @@ impl<'a> Execution<'a> {
     pub(super) fn fail(&mut self, n: NodeId, e: u32, error: EffectError) -> Result<(), JournalError> {
         let node = &self.program.nodes[n as usize];
         let effect = node.effects.get(e as usize).map(|p| brief(p.effect.describe(), SHOWN)).unwrap_or_default();
+        let error = self.with_output(n, error);
+        let node = &self.program.nodes[n as usize];
         let (at, origin) = (now(), self.program.place(node));
         let failure = Failure {
             step: node.address.clone(),

@@ -6,10 +6,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::RunError;
 use super::log::Log;
-use super::undo::{self, Undo};
+use super::undo::{self, Undo, decode};
 use crate::effect::{Class, Fds, RunNames};
-use crate::events::{Stuck, Watch};
-use crate::journal::{Identity, JournalError, RunDir, RunState, Settlement};
+use crate::events::{Event, Stuck, Watch};
+use crate::journal::{Entry, Identity, JournalError, Phase, RunDir, RunState, Settlement};
 use crate::step::Registry;
 
 /// How long an engine that is asked to end may take: as long as it may be taking back, and a little more.
@@ -140,8 +140,14 @@ struct Seen<'a> {
 }
 
 impl Watch for Seen<'_> {
-    fn event(&mut self, event: &crate::events::Event) {
-        if let crate::events::Event::Stuck(stuck) = event {
+    fn pace(&self) -> Option<Duration> {
+        self.watch.pace()
+    }
+    fn tick(&mut self) {
+        self.watch.tick();
+    }
+    fn event(&mut self, event: &Event) {
+        if let Event::Stuck(stuck) = event {
             self.stuck.push(stuck.clone());
         }
         self.watch.event(event);
@@ -153,12 +159,32 @@ pub fn undo_run(names: &RunNames, registry: &Registry, watch: &mut dyn Watch) ->
     undo_run_by(names, registry, watch, Instant::now() + undo::PATIENCE)
 }
 
+/// The same; what is stuck of the steps at these addresses is given up, which the journal says, and stays.
+pub fn undo_run_but(
+    names: &RunNames,
+    registry: &Registry,
+    watch: &mut dyn Watch,
+    forget: &[String],
+) -> Result<Vec<Stuck>, RunError> {
+    undo_run_with(names, registry, watch, Instant::now() + undo::PATIENCE, forget)
+}
+
 /// The same, by a time after which nothing is waited for any more: what is not undone then is stuck.
 pub fn undo_run_by(
     names: &RunNames,
     registry: &Registry,
     watch: &mut dyn Watch,
     until: Instant,
+) -> Result<Vec<Stuck>, RunError> {
+    undo_run_with(names, registry, watch, until, &[])
+}
+
+fn undo_run_with(
+    names: &RunNames,
+    registry: &Registry,
+    watch: &mut dyn Watch,
+    until: Instant,
+    forget: &[String],
 ) -> Result<Vec<Stuck>, RunError> {
     let deadline = Instant::now() + PATIENCE;
     let mut cancelled = false;
@@ -176,11 +202,31 @@ pub fn undo_run_by(
     };
     end_beside(names, registry, watch, until)?;
     log.deleting()?;
-    let stuck = undo_from(&mut log, 0, registry, watch, until)?;
+    let mut stuck = undo_from(&mut log, 0, registry, watch, until)?;
+    // What a stuck effect held back can go once it is given up.
+    while give_up(&mut log, registry, watch, forget)? {
+        stuck = undo_from(&mut log, 0, registry, watch, until)?;
+    }
     if stuck.is_empty() {
         log.remove()?;
     }
     Ok(stuck)
+}
+
+/// Gives up what is stuck of these steps. Whether there was anything.
+fn give_up(log: &mut Log, registry: &Registry, watch: &mut dyn Watch, forget: &[String]) -> Result<bool, RunError> {
+    let mut given_up = Vec::new();
+    for (n, node) in log.state().begun().filter(|(_, node)| forget.iter().any(|step| **step == *node.step)) {
+        let stuck = (0..).zip(&node.effects).filter(|(_, effect)| matches!(effect.phase, Phase::Stuck(_)));
+        given_up.extend(stuck.map(|(e, _)| (n, e, node.step.clone())));
+    }
+    for (n, e, step) in &given_up {
+        let effect = decode(log, registry, *n, *e).map_or_else(|e| e.to_string(), |effect| effect.describe());
+        log.note(&Entry::Forgotten { n: *n, e: *e, at: crate::site::now() })?;
+        log.flush()?;
+        watch.event(&Event::Forgotten { step: step.clone(), effect });
+    }
+    Ok(!given_up.is_empty())
 }
 
 /// Takes back what goes on beside a run that is to go itself: its journals lie in the run's directory.

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
@@ -20,6 +20,8 @@ pub(super) struct Site {
     channel: Option<OwnedFd>,
     partial: Vec<u8>,
     output: Vec<Lines>,
+    /// The last of what it printed.
+    last: VecDeque<String>,
     /// The step that it is at, and since when.
     at: Option<(NodeId, u64, Instant)>,
     /// The steps that it has begun: each begins once.
@@ -38,6 +40,7 @@ impl Site {
             channel: Some(channel),
             partial: Vec::new(),
             output,
+            last: VecDeque::new(),
             at: None,
             begun: BTreeSet::new(),
             distrusted: false,
@@ -79,6 +82,9 @@ impl Site {
 
 /// The longest report, in bytes: as much as a worker's.
 const LONGEST: usize = 1 << 20;
+
+/// How many lines of a program's output are told when it has failed.
+const REMEMBERED: usize = 20;
 
 /// What a site has said.
 #[derive(Debug, Default)]
@@ -305,10 +311,31 @@ impl Execution<'_> {
     fn show_output(&mut self, index: usize) {
         let maker = self.sites[index].maker;
         let step = self.program.nodes[maker as usize].address.clone();
-        let watch = &mut *self.watch;
-        for lines in &mut self.sites[index].output {
-            lines.drain(&mut |line| watch.event(&Event::Output { step: step.clone(), line: line.to_owned() }));
+        let (watch, site) = (&mut *self.watch, &mut self.sites[index]);
+        for lines in &mut site.output {
+            lines.drain(&mut |line| {
+                if site.last.len() == REMEMBERED {
+                    site.last.pop_front();
+                }
+                site.last.push_back(line.to_owned());
+                watch.event(&Event::Output { step: step.clone(), line: line.to_owned() });
+            });
         }
+    }
+
+    /// How a program ended is better understood with the end of what it printed.
+    pub(super) fn with_output(&mut self, n: NodeId, mut error: EffectError) -> EffectError {
+        let node = &self.program.nodes[n as usize];
+        if node.nature != Nature::Waits || error.exit.is_none() || !error.output.is_empty() {
+            return error;
+        }
+        let after = node.after.clone();
+        for index in (0..self.sites.len()).filter(|index| after.contains(&self.sites[*index].maker)).collect::<Vec<_>>()
+        {
+            self.show_output(index);
+            error.output.extend(self.sites[index].last.iter().cloned());
+        }
+        error
     }
 
     /// What has been printed by the time the run ends is shown.

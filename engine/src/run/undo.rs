@@ -9,7 +9,7 @@ use super::work::{Waiting, wait_any};
 use crate::effect::{Class, Cx, Effect, Fds, Outcomes, Said, UndoTurn, Undone};
 use crate::error::EffectError;
 use crate::events::{Event, Stuck, Watch};
-use crate::journal::{EffectState, Entry, JournalError, Phase, Settlement};
+use crate::journal::{EffectState, Entry, JournalError, NodeState, Phase, Settlement, TakenBack};
 use crate::render::paint::brief;
 use crate::site::now;
 use crate::step::Registry;
@@ -44,6 +44,16 @@ pub(super) struct Turn {
     began: u64,
     /// There is something to take back, so the step is worth a word.
     owes: bool,
+}
+
+/// What the undo of a step was, by what that of its effects was.
+fn taken_back(node: &NodeState) -> TakenBack {
+    let of = |effect: &EffectState| match &effect.phase {
+        Phase::Stuck(_) => Some(TakenBack::Stuck),
+        Phase::Undone(how) if effect.planned.class != Class::Commit => Some(*how),
+        _ => None,
+    };
+    node.effects.iter().filter_map(of).max().unwrap_or(TakenBack::Nothing)
 }
 
 impl Undo<'_> {
@@ -193,6 +203,8 @@ impl Undo<'_> {
             self.log.flush()?;
             match self.begin(n, e) {
                 Ok(Undone::Done) => self.finish(n, e, Ok(Value::Null))?,
+                Ok(Undone::Nothing) => self.log.note(&Entry::Undone { n, e, how: TakenBack::Nothing })?,
+                Ok(Undone::Kept) => self.log.note(&Entry::Undone { n, e, how: TakenBack::Kept })?,
                 Ok(Undone::Pending(pending)) => {
                     let time = pending.time().unwrap_or(MOMENT);
                     let limit = self.until.max(Instant::now() + time);
@@ -211,7 +223,8 @@ impl Undo<'_> {
         if turn.owes
             && let Some(node) = self.log.state().node(n)
         {
-            self.watch.event(&Event::Undone { step: node.step.clone(), from: turn.began, at: now() });
+            let (step, how) = (node.step.clone(), taken_back(node));
+            self.watch.event(&Event::Undone { step, from: turn.began, at: now(), how });
         }
         Ok(true)
     }
@@ -266,7 +279,10 @@ impl Undo<'_> {
     }
 
     fn poll(&mut self, waiting: &mut Vec<Waiting>) -> Vec<(u32, u32, Result<Value, EffectError>)> {
-        let woken = match wait_any(waiting.iter(), &[], None) {
+        let tick = self.watch.pace().map(|pace| Instant::now() + pace);
+        let ready = wait_any(waiting.iter(), &[], tick);
+        self.watch.tick();
+        let woken = match ready {
             Ok(ready) => ready.woken,
             Err(error) => return waiting.drain(..).map(|w| (w.n, w.e, Err(error.clone()))).collect(),
         };
@@ -304,7 +320,7 @@ impl Undo<'_> {
     }
 
     pub fn finish(&mut self, n: u32, e: u32, result: Result<Value, EffectError>) -> Result<(), JournalError> {
-        let Err(error) = result else { return self.log.note(&Entry::Undone { n, e }) };
+        let Err(error) = result else { return self.log.note(&Entry::Undone { n, e, how: TakenBack::Whole }) };
         let effect =
             decode(self.log, self.registry, n, e).map_or_else(|e| e.to_string(), |e| brief(e.describe(), SHOWN));
         if let Some(node) = self.log.state().node(n) {

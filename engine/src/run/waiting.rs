@@ -50,8 +50,11 @@ impl Execution<'_> {
         if extra.len() == cancel && self.waiting.is_empty() && self.taken_back.is_empty() && deadline.is_none() {
             return self.starved();
         }
+        let tick = self.watch.pace().map(|pace| Instant::now() + pace);
         let work = self.waiting.iter().chain(self.taken_back.iter().flat_map(|back| &back.waiting));
-        let ready = match wait_any(work, &extra, deadline) {
+        let ready = wait_any(work, &extra, earliest(deadline, tick));
+        self.watch.tick();
+        let ready = match ready {
             Ok(ready) => ready,
             Err(error) => return self.fail(self.waiting.first().map_or(0, |w| w.n), 0, error),
         };

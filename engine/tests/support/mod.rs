@@ -302,10 +302,11 @@ pub fn program(root: &Path, id: &str, nodes: Vec<Node>) -> Program {
         runs: vec![RunNames { root: root.to_owned(), id: id.into() }],
         opens: false,
         beside: false,
+        stays: false,
         nested: Vec::new(),
         nodes,
         scopes: vec![Scope { address: "".into(), plan: "test".into(), parent: 0 }],
-        main: None,
+        main: Vec::new(),
         outputs: Value::Null,
         facts: Recorded::default(),
     }
@@ -333,6 +334,7 @@ impl Watch for Seen {
             Event::Undoing { .. } | Event::Output { .. } | Event::Warning { .. } => return,
             Event::Undone { step, .. } => format!("-{step}"),
             Event::Stuck(s) => format!("?{}", s.step),
+            Event::Forgotten { step, .. } => format!("%{step}"),
         });
     }
 }

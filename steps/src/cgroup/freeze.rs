@@ -10,10 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::effects::cgroup::{FreezeCgroup, Version};
 
-/// Stops or continues all processes of a container, those in cgroups below its own included, and waits until they all do.
+/// Stops all processes of a container, those in cgroups below its own included, and waits until they all stand still.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Input {
+    /// The cgroup's directories by controller (`cgroup.create`'s `paths`).
+    pub cgroups: BTreeMap<String, PathBuf>,
+}
+
+/// Lets all processes of a container go on that stand still, those in cgroups below its own included, and waits until they all do.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub struct ThawInput {
     /// The cgroup's directories by controller (`cgroup.create`'s `paths`).
     pub cgroups: BTreeMap<String, PathBuf>,
 }
@@ -25,7 +33,7 @@ pub struct Output {}
 /// Stops them: see [`Input`].
 pub struct Freeze;
 
-/// Continues them: see [`Input`].
+/// Continues them: see [`ThawInput`].
 pub struct Thaw;
 
 impl Step for Freeze {
@@ -77,10 +85,10 @@ steps:
         needs: &["root"],
     }];
 
-    type Input = Input;
+    type Input = ThawInput;
     type Output = Output;
 
-    fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
+    fn plan(input: ThawInput, cx: &mut Planning) -> Result<Output, PlanError> {
         cx.effect(effect(&input.cgroups, false)?);
         Ok(Output {})
     }

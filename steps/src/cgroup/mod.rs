@@ -6,7 +6,7 @@ mod filter;
 mod freeze;
 mod frozen;
 mod limits;
-mod oom;
+pub(crate) mod oom;
 mod path;
 mod properties;
 pub(crate) mod realtime;

@@ -5,9 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use lifecycle_engine::types::Size;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify;
 use rustix::io::Errno;
+
+use crate::facts::own_of;
 
 /// Watches a container's memory cgroup. Nothing is polled: the descriptor becomes readable.
 #[derive(Debug)]
@@ -81,6 +84,50 @@ impl OomWatch {
             }
         }
     }
+}
+
+/// The memory cgroup of one process, to tell of its end whether memory had run out.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    dir: PathBuf,
+    /// How many processes the kernel had killed in it before.
+    before: u64,
+}
+
+impl Memory {
+    /// The cgroup of a process that lives: version 1 does not say where one was that has ended.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let text = |path: String| lifecycle_engine::proc::text(path).ok();
+        let mounts = text("/proc/self/mountinfo".to_owned())?;
+        let dir_of = |who: &str| {
+            let places = own_of(&mounts, &text(format!("/proc/{who}/cgroup"))?);
+            let dirs = places.iter().map(|(at, path)| at.join(path.trim_start_matches('/')));
+            dirs.into_iter().find(|dir| count_in(dir).is_some())
+        };
+        let dir = dir_of(&pid.to_string())?;
+        // In a cgroup of its own nobody else can have been killed.
+        let shared = dir_of("self").as_ref() == Some(&dir);
+        let before = if shared { count_in(&dir)? } else { 0 };
+        Some(Self { dir, before })
+    }
+
+    /// The limit in words, if the kernel has killed a process there for want of memory since.
+    pub(crate) fn ran_out(&self) -> Option<String> {
+        if count_in(&self.dir)? <= self.before {
+            return None;
+        }
+        let limit = ["memory.max", "memory.limit_in_bytes"]
+            .iter()
+            .find_map(|name| std::fs::read_to_string(self.dir.join(name)).ok());
+        let limit = limit.and_then(|text| text.trim().parse::<u64>().ok()).filter(|limit| *limit < 1 << 60);
+        Some(limit.map_or_else(String::new, |limit| format!(" (the limit is {})", Size(limit))))
+    }
+}
+
+/// How many processes the kernel has killed in a memory cgroup: cgroup-v2.rst, "memory.events"; memory.rst of version 1 (Linux 4.13).
+fn count_in(dir: &Path) -> Option<u64> {
+    let count = |name: &str| std::fs::read_to_string(dir.join(name)).ok().filter(|text| text.contains("oom_kill "));
+    count("memory.events").or_else(|| count("memory.oom_control")).map(|text| killed(&text))
 }
 
 /// Reads all that there is; whether there was anything.

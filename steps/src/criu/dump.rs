@@ -101,7 +101,7 @@ steps:
         words.extend(frozen.take().iter().flat_map(|dir| ["--freeze-cgroup".to_owned(), dir.display().to_string()]));
         let joined = outside.joined().into_iter().map(|(kind, _)| kind).collect();
         let images = options.images.0.clone();
-        cx.effect(Directory { path: images, mode: Mode(0o700), owner: None, existing: Existing::Keep });
+        cx.effect(Directory { path: images, mode: Mode(0o700), owner: None, existing: Existing::Keep, keep: false });
         words.extend(yard(cx));
         let ends = !leave_running && !pre_dump;
         let (program, images): (PathBuf, HostPath) = (options.criu.clone().into(), options.images.clone());

@@ -176,7 +176,13 @@ fn yard(cx: &mut Planning) -> Vec<String> {
         return Vec::new();
     }
     let yard = cx.run.dir().join("cgroups");
-    cx.effect(Directory { path: yard.clone(), mode: Mode(0o700), owner: None, existing: Existing::Refuse });
+    cx.effect(Directory {
+        path: yard.clone(),
+        mode: Mode(0o700),
+        owner: None,
+        existing: Existing::Refuse,
+        keep: false,
+    });
     for (name, target) in links {
         cx.effect(Symlink { path: yard.join(name), target });
     }

@@ -107,7 +107,13 @@ main: wait
         let run = cx.run.dir();
         let root = run.join("root");
         // criu wants a mount for the root, and the bundle's directory is none.
-        cx.effect(Directory { path: root.clone(), mode: Mode(0o700), owner: None, existing: Existing::Refuse });
+        cx.effect(Directory {
+            path: root.clone(),
+            mode: Mode(0o700),
+            owner: None,
+            existing: Existing::Refuse,
+            keep: false,
+        });
         let bind = ["rbind", "private"].map(str::to_owned).into();
         let (source, api) = (Some(rootfs.0), Api::choose(cx.facts));
         let reused_ids = !cx.facts.has("kernel.unique_mount_ids");

@@ -105,7 +105,7 @@ pub(super) fn end(process: &Process, cx: &Cx) -> Result<Undone, EffectError> {
     let frozen = Frozen::of(process.pid, cx.run.around().is_none(), cx);
     Ok(match process.kill()? {
         Undone::Pending(dying) => Undone::Pending(Box::new(Thawing::new(dying, frozen))),
-        Undone::Done => Undone::Done,
+        ended => ended,
     })
 }
 

@@ -177,7 +177,7 @@ impl EffectDef for RunCommand {
                 let counterpart = counterpart(call, cx)?;
                 Ok(leftover::then(leftover::kill(record)?, counterpart))
             }
-            _ => leftover::end(record),
+            _ => leftover::end(record).map(leftover::or_nothing),
         }
     }
 }

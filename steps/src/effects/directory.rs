@@ -25,14 +25,22 @@ pub struct Directory {
     /// What to do where there is something already.
     #[serde(default, skip_serializing_if = "Existing::is_default")]
     pub existing: Existing,
+    /// It stays, with whatever is in it by then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
 }
 
 impl EffectDef for Directory {
     const KIND: &'static str = "directory";
 
     fn examples(scratch: &Path) -> Vec<Self> {
-        let directory =
-            |path: &str, existing| Self { path: scratch.join(path), mode: Mode(0o711), owner: None, existing };
+        let directory = |path: &str, existing| Self {
+            path: scratch.join(path),
+            mode: Mode(0o711),
+            owner: None,
+            existing,
+            keep: false,
+        };
         vec![
             directory("plain", Existing::Refuse),
             directory("with/parents/made", Existing::Refuse),
@@ -46,7 +54,9 @@ impl EffectDef for Directory {
 
     fn describe(&self) -> String {
         let keep = if self.existing == Existing::Keep { ", kept if it is there" } else { "" };
-        format!("make directory {} with mode {}{}{keep}", self.path.display(), self.mode, owner_text(self.owner))
+        let stays = if self.keep { "; it stays afterwards" } else { "" };
+        let owner = owner_text(self.owner);
+        format!("make directory {} with mode {}{owner}{keep}{stays}", self.path.display(), self.mode)
     }
 
     fn before(&self, _cx: &mut Cx) -> Result<Value, EffectError> {
@@ -79,6 +89,10 @@ impl Place for Directory {
 
     fn existing(&self) -> Existing {
         self.existing
+    }
+
+    fn stays(&self) -> bool {
+        self.keep
     }
 
     fn file_type(&self) -> FileType {

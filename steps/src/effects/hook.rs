@@ -194,7 +194,7 @@ impl EndsContainer {
                 self.ending = Some((error, pending));
                 return Ok(None);
             }
-            Ok(Undone::Done) => error.help = Some(STOPPED.into()),
+            Ok(_) => error.help = Some(STOPPED.into()),
             Err(stays) => error.help = Some(format!("the container could not be stopped: {stays}")),
         }
         Err(error)
@@ -325,7 +325,7 @@ impl EffectDef for RunHook {
     }
 
     fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
-        leftover::end(record)
+        leftover::end(record).map(leftover::or_nothing)
     }
 }
 

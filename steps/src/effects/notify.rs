@@ -47,7 +47,7 @@ pub struct NotifyDirectory {
 impl NotifyDirectory {
     fn directory(&self) -> Directory {
         // The container's program may be any user.
-        Directory { path: self.path.clone(), mode: Mode(0o755), owner: None, existing: Existing::Refuse }
+        Directory { path: self.path.clone(), mode: Mode(0o755), owner: None, existing: Existing::Refuse, keep: false }
     }
 }
 

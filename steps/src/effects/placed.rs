@@ -70,6 +70,10 @@ pub(super) trait Place {
     fn path(&self) -> &Path;
     /// What to do where there is something already.
     fn existing(&self) -> Existing;
+    /// It stays when the run is taken back.
+    fn stays(&self) -> bool {
+        false
+    }
     /// What it is.
     fn file_type(&self) -> FileType;
     /// Makes it under this name.
@@ -166,6 +170,12 @@ pub(super) fn undo(place: &impl Place, record: &Record, cx: &Cx) -> Result<Undon
     }
     let started = record.started.as_ref();
     let ours: Vec<Identity> = started.and_then(|started| Deserialize::deserialize(started).ok()).unwrap_or_default();
+    if ours.is_empty() {
+        return Ok(Undone::Nothing);
+    }
+    if place.stays() {
+        return Ok(Undone::Kept);
+    }
     for (depth, identity) in ours.iter().rev().enumerate() {
         match take_back(identity) {
             // A directory that was made on the way, and that others have come to use, is theirs.
@@ -250,7 +260,10 @@ fn remove(dir: BorrowedFd, name: &Path, kind: FileType, path: &Path) -> Result<(
         Err(errno) => {
             let call = if kind == FileType::Directory { "rmdir" } else { "unlink" };
             Err(EffectError::call(format!("{call}(\"{}\")", path.display()), errno).help(match errno {
-                Errno::NOTEMPTY => "something else was put into the directory; move it away, then undo again",
+                Errno::NOTEMPTY => {
+                    "something else was put into the directory; move it away, then undo again. A plan whose directory is to stay says `keep: true`; \
+                     `lifecycle undo RUN --forget STEP` leaves this one"
+                }
                 Errno::BUSY => "something is mounted there; unmount it, then undo again",
                 Errno::ACCESS | Errno::PERM | Errno::ROFS => {
                     "the directory around it can no longer be written; then undo again"

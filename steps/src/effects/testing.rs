@@ -68,8 +68,8 @@ impl Bench {
 
     pub(crate) fn undo(&mut self, effect: &impl EffectDef, record: &Record) -> Result<(), EffectError> {
         self.with(|cx| match effect.undo(record, cx)? {
-            Undone::Done => Ok(()),
             Undone::Pending(pending) => block_on(pending, cx).map(drop),
+            _ => Ok(()),
         })
     }
 }

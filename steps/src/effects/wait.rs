@@ -16,6 +16,7 @@ use std::os::fd::AsRawFd;
 
 use super::cgroup::{Frozen, Thawing};
 use super::example_process;
+use crate::cgroup::oom::Memory;
 use crate::outcomes::Process;
 use crate::process::holding::undying;
 use crate::process::{Fate, SignalName, Watched};
@@ -31,6 +32,9 @@ pub struct AwaitEnd {
     /// It gets the signals that come for the engine.
     #[serde(default)]
     pub forward_signals: bool,
+    /// The exit codes that are no failure; if none is listed, every one.
+    #[serde(default)]
+    pub accept: Vec<i32>,
 }
 
 /// Sends a signal, and SIGKILL to a process that is still there after the grace. The outcome's `signal` is the one that it ended by.
@@ -76,7 +80,7 @@ impl EffectDef for AwaitEnd {
     const KIND: &'static str = "await_end";
 
     fn examples(_: &Path) -> Vec<Self> {
-        vec![Self { process: Later::Handle(example_process()), forward_signals: false }]
+        vec![Self { process: Later::Handle(example_process()), forward_signals: false, accept: vec![0] }]
     }
 
     fn class(&self) -> Class {
@@ -85,7 +89,13 @@ impl EffectDef for AwaitEnd {
 
     fn describe(&self) -> String {
         let forward = if self.forward_signals { ", and send it the signals that come for the engine" } else { "" };
-        format!("wait until {} has ended{forward}", self.process)
+        let codes: Vec<String> = self.accept.iter().map(ToString::to_string).collect();
+        // Without a word what it should be.
+        let accept = match self.accept.as_slice() {
+            [] | [0] => String::new(),
+            _ => format!(", with exit code {}", codes.join(" or ")),
+        };
+        format!("wait until {} has ended{accept}{forward}", self.process)
     }
 
     fn apply(&self, _: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
@@ -93,7 +103,10 @@ impl EffectDef for AwaitEnd {
         match watch(&process)? {
             Some(watched) => {
                 let forward = self.forward_signals.then(Forward::begin).transpose()?;
-                Ok(Applied::Pending(Box::new(Waiting { pid: process.pid, watched, forward })))
+                // Who takes whatever it ends with asks for no reason either.
+                let memory = if self.accept.is_empty() { None } else { Memory::of(process.pid) };
+                let accept = self.accept.clone();
+                Ok(Applied::Pending(Box::new(Waiting { pid: process.pid, watched, forward, accept, memory })))
             }
             None => Err(unknown(process.pid)),
         }
@@ -117,6 +130,45 @@ struct Waiting {
     pid: i32,
     watched: Watched,
     forward: Option<Forward>,
+    accept: Vec<i32>,
+    memory: Option<Memory>,
+}
+
+impl Waiting {
+    /// The outcome, or why the way in which it ended is a failure.
+    fn judge(&self, fate: Fate) -> Result<Value, EffectError> {
+        let Some(exit) = fate.exit() else { return Err(unknown(self.pid)) };
+        if self.accept.is_empty() || self.accept.contains(&exit) {
+            return Ok(json!({ "exit": exit }));
+        }
+        let (what, help) = self.in_words(fate, exit);
+        Err(EffectError::new(what).exit(exit).help(help))
+    }
+
+    fn in_words(&self, fate: Fate, exit: i32) -> (String, &'static str) {
+        const KILL: i32 = Signal::KILL.as_raw();
+        if exit == 128 + KILL
+            && let Some(limit) = self.memory.as_ref().and_then(Memory::ran_out)
+        {
+            let what = format!("its program ended with exit code {exit}: killed by SIGKILL, out of memory{limit}");
+            return (what, "raise the memory limit of its cgroup, or find out what takes so much");
+        }
+        let signal = Some(exit - 128).filter(|signal| (1..=64).contains(signal)).map(name_of);
+        let words = match (fate, signal) {
+            (Fate::Signal(_), Some(signal)) => format!(": killed by {signal}"),
+            (_, Some(signal)) => {
+                format!(", which is 128 + {signal}: what a shell says of a program that was killed by it")
+            }
+            _ => String::new(),
+        };
+        let help = "if that is no failure list the code in the step's `accept`, such as `accept: [0, 3]`; `accept: []` takes every code";
+        (format!("its program ended with exit code {exit}{words}"), help)
+    }
+}
+
+/// A signal's name, SIGKILL.
+fn name_of(signal: i32) -> String {
+    Named::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
 }
 
 impl Pending for Waiting {
@@ -132,10 +184,7 @@ impl Pending for Waiting {
         if !self.watched.is_dead()? {
             return Ok(None);
         }
-        match self.watched.reap()? {
-            Fate::Code(exit) => Ok(Some(json!({ "exit": exit }))),
-            Fate::Unknown => Err(unknown(self.pid)),
-        }
+        self.watched.reap().and_then(|fate| self.judge(fate)).map(Some)
     }
 
     fn cancel(&mut self, _: &mut Cx) {}

@@ -1,12 +1,13 @@
 //! `fs.directory`: a directory on the host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Planning, Step};
 use lifecycle_engine::types::{HostPath, Mode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::effects::{Directory, Existing};
 
@@ -22,6 +23,9 @@ pub struct Input {
     /// What to do where there is one already.
     #[serde(default)]
     pub existing: Existing,
+    /// It stays when the run is taken back, with whatever is in it by then; so do the directories around it that were made with it.
+    #[serde(default)]
+    pub keep: bool,
 }
 
 fn usual() -> Mode {
@@ -41,8 +45,8 @@ pub struct MakeDirectory;
 impl Step for MakeDirectory {
     const KIND: &'static str = "fs.directory";
     const CHANGES: &'static str = "Makes a directory on the host, and those around it that are missing.";
-    const REVERSED_BY: &'static str = "Removes what it made. A directory that something else was put into is not removed, and the undo is stuck until it \
-                                       is empty; directories around it that others use by then stay.";
+    const REVERSED_BY: &'static str = "Removes what it made, unless `keep` says that it stays. A directory that something else was put into is not \
+                                       removed, and the undo is stuck until it is empty; directories around it that others use by then stay.";
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A directory for what a run leaves to its caller while it runs.",
         plan: "plan: example/fs-directory
@@ -56,12 +60,23 @@ steps:
     type Input = Input;
     type Output = Output;
 
+    fn check(field: &str, value: &Value) -> Result<(), PlanError> {
+        match (field, value) {
+            ("path", Value::String(path)) => super::ends_in_a_name(Path::new(path)),
+            _ => Ok(()),
+        }
+    }
+
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let path = super::absolute(&input.path, cx)?;
-        if path.file_name().is_none() {
-            return Err(PlanError::new("path", format!("{} does not end in a name", path.display())));
-        }
-        cx.effect(Directory { path: path.clone(), mode: input.mode, owner: None, existing: input.existing });
+        super::ends_in_a_name(&path)?;
+        cx.effect(Directory {
+            path: path.clone(),
+            mode: input.mode,
+            owner: None,
+            existing: input.existing,
+            keep: input.keep,
+        });
         Ok(Output { path })
     }
 }

@@ -1,6 +1,6 @@
 //! `fs.file`: a file on the host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Planning, Step};
@@ -8,6 +8,7 @@ use lifecycle_engine::types::{HostPath, Mode};
 use lifecycle_engine::value::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::effects::{Existing, File};
 
@@ -64,11 +65,16 @@ steps:
     type Input = Input;
     type Output = Output;
 
+    fn check(field: &str, value: &Value) -> Result<(), PlanError> {
+        match (field, value) {
+            ("path", Value::String(path)) => super::ends_in_a_name(Path::new(path)),
+            _ => Ok(()),
+        }
+    }
+
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let path = super::absolute(&input.path, cx)?;
-        if path.file_name().is_none() {
-            return Err(PlanError::new("path", format!("{} does not end in a name", path.display())));
-        }
+        super::ends_in_a_name(&path)?;
         let Input { content, mode, existing, .. } = input;
         cx.effect(File { path: path.clone(), content, mode, owner: None, existing });
         Ok(Output { path })

@@ -3,7 +3,7 @@
 pub mod directory;
 pub mod file;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::Planning;
@@ -15,6 +15,14 @@ pub(crate) fn working_directory(cx: &mut Planning) -> Result<PathBuf, PlanError>
         PlanError::new("", "the working directory is not known")
             .help("write absolute paths, or run it from a directory that exists")
     })
+}
+
+/// What is made has a name.
+fn ends_in_a_name(path: &Path) -> Result<(), PlanError> {
+    match path.file_name() {
+        Some(_) => Ok(()),
+        None => Err(PlanError::new("path", format!("{} does not end in a name", path.display()))),
+    }
 }
 
 /// The path, from `/` on: undo happens in another directory.

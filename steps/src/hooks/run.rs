@@ -109,7 +109,7 @@ fn placed(stage: Stage, input: &Input, cx: &Planning) -> Result<(), PlanError> {
 impl Step for Run {
     const KIND: &'static str = "hooks.run";
     const CHANGES: &'static str = "Whatever the hooks change.";
-    const REVERSED_BY: &'static str = "The hooks under `poststop`, delivered at least once; one that fails is reported and tried again. A hook that still runs is killed.";
+    const REVERSED_BY: &'static str = "The hooks under `poststop`, delivered at least once. One that fails is a warning and is not tried again: the runtime-spec wants all else to be taken back whatever it does. A hook that still runs is killed.";
     const PLACE: Place = Place::Either;
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A hook that makes a file on the host and its counterpart, and one inside.",

@@ -1,10 +1,13 @@
 //! `net.bridge`.
 
+use std::collections::BTreeMap;
+
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Planning, Step};
 use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::check_admin;
 use super::ip::IpNet;
@@ -52,6 +55,10 @@ impl Step for Bridge {
     }];
     type Input = Input;
     type Output = Output;
+
+    fn takes_root(_with: &BTreeMap<&str, &Value>) -> Option<&'static str> {
+        Some(super::TAKES_ROOT)
+    }
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         check_admin(cx.facts)?;

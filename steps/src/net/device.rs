@@ -1,11 +1,14 @@
 //! `net.device`.
 
+use std::collections::BTreeMap;
+
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Planning, Step};
 use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::{Handle, Later};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::name::LinkName;
 use crate::effects::device::MoveDevice;
@@ -45,6 +48,10 @@ impl Step for Device {
     }];
     type Input = Input;
     type Output = Output;
+
+    fn takes_root(_with: &BTreeMap<&str, &Value>) -> Option<&'static str> {
+        Some(super::TAKES_ROOT)
+    }
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let Input { process, netns, device, name } = input;

@@ -19,6 +19,9 @@ mod tests;
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::facts::Facts;
 
+/// Why steps that make or move links on the host are not for everybody.
+const TAKES_ROOT: &str = "changing links on the host takes CAP_NET_ADMIN";
+
 /// Refuses to plan links on the host for somebody who may make none.
 fn check_admin(facts: &mut Facts) -> Result<(), PlanError> {
     if crate::facts::lacks(facts, "CAP_NET_ADMIN") {

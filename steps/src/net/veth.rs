@@ -1,10 +1,13 @@
 //! `net.veth`.
 
+use std::collections::BTreeMap;
+
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Planning, Step};
 use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::check_admin;
 use super::mac::Mac;
@@ -69,6 +72,10 @@ impl Step for Veth {
     }];
     type Input = Input;
     type Output = Output;
+
+    fn takes_root(_with: &BTreeMap<&str, &Value>) -> Option<&'static str> {
+        Some(super::TAKES_ROOT)
+    }
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         check_admin(cx.facts)?;

@@ -6,6 +6,7 @@ use lifecycle_engine::types::Millis;
 use lifecycle_engine::value::{Handle, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Output, interval, within};
 use crate::effects::probe::{Pace, ProbeHttp, Url};
@@ -48,12 +49,24 @@ impl Step for Http {
     type Input = Input;
     type Output = Output;
 
+    fn check(field: &str, value: &Value) -> Result<(), PlanError> {
+        match (field, value) {
+            ("url", Value::String(text)) => {
+                Url::parse(text).map(drop).map_err(|e| PlanError { help: e.help, ..PlanError::new("url", e.what) })
+            }
+            ("status", Value::Number(status)) if !status.as_u64().is_some_and(|s| (100..600).contains(&s)) => {
+                Err(PlanError::new("status", format!("{status} is no HTTP status")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         if let Some(text) = input.url.known() {
-            Url::parse(&text).map_err(|e| PlanError { help: e.help, ..PlanError::new("url", e.what) })?;
+            Self::check("url", &Value::from(text.as_str()))?;
         }
-        if let Some(status) = input.status.filter(|s| !(100..600).contains(s)) {
-            return Err(PlanError::new("status", format!("{status} is no HTTP status")));
+        if let Some(status) = input.status {
+            Self::check("status", &status.into())?;
         }
         let pace = Pace { interval: input.interval, within: input.within, netns: input.netns };
         cx.effect(ProbeHttp { url: input.url, status: input.status, pace });

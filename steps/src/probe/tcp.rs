@@ -6,6 +6,7 @@ use lifecycle_engine::types::Millis;
 use lifecycle_engine::value::{Handle, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Output, interval, within};
 use crate::effects::probe::{Pace, ProbeTcp, address};
@@ -47,13 +48,23 @@ impl Step for Tcp {
     type Input = Input;
     type Output = Output;
 
+    fn check(field: &str, value: &Value) -> Result<(), PlanError> {
+        match (field, value) {
+            ("address", Value::String(text)) => {
+                address(text).map(drop).map_err(|e| PlanError { help: e.help, ..PlanError::new("address", e.what) })
+            }
+            ("port", Value::Number(port)) if port.as_u64() == Some(0) => {
+                Err(PlanError::new("port", "0 is no port to connect to"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         if let Some(text) = input.address.known() {
-            address(&text).map_err(|e| PlanError { help: e.help, ..PlanError::new("address", e.what) })?;
+            Self::check("address", &Value::from(text.as_str()))?;
         }
-        if input.port == 0 {
-            return Err(PlanError::new("port", "0 is no port to connect to"));
-        }
+        Self::check("port", &input.port.into())?;
         let pace = Pace { interval: input.interval, within: input.within, netns: input.netns };
         cx.effect(ProbeTcp { address: input.address, port: input.port, pace });
         Ok(Output {})

@@ -10,6 +10,7 @@ use lifecycle_engine::types::HostPath;
 use lifecycle_engine::value::{Handle, Later};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Console, Handover, Stdio};
 use crate::effects::clone::CloneInit;
@@ -182,6 +183,14 @@ main: wait
     type Input = Input;
     type Output = Output;
 
+    fn takes_root(with: &BTreeMap<&str, &Value>) -> Option<&'static str> {
+        // Without a user namespace, and where none may come from elsewhere.
+        let new = with.get("new")?.as_array()?;
+        let others = !with.contains_key("namespaces") && !with.contains_key("join");
+        let takes = !new.is_empty() && new.iter().all(|kind| kind != "user");
+        (takes && others).then_some("making these namespaces without a user namespace takes CAP_SYS_ADMIN")
+    }
+
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let mut input = input;
         input.find_cgroup(cx.facts);
@@ -189,6 +198,12 @@ main: wait
         let scope = input.cgroup.as_mut().and_then(|cgroup| cgroup.scope.take());
         let namespaces = input.all_namespaces()?;
         input.check(&namespaces)?;
+        let own = input.join.is_none() && namespaces.iter().all(|n| n.kind != NamespaceType::User);
+        if own && !input.new.is_empty() && lacks(cx.facts, "CAP_SYS_ADMIN") {
+            let message = "making namespaces without a user namespace needs CAP_SYS_ADMIN, which the caller lacks (fact caps.effective)";
+            return Err(PlanError::new("new", message)
+                .help("add `user` to them, take them of `namespaces.choose`, or run as root"));
+        }
         input.check_joins(cx.facts)?;
         if namespaces.iter().any(|n| n.kind == NamespaceType::Time) && !cx.facts.has("kernel.time_namespace") {
             let message = "this kernel has no time namespaces (fact kernel.time_namespace)";

@@ -7,6 +7,7 @@ use lifecycle_engine::step::{After, Example, Nature, Place, Planning, Step};
 use lifecycle_engine::value::{Sensitive, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::effects::exec::{Exec as ExecEffect, LastFilter, ListenFds};
 use crate::seccomp::load::Input as Filter;
@@ -47,6 +48,14 @@ fn root() -> PathBuf {
 /// Nothing: what becomes of the program is for `process.wait` to say.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Output {}
+
+fn relative(cwd: &dyn std::fmt::Display) -> PlanError {
+    PlanError::new("cwd", format!("{cwd} is not absolute"))
+}
+
+fn nothing() -> PlanError {
+    PlanError::new("args", "there is no program: the list is empty")
+}
 
 /// The step.
 pub struct Exec;
@@ -92,12 +101,20 @@ main: wait
     type Input = Input;
     type Output = Output;
 
+    fn check(field: &str, value: &Value) -> Result<(), PlanError> {
+        match (field, value) {
+            ("cwd", Value::String(text)) if !text.starts_with('/') => Err(relative(text)),
+            ("args", Value::Array(args)) if args.is_empty() => Err(nothing()),
+            _ => Ok(()),
+        }
+    }
+
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         if input.args.is_empty() {
-            return Err(PlanError::new("args", "there is no program: the list is empty"));
+            return Err(nothing());
         }
         if !input.cwd.is_absolute() {
-            return Err(PlanError::new("cwd", format!("{} is not absolute", input.cwd.display())));
+            return Err(relative(&input.cwd.display()));
         }
         let malformed = |e: &Sensitive<Text>| e.0.known().is_some_and(|t| t.find('=').unwrap_or(0) == 0);
         if let Some(at) = input.env.iter().position(malformed) {

@@ -1,5 +1,6 @@
 //! Telling a process from a later one with the same pid, and ending it.
 
+use lifecycle_engine::proc;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -108,7 +109,7 @@ fn boot() -> io::Result<&'static str> {
 /// id there.
 #[must_use]
 pub fn ends_its_namespace(pid: i32) -> bool {
-    let status = lifecycle_engine::proc::text(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = proc::text(format!("/proc/{pid}/status")).unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
     ids.split_whitespace().next_back() == Some("1")
 }
@@ -122,10 +123,23 @@ pub struct Watched {
 /// What became of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It has ended: its exit code, or 128 + the signal that killed it.
+    /// It has ended with an exit code.
     Code(i32),
+    /// A signal has killed it.
+    Signal(i32),
     /// It has ended, and its parent is who was told how.
     Unknown,
+}
+
+impl Fate {
+    /// The exit code, or 128 + the signal that killed it.
+    pub(crate) fn exit(self) -> Option<i32> {
+        match self {
+            Self::Code(code) => Some(code),
+            Self::Signal(signal) => Some(128 + signal),
+            Self::Unknown => None,
+        }
+    }
 }
 
 impl Watched {
@@ -167,23 +181,23 @@ impl Watched {
     pub(crate) fn reap(&self) -> Result<Fate, EffectError> {
         let wait = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         match rustix::io::retry_on_intr(wait) {
-            Ok(Some(status)) => Ok(Fate::Code(code(&status))),
-            Ok(None) => Ok(self.code_of_held().map_or(Fate::Unknown, Fate::Code)),
+            Ok(Some(status)) => Ok(fate(&status)),
+            Ok(None) => Ok(self.fate_of_held().unwrap_or(Fate::Unknown)),
             Err(Errno::CHILD) => Ok(Fate::Unknown),
             Err(e) => Err(EffectError::call("waitid(P_PIDFD, WEXITED|WNOHANG)", e)),
         }
     }
 
-    /// The exit code of a zombie that somebody else holds: field 52 of /proc/PID/stat, proc_pid_stat(5), in the form of waitpid(2). The zombie keeps
+    /// How a zombie ended that somebody else holds: field 52 of /proc/PID/stat, proc_pid_stat(5), in the form of waitpid(2). The zombie keeps
     /// its pid.
-    fn code_of_held(&self) -> Option<i32> {
+    fn fate_of_held(&self) -> Option<Fate> {
         let info = proc::text(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd())).ok()?;
         let pid: i32 = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
         let stat = proc::text(format!("/proc/{pid}/stat")).ok()?;
         let status: i32 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(52 - 3)?.parse().ok()?;
         match status & 0x7f {
-            0 => Some(status >> 8 & 0xff),
-            signal => Some(128 + signal),
+            0 => Some(Fate::Code(status >> 8 & 0xff)),
+            signal => Some(Fate::Signal(signal)),
         }
     }
 
@@ -196,8 +210,9 @@ impl Watched {
     }
 }
 
-fn code(status: &WaitIdStatus) -> i32 {
-    status.exit_status().or_else(|| status.terminating_signal().map(|n| 128 + n)).unwrap_or(128)
+fn fate(status: &WaitIdStatus) -> Fate {
+    let killed = status.terminating_signal().map(Fate::Signal);
+    status.exit_status().map(Fate::Code).or(killed).unwrap_or(Fate::Code(128))
 }
 
 /// A killed process that is not dead yet.
@@ -276,13 +291,13 @@ mod tests {
     #[expect(clippy::zombie_processes, reason = "what is tested is what reaps it")]
     #[test]
     fn an_exit_code_is_the_code_or_128_and_the_signal() {
-        for (script, want) in [("exit 3", 3), ("kill -9 $$", 137)] {
+        for (script, want) in [("exit 3", Fate::Code(3)), ("kill -9 $$", Fate::Signal(9))] {
             let child = Command::new("/bin/sh").args(["-c", script]).spawn().expect("sh");
             let watched = Process::of(pid(&child)).expect("identity").watch().expect("watch").expect("there");
             while !watched.is_dead().expect("poll") {
                 std::thread::yield_now();
             }
-            assert_eq!(watched.reap().expect("reap"), Fate::Code(want));
+            assert_eq!(watched.reap().expect("reap"), want);
         }
     }
 
@@ -324,7 +339,7 @@ mod tests {
         while !watched.is_dead().expect("poll") {
             std::thread::yield_now();
         }
-        assert_eq!(watched.reap().expect("reap"), Fate::Code(137));
+        assert_eq!(watched.reap().expect("reap"), Fate::Signal(9));
         io::Write::write_all(&mut release, b"g").expect("write");
         let waited = rustix::process::waitpid(Some(tracer), rustix::process::WaitOptions::empty()).expect("wait");
         assert!(waited.is_some_and(|(_, status)| status.exit_status() == Some(0)), "it was not traced");

@@ -189,7 +189,8 @@ fn planned(lines: &[Line], names: &RunNames) -> Program {
         });
         armed |= kind.arms;
     }
-    let main = nodes.last().filter(|n| n.nature == Nature::Waits).map(|_| nodes.len() as NodeId - 1);
+    let main =
+        nodes.last().filter(|n| n.nature == Nature::Waits).map(|_| nodes.len() as NodeId - 1).into_iter().collect();
     Program {
         plan: "test".into(),
         about: String::new(),
@@ -197,6 +198,7 @@ fn planned(lines: &[Line], names: &RunNames) -> Program {
         runs: vec![names.clone()],
         opens: false,
         beside: false,
+        stays: false,
         nested: Vec::new(),
         nodes,
         scopes: vec![Scope { address: "".into(), plan: "test".into(), parent: 0 }],

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::effects::wait::AwaitEnd;
 use crate::outcomes::Process;
 
-/// Waits until a process has ended, and tells how. Made the plan's `main`, it gives the run its exit code.
+/// Waits until a process has ended, and tells how. Fails if its program ended with a code that is not accepted. Made the plan's `main`, it gives the
+/// run its exit code.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
@@ -18,6 +19,13 @@ pub struct Input {
     /// The signals that the engine gets meanwhile are sent on to the process, instead of cancelling the run.
     #[serde(default)]
     pub forward_signals: bool,
+    /// The exit codes with which its program may end: with another one the step fails. An empty list takes every code.
+    #[serde(default = "success")]
+    pub accept: Vec<u8>,
+}
+
+fn success() -> Vec<u8> {
+    vec![0]
 }
 
 /// How it ended.
@@ -42,7 +50,7 @@ impl Step for Wait {
 steps:
   init: { uses: process.clone, with: { new: [pid], stdio: log } }
   exec: { uses: process.exec, site: \"${init}\", with: { args: [/bin/sh, -c, exit 3] } }
-  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+  wait: { uses: process.wait, with: { process: \"${init.process}\", accept: [0, 3] } }
 main: wait
 ",
         needs: &["root"],
@@ -52,7 +60,11 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        let made = cx.effect(AwaitEnd { process: input.process, forward_signals: input.forward_signals });
+        let made = cx.effect(AwaitEnd {
+            process: input.process,
+            forward_signals: input.forward_signals,
+            accept: input.accept.into_iter().map(i32::from).collect(),
+        });
         Ok(Output { exit: made.handle("exit") })
     }
 }

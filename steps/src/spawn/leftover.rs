@@ -39,6 +39,14 @@ pub(crate) fn gone(gone: Vec<Watched>) -> Undone {
     if gone.is_empty() { Undone::Done } else { Undone::Pending(Box::new(After { gone, then: None })) }
 }
 
+/// The undo of an effect that has no counterpart: only a process that still runs is taken back.
+pub(crate) fn or_nothing(undone: Undone) -> Undone {
+    match undone {
+        Undone::Done => Undone::Nothing,
+        other => other,
+    }
+}
+
 /// The counterpart, started inert, let go once nothing is left of the process that it takes back.
 pub(crate) fn then(gone: Vec<Watched>, counterpart: impl Pending + 'static) -> Undone {
     Undone::Pending(Box::new(After { gone, then: Some(Box::new(counterpart)) }))

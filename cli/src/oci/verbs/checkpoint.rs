@@ -52,6 +52,8 @@ pub fn restore(call: &Call, args: &Restore) -> Result<ExitCode, Fault> {
         "detach": args.detach,
         "forward_signals": !args.detach,
     }));
+    // The program's exit code is the caller's to judge.
+    params.insert("accept".into(), Vec::<u8>::new().into());
     let files = &args.files;
     for (name, file) in [
         ("console_socket", &files.console_socket),

@@ -60,6 +60,8 @@ fn params(args: &Exec) -> Result<Params, Fault> {
         "ignore_paused": args.ignore_paused,
         "detach": args.detach,
         "forward_signals": !args.detach,
+        // The program's exit code is the caller's to judge.
+        "accept": [],
     });
     let mut params: Params = match given {
         Value::Object(map) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),

@@ -15,6 +15,8 @@ pub fn run(call: &Call, args: &Run) -> Result<ExitCode, Fault> {
         return detached(call, &args.id, params);
     }
     params.insert("forward_signals".into(), true.into());
+    // The program's exit code is the caller's to judge.
+    params.insert("accept".into(), Vec::<u8>::new().into());
     if let Some(socket) = notify_socket() {
         params.insert("notify_socket".into(), socket.into());
     }

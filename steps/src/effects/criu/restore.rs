@@ -265,8 +265,8 @@ impl Pending for Leaving {
         if self.watched.is_dead()? {
             self.watched.reap()?;
             return match self.effect.end(self.made.take())? {
-                Undone::Done => Ok(Some(Value::Null)),
                 Undone::Pending(gone) => self.gone.insert(gone).advance(cx),
+                _ => Ok(Some(Value::Null)),
             };
         }
         if self.until.is_some_and(|until| until <= Instant::now()) {

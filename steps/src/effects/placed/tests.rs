@@ -52,7 +52,7 @@ fn what_is_made_is_taken_back_from_every_moment() {
 }
 
 fn directory(path: PathBuf, existing: Existing) -> Directory {
-    Directory { path, mode: Permissions(0o750), owner: None, existing }
+    Directory { path, mode: Permissions(0o750), owner: None, existing, keep: false }
 }
 
 #[test]

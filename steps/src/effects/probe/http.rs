@@ -136,7 +136,7 @@ impl EffectDef for ProbeHttp {
     }
 
     fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
-        leftover::end(record)
+        leftover::end(record).map(leftover::or_nothing)
     }
 }
 

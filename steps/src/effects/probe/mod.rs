@@ -118,7 +118,12 @@ impl Pace {
             };
             if Instant::now() >= end {
                 let error = EffectError::new(format!("{what} is not ready after {}: {reason}", self.within));
-                return Err(EffectError { output, ..error });
+                // ENETUNREACH for an address of its own means that not even `lo` is up there.
+                let unreachable = self.netns.is_some() && reason.starts_with("Network is unreachable");
+                let help = unreachable.then(|| {
+                    "in a new network namespace nothing is up before a step says so: `net.loopback`, `net.interface`".to_owned()
+                });
+                return Err(EffectError { output, help, ..error });
             }
             if reason != before {
                 leash.say(format!("{what} is not ready yet: {reason}"));
