@@ -36,7 +36,7 @@ pub struct Lent {
 impl Lent {
     /// The steps of a program that hand the terminal over: those that execute a program in a process which inherits it, or carry it there.
     pub fn of(program: &Program) -> Self {
-        let inherits = |n: u32| program.nodes[n as usize].effects.iter().any(|e| is_inherited(&e.effect.data()));
+        let inherits = |n: u32| program.nodes[n as usize].effects.iter().any(|e| is_inherited(&e.data));
         let makers: Vec<u32> =
             (0..).zip(&program.nodes).filter(|(n, node)| node.makes_site && inherits(*n)).map(|(n, _)| n).collect();
         let mut lent = Self::default();
