@@ -274,7 +274,7 @@ impl Page {
             // Writing to a String cannot fail.
             Some(default) if !default.is_null() => {
                 let shown = with_unit(field.ty.required(), default).unwrap_or_else(|| shorten(&compact(default)));
-                drop(write!(note, "default {shown}"));
+                let _ = write!(note, "default {shown}");
             }
             _ if field.required => note.push_str("required"),
             _ => note.push_str("optional"),

@@ -138,8 +138,8 @@ impl Watch for Seen<'_> {
     fn tick(&mut self) {
         self.watch.tick();
     }
-    fn event(&mut self, event: &crate::events::Event) {
-        if let crate::events::Event::Stuck(stuck) = event {
+    fn event(&mut self, event: &Event) {
+        if let Event::Stuck(stuck) = event {
             self.stuck.push(stuck.clone());
         }
         self.watch.event(event);

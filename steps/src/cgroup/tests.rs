@@ -75,7 +75,7 @@ impl Run {
         for k in (0..self.records.len()).rev() {
             let record = self.records[k].clone();
             self.with(k, |planned, cx| match planned.effect.undo(&record, cx)? {
-                Undone::Done => Ok(()),
+                Undone::Done | Undone::Nothing | Undone::Kept => Ok(()),
                 Undone::Pending(pending) => block_on(pending, cx).map(drop),
             })?;
         }

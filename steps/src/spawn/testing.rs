@@ -66,7 +66,7 @@ impl Bench {
     /// Undoes it to its end.
     pub fn undo(&mut self, effect: &dyn Effect, record: &Record) -> Result<(), EffectError> {
         self.with(|cx| match effect.undo(record, cx)? {
-            Undone::Done => Ok(()),
+            Undone::Done | Undone::Nothing | Undone::Kept => Ok(()),
             Undone::Pending(pending) => {
                 pending.started();
                 drive(pending, cx).map(drop)
