@@ -191,7 +191,7 @@ pub fn a_program_for_which_nothing_waits_is_refused_before_it_begins(lab: &Lab) 
     let mut scene = Scene::new(lab)?;
     let made = lab.dir().join("made");
     let program = container("web", &format!("touch {}; exec sleep 100", made.display()));
-    let steps: String = program.lines().take(2).map(|line| format!("{line}\n")).collect();
+    let steps: String = program.split_inclusive('\n').take(2).collect();
     scene.write("p.yaml", "")?;
     scene.begins_here()?;
     ran(&scene, &steps, &[])?.ended(125).says(&["p.yaml:4", "nothing waits for the program", "`web_exec`", "--keep"]);
