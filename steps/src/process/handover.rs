@@ -289,7 +289,9 @@ const INSIDE: [&str; 7] = [ROOT, FIFO, FIFO_REPORT, REPORT, CONSOLE, AGENT, LIST
 pub(crate) fn leave_host(fds: &mut Fds) {
     let unsealed = seal::take(fds);
     fds.keep_only(&INSIDE);
-    unsealed.into_iter().for_each(|(name, mount)| fds.put(name, mount));
+    for (name, mount) in unsealed {
+        fds.put(name, mount);
+    }
 }
 
 /// What a process prints that outlives its engine goes to a file in the run's directory.

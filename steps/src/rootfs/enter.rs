@@ -42,6 +42,8 @@ steps:
   enter: { uses: rootfs.enter, site: \"${init}\", with: { process: \"${other.process}\" } }
   exec: { uses: process.exec, site: \"${init}\", needs: [enter], with: { args: [/bin/ls, /] } }
   wait: { uses: process.wait, with: { process: \"${init.process}\" } }
+  last: { uses: process.exec, site: \"${other}\", needs: [enter], with: { args: [/bin/true] } }
+  end: { uses: process.wait, with: { process: \"${other.process}\" } }
 main: wait
 ",
         needs: &["root"],

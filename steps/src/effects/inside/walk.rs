@@ -1,8 +1,8 @@
 //! The way to something in the root that may have to be made.
 //!
 //! A symlink leads on although what it names is missing, as with runc. So a mount on a dangling symlink of the image makes the link's target, in the
-//! root, and the link stays. No component is opened through a link, and none by `..`:
-//! a link's text is walked from the root or from the directory that it lies in, and the way back is the descriptors that led there.
+//! root, and the link stays. No component is opened through a link, and none by `..`: a link's text is walked from the root or from the directory
+//! that it lies in, and the way back is the descriptors that led there.
 
 use super::root::is_in_proc;
 use lifecycle_engine::error::EffectError;
@@ -190,8 +190,11 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
+    /// By name.
+    type Links = &'static [(&'static str, &'static str)];
+
     /// Links, a path, and what is made for it: below the root, as a file.
-    const MADE: [(&[(&str, &str)], &str, &str); 7] = [
+    const MADE: [(Links, &str, &str); 7] = [
         (&[], "/a/b/file", "a/b/file"),
         (&[("link", "../../gone/file")], "/link", "gone/file"),
         (&[("link", "/gone")], "/link/file", "gone/file"),
@@ -207,7 +210,9 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path().join("root");
             fs::create_dir_all(root.join("there")).unwrap();
-            links.iter().for_each(|(name, target)| symlink(target, root.join(name)).unwrap());
+            for (name, target) in links {
+                symlink(target, root.join(name)).unwrap();
+            }
             let fd = open_host(&root).unwrap();
             for _ in 0..2 {
                 Root::at(&fd).mountpoint(Path::new(path), false).unwrap();
@@ -226,7 +231,9 @@ mod tests {
         let (root, host) = (open_host(dir.path()).unwrap(), open_host(Path::new("/")).unwrap());
         fs::write(dir.path().join("file"), "").unwrap();
         let links = [("loop", "loop"), ("a", "b/x"), ("b", "a/x"), ("on", "file/x"), ("back", "file/../x")];
-        links.iter().for_each(|(name, target)| symlink(target, dir.path().join(name)).unwrap());
+        for (name, target) in links {
+            symlink(target, dir.path().join(name)).unwrap();
+        }
         for (name, _) in links {
             for directory in [false, true] {
                 let error = Root::at(&root).mountpoint(Path::new(name), directory).unwrap_err();
