@@ -134,6 +134,7 @@ pub fn registry() -> Registry {
         effects::inside::RootPropagation,
         effects::inside::RootReadonly,
         effects::inside::RootRemount,
+        effects::inside::RootSeal,
         effects::inside::RootSymlink,
         effects::keyring::JoinKeyring,
         effects::label::LabelApparmor,

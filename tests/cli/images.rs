@@ -21,6 +21,8 @@ pub fn tests() -> Vec<Test> {
     let tests = lifecycle_tests::tests![
         an_image_whose_dev_is_a_symlink_gets_no_node_on_the_host,
         an_image_with_symlinks_for_devices_reaches_no_file_of_the_host,
+        an_image_with_symlinks_for_destinations_reaches_nothing_of_the_host,
+        an_image_whose_symlink_leads_to_the_root_has_nothing_mounted_on_it,
         files_that_stdio_leads_to_keep_their_owner,
         an_image_whose_passwd_is_endless_or_a_fifo_holds_nobody_up,
         #[needs(Program("setpriv"))]
@@ -122,6 +124,69 @@ pub fn an_image_with_symlinks_for_devices_reaches_no_file_of_the_host(lab: &Lab)
                 fs::remove_dir_all(field.bundle.dir())?;
             }
         }
+    }
+    Ok(())
+}
+
+/// What a symlink that leads to nothing names is made, in the root. Loops, ways out, and ways into /proc lead nowhere else.
+pub fn an_image_with_symlinks_for_destinations_reaches_nothing_of_the_host(lab: &Lab) -> TestResult {
+    let outside = Outside::new(lab)?;
+    let ways = outside.ways("made/below").into_iter().chain(outside.ways("file/below"));
+    let proc = [
+        "/proc/self/root/made",
+        "/proc/1/root/made",
+        "/proc/self/cwd",
+        "/proc/sys/kernel/made",
+        "/proc/self/fd/3/made",
+    ];
+    let loops = ["link", "/link/link", "other"];
+    for target in ways.chain(proc.into_iter().chain(loops).map(PathBuf::from)) {
+        let mut field = Field::new(lab)?;
+        let root = field.bundle.rootfs();
+        symlink(&target, root.join("link"))?;
+        symlink("link", root.join("other"))?;
+        field.config(|config| {
+            config["linux"]["devices"] = json!([{ "path": "/link/node", "type": "c", "major": 1, "minor": 3 }]);
+            config["process"]["cwd"] = json!("/other/cwd");
+            config["process"]["args"] = json!(["true"]);
+        })?;
+        for (mount, older) in [
+            (json!({ "destination": "/link", "type": "tmpfs" }), true),
+            (json!({ "destination": "/other/deep", "type": "tmpfs" }), false),
+            (json!({ "destination": "/link", "source": "/etc/hostname", "options": ["bind"] }), true),
+            (json!({ "destination": "/other/file", "source": "/etc", "options": ["rbind"] }), false),
+        ] {
+            let how = format!("/link -> {}, {mount}, older calls: {older}", target.display());
+            field.mounts_are(7)?;
+            field.mount(mount)?;
+            let mask = format!("--mask={}", lifecycle_tests::older::all());
+            let told = if older { field.told_with(&[&mask]) } else { field.told() };
+            assert!(matches!(told.code, 0 | 125), "{how}: {}: {}", told.code, told.err);
+            outside.is_as_before(&how)?;
+            assert!(!Path::new("/made").exists() && !Path::new("/cwd").exists(), "{how}: made in the host's root");
+        }
+        fs::remove_dir_all(field.bundle.dir())?;
+    }
+    Ok(())
+}
+
+/// A volume would stand for the whole root, and a `remount` would change it.
+pub fn an_image_whose_symlink_leads_to_the_root_has_nothing_mounted_on_it(lab: &Lab) -> TestResult {
+    for target in ["/", "..", "../../..", "etc/.."] {
+        let mut field = Field::new(lab)?;
+        let host = field.host("host")?;
+        symlink(target, field.bundle.rootfs().join("link"))?;
+        field.bundle.runs(&["true"])?;
+        for mount in [
+            json!({ "destination": "/link", "type": "tmpfs" }),
+            json!({ "destination": "/link", "source": host, "options": ["rbind"] }),
+            json!({ "destination": "/link", "type": "cgroup", "source": "cgroup" }),
+        ] {
+            field.mounts_are(7)?;
+            field.mount(mount)?;
+            field.is_refused(&["/link leads to the root itself"])?;
+        }
+        fs::remove_dir_all(field.bundle.dir())?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod faults;
 mod fields;
 mod fields_cgroup;
 mod fields_config;
+mod fields_destinations;
 mod fields_hooks;
 mod fields_mounts;
 mod fields_namespaces;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         faults::tests(),
         fields_cgroup::tests(),
         fields_config::tests(),
+        fields_destinations::tests(),
         fields_hooks::tests(),
         fields_mounts::tests(),
         fields_namespaces::tests(),

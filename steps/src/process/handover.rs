@@ -19,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::effects::inside::root::ROOT;
+use crate::effects::inside::seal;
 use crate::effects::seccomp::LISTENER;
 use crate::outcomes::{CgroupJoin, DetachedMount, Fifo};
 use crate::spec::NamespaceType;
@@ -275,7 +276,11 @@ const INSIDE: [&str; 7] = [ROOT, FIFO, FIFO_REPORT, REPORT, CONSOLE, AGENT, LIST
 /// to be preserved, leads out of the container's root: neither for a path of the image's, nor for a process of the container that may look into
 /// its /proc directory. A process that enters a container has never had one: see `effects/stage.rs`.
 pub(crate) fn leave_host(fds: &mut Fds) {
+    let unsealed = seal::take(fds);
     fds.keep_only(&INSIDE);
+    for (name, mount) in unsealed {
+        fds.put(name, mount);
+    }
 }
 
 /// A pipe whose read end does not block: the engine has other things to do. The write end does, as programs expect.

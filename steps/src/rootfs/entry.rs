@@ -7,11 +7,12 @@ use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::Planning;
 use lifecycle_engine::value::Handle;
 
-use crate::effects::inside::{ALLOWED_IN_PROC, CgroupHierarchy, RootCgroup, RootMount, RootRemount, clean};
+use crate::effects::inside::{ALLOWED_IN_PROC, CgroupHierarchy, RootCgroup, RootMount, RootRemount, RootSeal, clean};
 use crate::facts::CgroupLayout;
 use crate::mounts::{Api, Options};
 use crate::outcomes::{CgroupJoin, DetachedMount};
 use crate::spec::{Mount, Namespace, NamespaceType};
+use crate::sys::mount::RDONLY;
 
 /// Whether what is made at the path goes with the container; `root` says whether the root itself does.
 /// The innermost mount decides, of two in one place the later one.
@@ -32,6 +33,8 @@ pub(super) struct Common<'a> {
     pub own_root: bool,
     /// What relative sources are relative to.
     pub base: &'a Path,
+    /// Where the root is on the host, if it is a directory there.
+    pub root: Option<&'a Path>,
     /// The container's namespaces.
     pub namespaces: &'a [Namespace],
     /// Which calls to use.
@@ -65,8 +68,9 @@ pub(super) fn plan_mount(mounts: &[Mount], index: usize, common: Common, cx: &mu
     if matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && options.bind.is_none() {
         return plan_cgroup(mount, common, cx).map_err(|message| wrong("type", message));
     }
+    // Whether what is bound on /proc itself is a procfs is seen when it is opened.
     let in_proc = destination.starts_with("/proc")
-        && !(destination == Path::new("/proc") && mount.kind.as_deref() == Some("proc"));
+        && !(destination == Path::new("/proc") && (mount.kind.as_deref() == Some("proc") || options.bind.is_some()));
     if in_proc && !ALLOWED_IN_PROC.iter().any(|path| destination == Path::new(path)) {
         return Err(wrong(
             "destination",
@@ -82,20 +86,56 @@ pub(super) fn plan_mount(mounts: &[Mount], index: usize, common: Common, cx: &mu
         None if binds => return Err(wrong("source", "a bind mount needs a source".into())),
         source => source.clone(),
     };
+    let in_root =
+        source.as_deref().filter(|_| binds).and_then(|source| made_before(&mounts[..index], common.root, source));
+    let source_in_root = in_root.is_some();
     let prepared = common.prepared.and_then(|prepared| prepared.get(&index.to_string()));
     cx.effect(RootMount {
         destination,
         kind: mount.kind.clone().filter(|_| !binds),
-        source,
+        source: in_root.or(source),
+        source_in_root,
         options: written,
         uid_mappings: mount.uid_mappings.clone(),
         gid_mappings: mount.gid_mappings.clone(),
         api: if options.needs_classic() { Api::Classic } else { common.api },
         keeps_mountpoint: !own_place,
         label: common.label.filter(|_| !binds).map(str::to_owned),
+        sealed_later: is_sealed(mounts, index),
         prepared: prepared.filter(|_| binds).cloned(),
     });
     Ok(())
+}
+
+/// The path in the root of what is bound, where one of the mounts before has made it: such a source is on the host something else, or nothing.
+pub(super) fn made_before(earlier: &[Mount], root: Option<&Path>, source: &Path) -> Option<PathBuf> {
+    let below = clean(source).strip_prefix(clean(root?)).ok()?.to_owned();
+    let source = Path::new("/").join(below);
+    let is_on = |mount: &&Mount| !mount.remounts() && source.starts_with(clean(&mount.destination));
+    earlier.iter().find(is_on).map(|_| source.clone())
+}
+
+/// Whether a file system becomes read-only once it is filled: a tmpfs, and what is on /dev, as with runc. One that a later entry changes is as that
+/// entry says, from there on.
+fn is_sealed(mounts: &[Mount], index: usize) -> bool {
+    let mount = &mounts[index];
+    let destination = clean(&mount.destination);
+    let is_filled = mount.kind.as_deref() == Some("tmpfs") || destination == Path::new("/dev");
+    let is_changed = || mounts[index + 1..].iter().any(|m| m.remounts() && clean(&m.destination) == destination);
+    is_filled
+        && !mount.binds()
+        && !mount.remounts()
+        && Options::parse(&mount.options).is_ok_and(|options| options.set & RDONLY != 0)
+        && !is_changed()
+}
+
+/// Makes those mounts read-only, where there are any.
+pub(super) fn plan_seal(mounts: &[Mount], api: Api, cx: &mut Planning) {
+    let sealed = (0..mounts.len()).filter(|index| is_sealed(mounts, *index));
+    let destinations: Vec<PathBuf> = sealed.map(|index| clean(&mounts[index].destination)).collect();
+    if !destinations.is_empty() {
+        cx.effect(RootSeal { destinations, api });
+    }
 }
 
 /// The options of a mount with what its other fields imply: type `bind` is a bind mount, and maps of its own make it an id-mapped one.

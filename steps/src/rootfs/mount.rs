@@ -10,7 +10,7 @@ use lifecycle_engine::value::{Handle, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Common, lies_in_own, mount_around, plan_mount};
+use super::entry::{Common, lies_in_own, mount_around, plan_mount, plan_seal};
 use crate::effects::inside::{InVolume, RootBind, RootDevice, RootFile, RootPropagation, RootSymlink, clean};
 use crate::mounts::{Api, Propagation};
 use crate::outcomes::{CgroupJoin, DetachedMount};
@@ -56,6 +56,9 @@ pub struct Input {
     /// it has a cgroup of its own there: it would be the engine's.
     #[serde(default)]
     pub cgroup: Option<CgroupJoin>,
+    /// File systems that are read-only once they are filled, a tmpfs and what is on /dev, stay writable: a `rootfs.protect` gets the same mounts.
+    #[serde(default)]
+    pub seal_later: bool,
     /// The container's namespaces, as given to `process.clone`: whether it has a cgroup namespace of its own decides how it sees its cgroups.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
@@ -125,9 +128,11 @@ main: wait
             return Err(PlanError::new("propagation", "belongs to a `root` of the container's own")
                 .help("an overlay of the host's root never passes mounts on; leave it out"));
         }
+        let root = input.root.as_ref().map(|root| base.join(&root.0));
         let common = Common {
             own_root: input.root.is_none(),
             base: &base,
+            root: root.as_deref(),
             namespaces: &input.namespaces,
             api,
             cgroup: input.cgroup.as_ref(),
@@ -152,6 +157,9 @@ main: wait
         for (path, content) in input.files.clone() {
             let own = is_own(&input, &clean(Path::new(&path)));
             cx.effect(RootFile { path: path.into(), content, mode: Mode(0o644), own });
+        }
+        if !input.seal_later {
+            plan_seal(&input.mounts, api, cx);
         }
         Ok(Output {})
     }
@@ -321,6 +329,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_filled_is_read_only_last() {
+        let mounts = json!([
+            { "destination": "/dev", "type": "tmpfs", "options": ["ro", "mode=755"] },
+            { "destination": "/dev/shm", "type": "tmpfs" },
+            { "destination": "/run", "type": "tmpfs", "options": ["ro"] },
+            { "destination": "/run", "options": ["remount", "rw"] },
+            { "destination": "/mnt", "type": "bind", "source": "/srv", "options": ["ro"] },
+        ]);
+        let input = |later| json!({ "mounts": mounts, "default_devices": false, "seal_later": later });
+        let planned = plan_inside::<MountRoot>(input(false));
+        assert_eq!(planned.effects.last().unwrap(), "make what was mounted on /dev read-only, now that it is filled");
+        let later: Vec<bool> = planned.data[..3].iter().map(|data| data["sealed_later"] == true).collect();
+        assert_eq!(later, [true, false, false]);
+        assert_eq!(plan_inside::<MountRoot>(input(true)).effects.len(), planned.effects.len() - 1);
+    }
+
+    #[test]
+    fn a_source_that_a_mount_before_makes_is_one_of_the_root() {
+        let mounts = json!([
+            { "destination": "/early", "type": "bind", "source": "/b/rootfs/data", "options": ["rbind"] },
+            { "destination": "/data", "type": "tmpfs" },
+            { "destination": "/late", "type": "bind", "source": "rootfs/./data/sub", "options": ["rbind"] },
+        ]);
+        let input = json!({ "root": "rootfs", "bundle": "/b", "mounts": mounts, "default_devices": false });
+        let planned = plan_inside::<MountRoot>(input);
+        let binds: Vec<&str> = planned.effects.iter().filter_map(|line| line.strip_prefix("bind ")).collect();
+        assert!(binds[0].starts_with("/b/rootfs/data on /early (rbind)"), "{binds:?}");
+        assert!(binds[1].starts_with("/data/sub of the root on /late (rbind)"), "{binds:?}");
+    }
+
+    #[test]
     fn id_maps_need_newer_calls() {
         let own = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
         let mount = json!({ "destination": "/x", "source": "/srv", "options": ["bind", "idmap"], "uidMappings": own, "gidMappings": own });
@@ -346,7 +385,7 @@ mod tests {
             (json!({ "destination": "/x", "type": "bind" }), "mounts.0.source"),
             (json!({ "destination": "/a/..", "type": "tmpfs" }), "mounts.0.destination"),
             (json!({ "destination": "/x/../proc/sys", "type": "tmpfs" }), "mounts.0.destination"),
-            (json!({ "destination": "/proc", "type": "bind", "source": "/fake" }), "mounts.0.destination"),
+            (json!({ "destination": "/proc", "type": "tmpfs" }), "mounts.0.destination"),
             (json!({ "destination": "/sys/fs/cgroup", "type": "cgroup" }), "mounts.0.type"),
         ] {
             assert_eq!(refused_inside::<MountRoot>(json!({ "mounts": [mount] })).field, field);

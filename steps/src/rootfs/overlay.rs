@@ -105,6 +105,7 @@ main: wait
         cx.effect(RootOverlay { scratch, layout, user_namespace, size, mode, api });
         let common = Common {
             own_root: true,
+            root: None,
             base: Path::new("/"),
             namespaces: &[],
             api,

@@ -8,9 +8,11 @@ use lifecycle_engine::types::Mode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::entry::plan_seal;
 use crate::effects::inside::{MaskPath, ReadonlyPath, RootDirectory, RootReadonly};
 use crate::mounts::Api;
 use crate::process::label::require_selinux;
+use crate::spec::Mount;
 
 /// Covers paths that the container must not read, makes others read-only, and the root itself if asked to. Before that it makes the directory
 /// that the program starts in, if that is missing. Paths that are not there need nothing.
@@ -29,6 +31,9 @@ pub struct Input {
     /// The directory that the program starts in; kept where it has to be made.
     #[serde(default)]
     pub cwd: Option<PathBuf>,
+    /// The container's mounts, as given to a `rootfs.mount` with `seal_later`: those file systems are made read-only.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     /// The SELinux context of the file systems that cover directories: linux.mountLabel.
     #[serde(default)]
     pub label: Option<String>,
@@ -93,6 +98,7 @@ main: wait
                 cx.effect(RootDirectory { path, mode: Mode(0o755), own: false });
             }
         }
+        plan_seal(&input.mounts, api, cx);
         for path in input.readonly_paths {
             cx.effect(ReadonlyPath { path, api });
         }
@@ -114,11 +120,15 @@ mod tests {
 
     #[test]
     fn the_working_directory_is_made_while_the_root_can_be_written() {
-        let input = json!({ "readonly": true, "masked_paths": ["/proc/kcore"], "readonly_paths": ["/proc/sys"], "cwd": "/srv" });
+        let dev = json!([{ "destination": "/dev", "type": "tmpfs", "options": ["ro"] }]);
+        let input = json!({
+            "readonly": true, "masked_paths": ["/proc/kcore"], "readonly_paths": ["/proc/sys"], "cwd": "/srv", "mounts": dev
+        });
         assert_eq!(
             plan_inside::<Protect>(input).effects,
             [
                 "make directory /srv in the root with mode 0755, kept if it is there",
+                "make what was mounted on /dev read-only, now that it is filled",
                 "make /proc/sys read-only",
                 "mask /proc/kcore",
                 "make the root read-only",

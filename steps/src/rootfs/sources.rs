@@ -10,7 +10,7 @@ use lifecycle_engine::value::Handle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{normalise_options, without_dots};
+use super::entry::{made_before, normalise_options, without_dots};
 use super::mount::{base, outside};
 use crate::effects::prepare::{IdMap, PrepareMount};
 use crate::mounts::{Api, Options};
@@ -26,6 +26,9 @@ pub struct Input {
     /// Mounts, as in config.json.
     #[serde(default)]
     pub mounts: Vec<Mount>,
+    /// The root file system on the host. What a mount before makes in it is not there on the host's side: init binds that itself.
+    #[serde(default)]
+    pub root: Option<HostPath>,
     /// What relative sources are relative to: the bundle. Null: the caller's working directory.
     #[serde(default)]
     pub bundle: Option<HostPath>,
@@ -56,7 +59,8 @@ pub struct Sources;
 impl Step for Sources {
     const KIND: &'static str = "rootfs.sources";
     const CHANGES: &'static str = "Bind mounts that are attached nowhere, as descriptors of the engine.";
-    const REVERSED_BY: &'static str = "They go with their descriptors.";
+    const REVERSED_BY: &'static str =
+        "They go with their descriptors.";
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A directory of the host's root, in a container whose root is somebody else there, and whose files are its own all the same.",
         plan: "plan: example/rootfs-sources
@@ -110,6 +114,7 @@ main: wait
             return Ok(Output { prepared });
         }
         let base = base(input.bundle.as_ref(), cx)?;
+        let root = input.root.as_ref().map(|root| base.join(&root.0));
         let (propagation, _) = outside(input.propagation);
         for (index, mount) in input.mounts.iter().enumerate().filter(|(_, mount)| mount.binds()) {
             let wrong = |field: &str, message: String| PlanError::new(format!("mounts.{index}.{field}"), message);
@@ -121,8 +126,12 @@ main: wait
                 continue;
             }
             let source = mount.source.as_ref().ok_or_else(|| wrong("source", "a bind mount needs a source".into()))?;
+            let source = without_dots(&base.join(source));
+            if made_before(&input.mounts[..index], root.as_deref(), &source).is_some() {
+                continue;
+            }
             let made = cx.effect(PrepareMount {
-                source: without_dots(&base.join(source)),
+                source,
                 destination: mount.destination.clone(),
                 options,
                 propagation,
@@ -198,6 +207,16 @@ mod tests {
     fn the_ids_of_a_joined_namespace_are_its_own() {
         let planned = plan_with::<Sources>(root(), input(json!({ "type": "user", "path": "/proc/7/ns/user" })));
         assert_eq!(planned.data[1]["id_map"]["namespace"], "/proc/7/ns/user");
+    }
+
+    #[test]
+    fn what_a_mount_before_makes_is_left_to_init() {
+        let mut input = input(json!({ "type": "user" }));
+        input["root"] = json!("/b/rootfs");
+        input["mounts"][2]["source"] = json!("/b/rootfs/a/below");
+        let planned = plan_with::<Sources>(root(), input);
+        let indexes: Vec<&String> = planned.output["prepared"].as_object().unwrap().keys().collect();
+        assert_eq!(indexes, ["1", "3"]);
     }
 
     #[test]

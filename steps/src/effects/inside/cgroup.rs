@@ -9,12 +9,12 @@ use crate::sys::mount::RDONLY;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::proc;
-use rustix::fs::{FsWord, Mode, fstat, fstatfs, mkdirat, symlinkat};
+use rustix::fs::{FsWord, Mode, OFlags, fstat, fstatfs, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// linux/magic.h.
@@ -111,9 +111,14 @@ impl EffectDef for RootCgroup {
         let root = Root::of(cx)?;
         let destination = clean(&self.destination);
         let target = root.mountpoint(&destination, true)?;
+        if root.is_itself(&target)? {
+            return Err(EffectError::new(format!("{} leads to the root itself", destination.display()))
+                .help("a symlink of the image leads there; nothing can be mounted on /"));
+        }
         match &self.v2 {
             Some(mount) if self.v1.is_empty() => {
-                self.mount(&view_of_v2(mount), &own, &target, &destination, &options)?;
+                let top = || root.top(&destination, &target);
+                self.mount(&view_of_v2(mount), &own, (&target, &top), &destination, &options)?;
             }
             _ => self.mount_v1(&root, &target, &destination, &options, &own)?,
         }
@@ -141,13 +146,17 @@ impl RootCgroup {
             context: self.label.clone(),
             ..options.clone()
         };
-        match self.api {
+        let top = match self.api {
             Api::Detached => {
-                api::attach(api::new_file_system("tmpfs", Some("tmpfs"), &writable)?, target, destination)?;
+                let mount = api::new_file_system("tmpfs", Some("tmpfs"), &writable)?;
+                api::attach(&mount, target, destination)?;
+                mount
             }
-            Api::Classic => api::classic_file_system("tmpfs", Some("tmpfs"), &writable, target, destination)?,
-        }
-        let top = root.directory(destination, 0o755)?;
+            Api::Classic => {
+                api::classic_file_system("tmpfs", Some("tmpfs"), &writable, target, destination)?;
+                root.top(destination, target)?
+            }
+        };
         for hierarchy in &self.v1 {
             let name = hierarchy.directory();
             self.mount_in(&top, destination, &name, (&view_of_v1(hierarchy), own), options)?;
@@ -184,17 +193,20 @@ impl RootCgroup {
         let path = destination.join(name);
         let failed = |call: &str, errno: Errno| EffectError::call(format!("{call}(\"{}\")", path.display()), errno);
         mkdirat(top, name, Mode::from_raw_mode(0o755)).map_err(|errno| failed("mkdirat", errno))?;
-        let target =
-            rustix::fs::openat(top, name, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| failed("open", errno))?;
-        self.mount(view, own, &target, &path, options)
+        let place = || {
+            openat(top, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| failed("open", errno))
+        };
+        let target = place()?;
+        self.mount(view, own, (&target, &place), &path, options)
     }
 
+    /// Mounts a view on the target; the other one finds what mount(2) has put there.
     fn mount(
         &self,
         view: &View,
         own: &Own,
-        target: &OwnedFd,
+        (target, top): (&OwnedFd, &dyn Fn() -> Result<OwnedFd, EffectError>),
         path: &Path,
         options: &Options,
     ) -> Result<(), EffectError> {
@@ -219,23 +231,7 @@ impl RootCgroup {
             }
             Api::Classic => {
                 bind_on(self.api, &source, Bind::One, target, path)?;
-                let top = rustix::fs::openat(
-                    target,
-                    c"../",
-                    rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-                    Mode::empty(),
-                )
-                .and_then(|parent| {
-                    let name = path.file_name().unwrap_or_default();
-                    rustix::fs::openat(
-                        parent,
-                        name,
-                        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-                        Mode::empty(),
-                    )
-                })
-                .map_err(|errno| EffectError::call(format!("open(\"{}\")", path.display()), errno))?;
-                api::classic_configure(top.as_fd(), options, path)
+                api::classic_configure(top()?, options, path)
             }
         }
     }

@@ -15,8 +15,10 @@ mod propagation;
 mod protect;
 mod remount;
 pub(crate) mod root;
+pub(crate) mod seal;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use bind::RootBind;
 pub use cgroup::{CgroupHierarchy, RootCgroup};
@@ -29,3 +31,4 @@ pub use propagation::RootPropagation;
 pub use protect::{MaskPath, ReadonlyPath, RootReadonly};
 pub use remount::RootRemount;
 pub(crate) use root::clean;
+pub use seal::RootSeal;

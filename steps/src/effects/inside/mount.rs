@@ -1,15 +1,19 @@
 //! One mount in the container's root.
 
-use super::root::{Root, clean, is_directory, is_in_proc, remember_own};
+use super::root::{Root, clean, is_directory, is_in_proc, is_procfs_itself, remember_own};
+use super::seal;
+use super::walk::Way;
 use crate::mounts::api::{self, Api};
 use crate::mounts::{Bind, Options, copy, id_map};
 use crate::outcomes::DetachedMount;
 use crate::process::handed;
 use crate::spec::IdMapping;
+use crate::sys::mount::RDONLY;
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::value::Handle;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,6 +30,9 @@ pub struct RootMount {
     /// A device's name, or for a bind mount an absolute path of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<PathBuf>,
+    /// The source is a path in the root, where a mount before this one has made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub source_in_root: bool,
     /// Options, as the runtime-spec writes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
@@ -44,6 +51,9 @@ pub struct RootMount {
     /// The SELinux context of a new file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// That it is read-only comes last, by a [`super::RootSeal`]: it is filled first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed_later: bool,
     /// The host's side has made it, attributes and all; only to be attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<Handle<DetachedMount>>,
@@ -96,9 +106,14 @@ impl EffectDef for RootMount {
     fn describe(&self) -> String {
         let destination = clean(&self.destination);
         let kept = if self.keeps_mountpoint { "; its mountpoint, if it has to be made, stays" } else { "" };
-        let options =
-            if self.options.is_empty() { String::new() } else { format!(" ({})", self.options.join(",")) } + kept;
+        let later = if self.sealed_later { ", read-only later" } else { "" };
+        let options = if self.options.is_empty() { String::new() } else { format!(" ({})", self.options.join(",")) }
+            + later
+            + kept;
         match (&self.kind, &self.source) {
+            (None, Some(source)) if self.source_in_root => {
+                format!("bind {} of the root on {}{options}", source.display(), destination.display())
+            }
             (None, Some(source)) => format!("bind {} on {}{options}", source.display(), destination.display()),
             (Some(kind), Some(source)) if source.is_absolute() => {
                 format!("mount {kind} {} on {}{options}", source.display(), destination.display())
@@ -119,6 +134,9 @@ impl EffectDef for RootMount {
             Api::Detached => self.detached(&root, &options),
             Api::Classic => self.classic(&root, &options),
         }?;
+        if self.sealed_later {
+            seal::remember(&mount, cx.fds)?;
+        }
         if options.bind.is_none() {
             remember_own(mount, cx.fds)?;
         }
@@ -137,6 +155,9 @@ impl RootMount {
         // One that the mount asks for itself is the one that it gets.
         let has_own = options.data.iter().any(|option| option.starts_with("context="));
         options.context = self.label.clone().filter(|_| takes_context && !has_own && options.bind.is_none());
+        if self.sealed_later {
+            options.set &= !RDONLY;
+        }
         Ok(options)
     }
 
@@ -164,17 +185,24 @@ impl RootMount {
             .help("give the `prepared` of rootfs.sources to process.clone too, as `mounts`")
         })?;
         let root = Root::of(cx)?;
-        let target = self.target(&root, is_directory(&mount)?)?;
+        let destination = clean(&self.destination);
+        let target = self.target(&root, self.way(&root, &destination)?, Some(&mount))?;
         api::attach(&mount, &target, &self.destination)?;
         Ok(Applied::done())
     }
 
     fn detached(&self, root: &Root, options: &Options) -> Result<OwnedFd, EffectError> {
-        let mount = match options.bind {
-            Some(bind) => api::clone_tree(self.open_source()?, &self.destination, bind)?,
-            None => api::new_file_system(self.kind()?, self.source_name().as_deref(), options)?,
+        let destination = clean(&self.destination);
+        let way = self.way(root, &destination)?;
+        let (mount, target) = if let Some(bind) = options.bind {
+            let mount = api::clone_tree(self.open_source(root)?, &self.destination, bind)?;
+            let target = self.target(root, way, Some(&mount))?;
+            (mount, target)
+        } else {
+            let options = self.like_what_is_below(&way, options)?;
+            let mount = api::new_file_system(self.kind()?, self.source_name().as_deref(), &options)?;
+            (mount, self.target(root, way, None)?)
         };
-        let target = self.target(root, is_directory(&mount)?)?;
         if options.copy_up {
             copy::copy_tree(target.as_fd(), mount.as_fd())?;
         }
@@ -190,17 +218,20 @@ impl RootMount {
             return Err(EffectError::new(format!("the id-mapped mount on {}", self.destination.display()))
                 .help("it needs mount_setattr, Linux 5.12"));
         }
+        let destination = clean(&self.destination);
+        let way = self.way(root, &destination)?;
         let target = if let Some(bind) = options.bind {
-            let source = self.open_source()?;
-            let target = self.target(root, is_directory(&source)?)?;
+            let source = self.open_source(root)?;
+            let target = self.target(root, way, Some(&source))?;
             api::classic_bind(&source, bind, &target, &self.destination)?;
             target
         } else {
-            let target = self.target(root, true)?;
-            api::classic_file_system(self.kind()?, self.source_name().as_deref(), options, &target, &self.destination)?;
+            let options = self.like_what_is_below(&way, options)?;
+            let (kind, source, target) = (self.kind()?, self.source_name(), self.target(root, way, None)?);
+            api::classic_file_system(kind, source.as_deref(), &options, &target, &self.destination)?;
             target
         };
-        let top = root.top(&clean(&self.destination), &target)?;
+        let top = root.top(&destination, &target)?;
         if options.copy_up {
             copy::copy_tree(target.as_fd(), top.as_fd())?;
         }
@@ -209,11 +240,28 @@ impl RootMount {
         Ok(top)
     }
 
-    fn open_source(&self) -> Result<OwnedFd, EffectError> {
+    /// A tmpfs that covers a directory has that one's permissions where nobody says otherwise, as with runc; another one the kernel's: 1777.
+    fn like_what_is_below(&self, way: &Way, options: &Options) -> Result<Options, EffectError> {
+        let mut options = options.clone();
+        let is_said = options.data.iter().any(|option| option.starts_with("mode="));
+        if let Some(below) = way.end().filter(|_| self.kind.as_deref() == Some("tmpfs") && !is_said) {
+            let mode = fstat(below).map_err(|errno| EffectError::call("fstat", errno))?.st_mode & 0o7777;
+            options.data.push(format!("mode={mode:o}"));
+        }
+        Ok(options)
+    }
+
+    fn open_source(&self, root: &Root) -> Result<OwnedFd, EffectError> {
         let source = self.source.as_deref().ok_or_else(|| {
             EffectError::new(format!("the bind mount on {} has no source", self.destination.display()))
         })?;
-        api::open_source(source)
+        if !self.source_in_root {
+            return api::open_source(source);
+        }
+        root.find(source)?.ok_or_else(|| {
+            EffectError::call(format!("open(\"{}\") in the container's root", source.display()), Errno::NOENT)
+                .help("the source of the bind mount is on a mount before it, and does not exist there")
+        })
     }
 
     fn kind(&self) -> Result<&str, EffectError> {
@@ -227,21 +275,59 @@ impl RootMount {
         self.source.as_ref().map(|source| source.to_string_lossy().into_owned())
     }
 
-    /// The mountpoint, resolved by descriptor from the root on.
-    fn target(&self, root: &Root, directory: bool) -> Result<OwnedFd, EffectError> {
-        let destination = clean(&self.destination);
-        let is_pseudo = matches!(self.kind.as_deref(), Some("proc" | "sysfs"));
-        if is_pseudo {
-            self.refuse_symlink(root, &destination)?;
+    /// The way to the mountpoint, of which nothing is made yet.
+    fn way<'p>(&self, root: &Root, destination: &'p Path) -> Result<Way<'p>, EffectError> {
+        if destination == Path::new(PROC) || matches!(self.kind.as_deref(), Some("proc" | "sysfs")) {
+            self.refuse_symlink(root, destination)?;
         }
-        let target = root.mountpoint(&destination, directory)?;
-        let is_proc_itself = self.kind.as_deref() == Some("proc") && destination == Path::new("/proc");
-        let allowed = ALLOWED_IN_PROC.iter().any(|path| destination == Path::new(path));
-        if !is_proc_itself && !allowed && is_in_proc(&target)? {
-            return Err(EffectError::new(format!("{} leads into /proc", self.destination.display()))
-                .help("nothing may be mounted there: it could hide what the runtime writes to /proc"));
+        root.way(destination)
+    }
+
+    /// The mountpoint, made where it is missing: for the source of a bind, or for a file system.
+    fn target(&self, root: &Root, way: Way, source: Option<&OwnedFd>) -> Result<OwnedFd, EffectError> {
+        let directory = source.map_or(Ok(true), is_directory)?;
+        let is_other = if directory { way.found.is_some() } else { way.end().is_some() };
+        if is_other {
+            return Err(self.of_another_kind(directory));
+        }
+        let target = way.mountpoint(directory)?;
+        self.check_proc(&target, source)?;
+        if root.is_itself(&target)? {
+            return Err(EffectError::new(format!("{} leads to the root itself", self.destination.display()))
+                .help("a symlink of the image leads there; nothing can be mounted on /"));
         }
         Ok(target)
+    }
+
+    /// The most common mistake with volumes. Docker gives advice of its own where it finds "not a directory" in the message.
+    fn of_another_kind(&self, directory: bool) -> EffectError {
+        let destination = self.destination.display();
+        let what = match (&self.kind, &self.source) {
+            (None, Some(source)) => format!("\"{}\"", source.display()),
+            (kind, _) => kind.clone().unwrap_or_default(),
+        };
+        let how = if directory {
+            format!("{what} is a directory, and \"{destination}\" in the container is a file, not a directory")
+        } else {
+            format!("{what} is a file, not a directory, and \"{destination}\" in the container is a directory")
+        };
+        EffectError::new(format!("{how}: one cannot be mounted on the other"))
+            .help("a directory can only be mounted on a directory, and a file on a file; does the source exist as what it should be?")
+    }
+
+    /// On /proc itself nothing but a procfs, and in it nothing but what is known to be harmless.
+    fn check_proc(&self, target: &OwnedFd, source: Option<&OwnedFd>) -> Result<(), EffectError> {
+        let destination = clean(&self.destination);
+        if destination == Path::new(PROC) {
+            let is_procfs = source.map_or(Ok(self.kind.as_deref() == Some("proc")), is_procfs_itself)?;
+            return if is_procfs { Ok(()) } else { Err(no_procfs()) };
+        }
+        let allowed = ALLOWED_IN_PROC.iter().any(|path| destination == Path::new(path));
+        if allowed || !is_in_proc(target)? {
+            return Ok(());
+        }
+        Err(EffectError::new(format!("{} leads into /proc", self.destination.display()))
+            .help("nothing may be mounted there: it could hide what the runtime writes to /proc"))
     }
 
     /// The image's /proc must not lead elsewhere: what looks like /proc would then be the image's own files.
@@ -267,6 +353,13 @@ impl RootMount {
             .map(|file| Some(file.into()))
             .map_err(|error| EffectError::call(format!("open(\"{own}\")"), error))
     }
+}
+
+const PROC: &str = "/proc";
+
+fn no_procfs() -> EffectError {
+    EffectError::new("what is to be mounted on /proc is no procfs")
+        .help("mount one of type proc, or bind the host's /proc. Something else is refused: it could hide what the runtime writes to /proc")
 }
 
 /// For effects that bind one descriptor on another.

@@ -59,7 +59,8 @@ pub struct RootSymlink {
     pub in_volume: InVolume,
 }
 
-/// Makes a device node in the root. A user namespace forbids it: there the host's node is bound.
+/// Makes a device node in the root, symlinks followed: what one that leads to nothing names is made. A user namespace forbids device nodes: there
+/// the host's node is bound.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RootDevice {
     /// Where the container sees it.
@@ -263,11 +264,13 @@ impl EffectDef for RootDevice {
     fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
         let root = Root::of(cx)?;
         let path = clean(&self.path);
-        let (parent, name) = root.parent(&path)?;
-        if !self.in_volume.allows(&root, &parent, &path)? {
+        let way = root.way(&path)?;
+        if !self.in_volume.allows(&root, &way.directory, &path)? {
             return Ok(Applied::done());
         }
-        match (self.make(&parent, name, &path), &self.host) {
+        let name = way.name().ok_or_else(|| self.is_another(&path))?;
+        let parent = way.make_around(0o755)?;
+        match (self.make(&parent, &name, &path), &self.host) {
             (Err(error), Some(host)) if error.errno == Some(Errno::PERM.raw_os_error()) => {
                 self.bind(&root, &path, host)?;
             }
@@ -308,18 +311,15 @@ impl RootDevice {
         bind_on(self.api, &source, Bind::One, &target, path)
     }
 
-    /// A node of the image's under this name must be the device, not a symlink to something of the host's.
+    /// A node of the image's under this name must be the device, not something else that looks like it.
     fn check(&self, node: &OwnedFd, path: &Path) -> Result<(), EffectError> {
-        if is_device(node, self.file_type(), self.major, self.minor)? {
-            return Ok(());
-        }
-        Err(EffectError::new(format!(
-            "{} is there and is not the device {}:{}",
-            path.display(),
-            self.major,
-            self.minor
-        ))
-        .help("mount a tmpfs on /dev, or remove the file from the image"))
+        if is_device(node, self.file_type(), self.major, self.minor)? { Ok(()) } else { Err(self.is_another(path)) }
+    }
+
+    fn is_another(&self, path: &Path) -> EffectError {
+        let (path, major, minor) = (path.display(), self.major, self.minor);
+        EffectError::new(format!("{path} is there and is not the device {major}:{minor}"))
+            .help("mount a tmpfs on /dev, or remove the file from the image")
     }
 }
 

@@ -115,10 +115,10 @@ impl MaskPath {
     }
 }
 
-/// The container's null device. It was made or bound by us, but the image may have put a symlink in its place (CVE-2025-31133).
+/// The container's null device. It was made or bound by us, but a symlink of the image may lead elsewhere (CVE-2025-31133).
 fn null_device(root: &Root) -> Result<OwnedFd, EffectError> {
     let path = Path::new("/dev/null");
-    let found = root.find_nofollow(path)?;
+    let found = root.find(path)?;
     match found {
         Some(node) if is_null_device(&node)? => Ok(node),
         _ => Err(EffectError::new("/dev/null in the container is not the null device")
@@ -164,7 +164,8 @@ impl EffectDef for ReadonlyPath {
     }
 }
 
-fn read_only(api: Api, mount: impl AsFd, recursive: bool, path: &Path) -> Result<(), EffectError> {
+/// Makes a mount read-only, and with `recursive` those below it.
+pub(super) fn read_only(api: Api, mount: impl AsFd, recursive: bool, path: &Path) -> Result<(), EffectError> {
     match api {
         Api::Detached => {
             mount_setattr(mount, recursive, &MountAttr { set: RDONLY, ..MountAttr::default() }).map_err(|error| {

@@ -1,13 +1,12 @@
 //! A second look at a mount that the container has already.
 
-use super::root::{Root, clean, is_directory};
+use super::root::{Root, clean};
 use crate::mounts::Options;
 use crate::mounts::api::{self, Api};
 use lifecycle_engine::effect::{Applied, Class, Cx, EffectDef, Record, Undone};
 use lifecycle_engine::error::EffectError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Changes the attributes of a mount in the container's root, and the options of its file system where that is the container's own.
@@ -45,10 +44,13 @@ impl EffectDef for RootRemount {
         let options = Options::parse(&self.options).map_err(EffectError::new)?;
         let root = Root::of(cx)?;
         let destination = clean(&self.destination);
-        let top: OwnedFd = match root.find(&destination)? {
-            Some(found) => root.mountpoint(&destination, is_directory(&found)?)?,
-            None => return Err(EffectError::new(format!("nothing is mounted on {}", destination.display()))),
-        };
+        let top = root
+            .find(&destination)?
+            .ok_or_else(|| EffectError::new(format!("nothing is mounted on {}", destination.display())))?;
+        if destination != Path::new("/") && root.is_itself(&top)? {
+            return Err(EffectError::new(format!("{} leads to the root itself", destination.display()))
+                .help("a symlink of the image leads there; the mount before this entry is another one"));
+        }
         if !options.super_flags.is_empty() || !options.data.is_empty() {
             api::reconfigure_file_system(self.api, &top, &options, &destination)?;
         }

@@ -1,5 +1,6 @@
 //! The container's root, as a descriptor, and paths in it.
 
+use super::walk::{Way, refused};
 use crate::mounts::table;
 use lifecycle_engine::effect::{Cx, Fds};
 use lifecycle_engine::error::EffectError;
@@ -7,9 +8,7 @@ use pathrs::RootRef;
 use pathrs::error::{Error, ErrorKind};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, openat};
 use rustix::io::Errno;
-use std::fs::Permissions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Under which name the effects of one process keep the root's descriptor.
@@ -61,13 +60,17 @@ impl<'a> Root<'a> {
         optional(self.inner().resolve_nofollow(path), path)
     }
 
-    /// The directory at the path; it and those on the way are made where they are missing.
+    /// The directory at the path; it and those on the way, also by symlinks that lead to nothing, are made where they are missing.
     pub(crate) fn directory(&self, path: &Path, mode: u32) -> Result<OwnedFd, EffectError> {
-        let made = self.inner().mkdir_all(path, &Permissions::from_mode(mode));
-        made.map(OwnedFd::from).map_err(|error| failed("mkdir -p", path, &error))
+        self.way(path)?.make(mode)
     }
 
-    /// The directory around the path, made where it is missing, and the path's last part.
+    /// The way to the path as far as there is something, symlinks followed.
+    pub(super) fn way<'p>(&self, path: &'p Path) -> Result<Way<'p>, EffectError> {
+        Way::to(self.fd, path)
+    }
+
+    /// The directory around the path, made where it is missing, and the path's last part, which may be a symlink.
     pub(crate) fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p Path), EffectError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(EffectError::new(format!("\"{}\" does not end in a name", path.display())));
@@ -94,24 +97,19 @@ impl<'a> Root<'a> {
         Ok(table::number(self.fd)? == number || was_made())
     }
 
-    /// Where something can be mounted: a directory, or for the mount of a file an empty file; made where it is missing.
+    /// Where something can be mounted: a directory, or for the mount of a file an empty file; made where it is missing. Symlinks are followed, and
+    /// what they lead to is made.
     pub(crate) fn mountpoint(&self, path: &Path, directory: bool) -> Result<OwnedFd, EffectError> {
-        if directory {
-            return self.directory(path, 0o755);
-        }
-        if let Some(found) = self.find(path)? {
-            return Ok(found);
-        }
-        let (parent, name) = self.parent(path)?;
-        // Neither a symlink without a target nor something that has come meanwhile is taken for the mountpoint.
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&parent, name, flags | OFlags::WRONLY, Mode::from_raw_mode(0o644)).map_err(|errno| {
-            EffectError::call(format!("openat(\"{}\", O_CREAT | O_EXCL)", path.display()), errno).help(match errno {
-                Errno::EXIST => "the image has a symlink there that leads nowhere",
-                Errno::ROFS => "the mountpoint is missing in a read-only root; add it to the image",
-                _ => "the mountpoint cannot be made",
-            })
-        })
+        self.way(path)?.mountpoint(directory)
+    }
+
+    /// Whether it is the root itself, to which the image's symlinks may lead: the same directory of the same mount.
+    pub(super) fn is_itself(&self, found: impl AsFd) -> Result<bool, EffectError> {
+        let inode = |fd: BorrowedFd| {
+            fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| EffectError::call("fstat", errno))
+        };
+        let found = found.as_fd();
+        Ok(inode(found)? == inode(self.fd)? && table::number(found)? == table::number(self.fd)?)
     }
 }
 
@@ -137,20 +135,12 @@ fn errno_of(error: &Error) -> Option<Errno> {
 }
 
 /// A path in the root that cannot be reached or made.
-pub(crate) fn failed(what: &str, path: &Path, error: &Error) -> EffectError {
-    let what = format!("{what} \"{}\" in the container's root", path.display());
+fn failed(what: &str, path: &Path, error: &Error) -> EffectError {
     let Some(errno) = errno_of(error) else {
-        return EffectError::new(format!("{what}: {error}"))
+        return EffectError::new(format!("{what} \"{}\" in the container's root: {error}", path.display()))
             .help("the image, or somebody with access to it, bends this path while it is used");
     };
-    EffectError::call(what, errno).help(match errno {
-        Errno::NOTDIR | Errno::EXIST => "a part of the path is not a directory in the image",
-        Errno::LOOP => "the image has a loop of symlinks there",
-        Errno::NOENT => "a symlink on the way leads nowhere in the image",
-        Errno::ROFS => "the directory is missing in a read-only root; add it to the image",
-        Errno::ACCESS | Errno::PERM => "the container's root user may not write there: who owns the root file system?",
-        _ => "the path cannot be used",
-    })
+    refused(what, path, errno)
 }
 
 /// Whether it is a directory.
@@ -165,6 +155,15 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// Whether it is in a proc file system.
 pub(crate) fn is_in_proc(fd: impl AsFd) -> Result<bool, EffectError> {
     fstatfs(fd).map(|stat| stat.f_type == PROC_SUPER_MAGIC).map_err(|errno| EffectError::call("fstatfs", errno))
+}
+
+/// The inode of every procfs's top: PROC_ROOT_INO, linux/proc_ns.h.
+const PROC_ROOT: u64 = 1;
+
+/// Whether it is the top of a proc file system.
+pub(crate) fn is_procfs_itself(fd: &OwnedFd) -> Result<bool, EffectError> {
+    let inode = fstat(fd).map_err(|errno| EffectError::call("fstat", errno))?.st_ino;
+    Ok(inode == PROC_ROOT && is_in_proc(fd)?)
 }
 
 /// The null device, and nothing that pretends to be it (CVE-2025-31133): character device 1:3, by descriptor.

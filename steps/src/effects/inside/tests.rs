@@ -256,9 +256,8 @@ fn a_volume_that_a_link_puts_on_dev_is_not_filled() {
 #[test]
 fn a_device_of_the_images_own_is_refused() {
     let prepare = |root: &Path| {
-        let host = root.parent().unwrap().join("host/core_pattern");
-        fs::write(&host, "untouched").unwrap();
-        symlink(&host, root.join("dev/null")).unwrap();
+        fs::write(root.join("etc/core_pattern"), "untouched").unwrap();
+        symlink("/etc/core_pattern", root.join("dev/null")).unwrap();
     };
     with_root(Api::Detached, prepare, |bench, root| {
         let error = bench.apply(&null(None, Api::Detached)).1.unwrap_err();
@@ -267,7 +266,27 @@ fn a_device_of_the_images_own_is_refused() {
         let error =
             bench.apply(&MaskPath { path: "/etc/secret".into(), label: None, api: Api::Detached }).1.unwrap_err();
         assert!(error.what.contains("/dev/null"), "{error}");
-        assert_eq!(fs::read_to_string(root.parent().unwrap().join("host/core_pattern")).unwrap(), "untouched");
+        assert_eq!(fs::read_to_string(root.join("etc/core_pattern")).unwrap(), "untouched");
+    });
+}
+
+#[test]
+fn a_device_on_a_link_out_of_the_root_is_made_in_the_root() {
+    let prepare = |root: &Path| {
+        let host = root.parent().unwrap().join("host/core_pattern");
+        fs::write(&host, "untouched").unwrap();
+        symlink(&host, root.join("dev/null")).unwrap();
+        fs::write(root.join("etc/secret"), "secret").unwrap();
+    };
+    with_root(Api::Detached, prepare, |bench, root| {
+        bench.apply(&null(None, Api::Detached)).1.unwrap();
+        bench.apply(&MaskPath { path: "/etc/secret".into(), label: None, api: Api::Detached }).1.unwrap();
+        assert_eq!(fs::read_to_string(root.join("etc/secret")).unwrap(), "");
+        let host = root.parent().unwrap().join("host/core_pattern");
+        assert_eq!(fs::read_to_string(&host).unwrap(), "untouched");
+        assert_eq!(fs::read_link(root.join("dev/null")).unwrap(), host);
+        let made = root.join(host.strip_prefix("/").unwrap());
+        assert!(fs::symlink_metadata(made).unwrap().file_type().is_char_device());
     });
 }
 
