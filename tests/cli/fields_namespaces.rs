@@ -1,15 +1,17 @@
 //! The fields of config.json about namespaces, the cgroup's place, and other platforms. A test's name begins with the field's path.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use lifecycle_tests::harness::{Need, Test, TestResult};
 use lifecycle_tests::lab::Lab;
 use lifecycle_tests::{Error, Result, While};
+use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
-use crate::fields::{Field, proc};
+use crate::fields::{Field, proc, tmpfs};
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
@@ -19,6 +21,7 @@ pub fn tests() -> Vec<Test> {
         linux_namespaces_type_and_path,
         #[needs(Program("unshare"))]
         linux_namespaces_path_of_a_mount_namespace,
+        linux_namespaces_without_a_mount_namespace,
         linux_time_offsets_secs_and_nanosecs,
         linux_uid_mappings_and_gid_mappings,
         linux_cgroups_path,
@@ -106,9 +109,79 @@ pub fn linux_namespaces_type_and_path(lab: &Lab) -> TestResult {
     // CVE-2021-43784: one too long for whatever it might be put into.
     field.config(|config| namespaces(config, "ipc", &[json!({ "type": "ipc", "path": "/a".repeat(40_000) })]))?;
     field.cannot_be_planned(&["linux.namespaces[", "File name too long"])?;
-    // Its root would be the host's.
-    field.config(|config| namespaces(config, "mount", &[]))?;
-    Ok(field.cannot_be_planned(&["linux.namespaces: has no mount namespace"])?)
+    // Its root could mount nothing there.
+    field.config(|config| namespaces(config, "mount", &[json!({ "type": "user" })]))?;
+    Ok(field.cannot_be_planned(&["linux.namespaces: has a user namespace and no mount namespace"])?)
+}
+
+/// As with runc, but for the caller's own mounts, which stay as they are: the root is a mount of its own among them, all else is mounted in it, and
+/// `delete` takes it away with all that is on it by then.
+pub fn linux_namespaces_without_a_mount_namespace(lab: &Lab) -> TestResult {
+    let mut field = Field::new(lab)?;
+    let host = lab.dir().join("host");
+    tmpfs(&host, MsFlags::empty())?;
+    fs::create_dir(host.join("later"))?;
+    fs::write(lab.dir().join("of-the-host"), "")?;
+    fs::write(field.bundle.rootfs().join("of-the-image"), "")?;
+    field.directories(&["vol"])?;
+    field.mount(json!({ "destination": "/vol", "source": host, "options": ["rbind"] }))?;
+    field.config(|config| {
+        namespaces(config, "mount", &[]);
+        config["linux"]["maskedPaths"] = json!(["/etc/passwd"]);
+    })?;
+    let root = field.bundle.rootfs();
+    let mounts = || fs::read_to_string("/proc/self/mountinfo");
+    let before = mounts()?;
+    for more in [None, Some(format!("--mask={}", lifecycle_tests::older::all()))] {
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        field.bundle.runs(&["sleep", "60"])?;
+        field.created_with(&more, |pid| {
+            assert_eq!(link(&pid.to_string(), "mnt")?, link("self", "mnt")?);
+            let seen = fs::read_link(format!("/proc/{pid}/root")).when(|| "reading its root".into())?;
+            assert_eq!(seen, root);
+            let now = mounts().when(|| "reading the mounts".into())?;
+            let (old, new): (Vec<&str>, Vec<&str>) = now.lines().partition(|line| before.contains(line));
+            assert_eq!(old.len(), before.lines().count(), "a mount of the caller's has changed:\n{now}");
+            for line in new {
+                let at = line.split(' ').nth(4).unwrap_or_default();
+                assert!(Path::new(at).starts_with(&root), "{line}");
+                assert!(!line.contains(" shared:"), "{line}");
+            }
+            // A volume is a slave of the host's, as it is elsewhere.
+            tmpfs(&host.join("later"), MsFlags::empty())?;
+            let came =
+                mounts().when(|| "reading the mounts".into())?.contains(&format!(" {}/vol/later ", root.display()));
+            nix::mount::umount(&host.join("later")).when(|| "unmounting".into())?;
+            assert!(came, "what the host mounts has not come");
+            // What the container mounts on its own root goes with it.
+            tmpfs(&root, MsFlags::empty())?;
+            Ok(())
+        })?;
+        assert_eq!(mounts()?, before);
+        let told = field.told_with(&[&more[..], &["--fail-at", "create/protect:after"]].concat());
+        assert!(told.code != 0, "{}", told.out);
+        assert_eq!(mounts()?, before, "after a failure");
+        field.told_with(&[&more[..], &["--fail-at", "create/protect:crash"]].concat());
+        assert_ne!(mounts()?, before, "nothing was made");
+        field.scene.told(&["recover"]).ended(0);
+        assert_eq!(mounts()?, before, "after a crash");
+    }
+    let inside = field.shell(
+        "readlink /proc/self/ns/mnt; ls -d /of-the-* /vol/*; cat /etc/passwd; touch /new 2>&1 | grep -c Read-only",
+    )?;
+    assert_eq!(inside, format!("{}\n/of-the-image\n/vol/later\n1\n", link("self", "mnt")?));
+    assert_eq!(mounts()?, before);
+    field.running(|_| {
+        let process = json!({ "args": ["ls", "/"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 } });
+        let told = field.executes(&process)?.ended(0);
+        assert!(told.out.contains("of-the-image\n"), "an exec is not in the container's root: {}", told.out);
+        Ok(())
+    })?;
+    assert_eq!(mounts()?, before);
+    field.config(|config| config["linux"]["rootfsPropagation"] = json!("rshared"))?;
+    field.is_refused(&["can only be private"])?;
+    nix::mount::umount(&host)?;
+    Ok(())
 }
 
 /// The container is in that namespace itself and sees what is mounted there. Its root becomes that of all who are in it, as with other runtimes.

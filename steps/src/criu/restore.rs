@@ -111,7 +111,15 @@ main: wait
         let bind = ["rbind", "private"].map(str::to_owned).into();
         let (source, api) = (Some(rootfs.0), Api::choose(cx.facts));
         let reused_ids = !cx.facts.has("kernel.unique_mount_ids");
-        cx.effect(Mount { target: root.clone(), kind: None, source, options: bind, api, reused_ids });
+        cx.effect(Mount {
+            target: root.clone(),
+            kind: None,
+            source,
+            options: bind,
+            api,
+            reused_ids,
+            with_all_on_it: false,
+        });
         let mut words: Vec<String> = vec!["restore".to_owned()];
         words.extend(options.arguments(BeginRestore::LOG));
         words.extend(["--root".to_owned(), root.display().to_string()]);

@@ -35,7 +35,13 @@ pub struct Mount {
     /// The kernel gives a mount's number to another one later (before Linux 6.8).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reused_ids: bool,
+    /// Whatever is mounted on it by then goes along with it: it is a container's root in mounts that others see, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_all_on_it: bool,
 }
+
+/// How many mounts are taken off another one. Whoever made them is gone, and makes no more.
+const MOST_ON_IT: u32 = 10_000;
 
 /// What tells the mount from others: the kernel's numbers begin anew with every boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +97,22 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Whether what is at the target was mounted there on top of it.
+    fn is_below(&self, top: &OwnedFd, target: &Path) -> Result<bool, EffectError> {
+        let (all, path) = (table::read()?, real(target));
+        let number = table::number(top)?;
+        let is_on_the_target = all.iter().any(|mount| mount.id == number && mount.target == path);
+        let is_there = if self.mount.unique {
+            crate::sys::mount::is_attached(self.mount.id).unwrap_or(false)
+        } else {
+            // A number that is the top's own by now is ours no more.
+            all.iter().any(|mount| mount.id == self.mount.id && mount.id != number && mount.target == path)
+        };
+        Ok(is_on_the_target && is_there)
+    }
+}
+
 /// The path as the kernel lists it. One that cannot be resolved is on no list.
 fn real(target: &Path) -> PathBuf {
     std::fs::canonicalize(target).unwrap_or_default()
@@ -108,6 +130,7 @@ impl EffectDef for Mount {
             options: options(&["nosuid", "mode=700", "private"]),
             api,
             reused_ids,
+            with_all_on_it: false,
         };
         let bind = |api, reused_ids| Self {
             target: scratch.to_owned(),
@@ -116,6 +139,7 @@ impl EffectDef for Mount {
             options: options(&["bind", "ro", "private"]),
             api,
             reused_ids,
+            with_all_on_it: true,
         };
         let ways = [(Api::Detached, false), (Api::Classic, false), (Api::Classic, true)];
         ways.into_iter().flat_map(|(api, reused)| [tmpfs(api, reused), bind(api, reused)]).collect()
@@ -152,15 +176,24 @@ impl EffectDef for Mount {
             (None, None) => return Err(EffectError::new("a mount needs a type, or the option `bind` or `rbind`")),
         };
         let later = match self.api {
-            Api::Detached => api::configure(&mount, &options, None).map(|()| None),
+            // What is attached to a mount that is shared becomes shared itself.
+            Api::Detached => api::configure(&mount, &options, None)
+                .map(|()| Options { propagation: options.propagation, ..Options::default() }),
             Api::Classic if options.id_map.is_some() => {
                 Err(EffectError::new(format!("the id-mapped mount on {}", self.target.display()))
                     .help("it needs mount_setattr, Linux 5.12"))
             }
-            Api::Classic => Ok(Some(options)),
+            Api::Classic => Ok(options),
         }?;
         let identity = Identity::of(&mount, self.reused_ids)?;
-        Ok(Applied::Pending(Box::new(Attaching { mount, target, path: self.target.clone(), later, identity })))
+        Ok(Applied::Pending(Box::new(Attaching {
+            mount,
+            target,
+            path: self.target.clone(),
+            api: self.api,
+            later,
+            identity,
+        })))
     }
 
     fn undo(&self, record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
@@ -168,13 +201,18 @@ impl EffectDef for Mount {
         let Some(ours) = record.outcome::<Identity>().filter(|ours| ours.boot == boot_id()) else {
             return Ok(Undone::Done);
         };
-        let Some(top) = self.open_target()? else { return Ok(Undone::Done) };
-        if ours.is_of(&top, &self.target)? {
-            unmount(api::magic_link(&top), UnmountFlags::DETACH).map_err(|errno| {
-                EffectError::call(format!("umount2(\"{}\", MNT_DETACH)", self.target.display()), errno)
-                    .help("unmounting needs CAP_SYS_ADMIN; undo again as the user who mounted it")
-            })?;
-            return Ok(Undone::Done);
+        let mut on_it = 0;
+        loop {
+            let Some(top) = self.open_target()? else { return Ok(Undone::Done) };
+            if ours.is_of(&top, &self.target)? {
+                self.detach(&top)?;
+                return Ok(Undone::Done);
+            }
+            if !self.with_all_on_it || on_it == MOST_ON_IT || !ours.is_below(&top, &self.target)? {
+                break;
+            }
+            self.detach(&top)?;
+            on_it += 1;
         }
         if is_covered(&self.target)? {
             return Err(EffectError::new(format!("something else was mounted over {}", self.target.display()))
@@ -185,6 +223,13 @@ impl EffectDef for Mount {
 }
 
 impl Mount {
+    fn detach(&self, top: &OwnedFd) -> Result<(), EffectError> {
+        unmount(api::magic_link(top), UnmountFlags::DETACH).map_err(|errno| {
+            EffectError::call(format!("umount2(\"{}\", MNT_DETACH)", self.target.display()), errno)
+                .help("unmounting needs CAP_SYS_ADMIN; undo again as the user who mounted it")
+        })
+    }
+
     /// What is at the target, which may be a mount's root; `None` if the path has gone.
     fn open_target(&self) -> Result<Option<OwnedFd>, EffectError> {
         match openat(CWD, &self.target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
@@ -206,8 +251,9 @@ struct Attaching {
     mount: OwnedFd,
     target: OwnedFd,
     path: PathBuf,
+    api: Api,
     /// What is set once it is attached.
-    later: Option<Options>,
+    later: Options,
     identity: Identity,
 }
 
@@ -219,7 +265,10 @@ impl Pending for Attaching {
     fn release(&mut self, _cx: &mut Cx) -> Result<(), EffectError> {
         api::attach(&self.mount, &self.target, &self.path)?;
         // The descriptor of the mount leads to where it is attached now.
-        self.later.iter().try_for_each(|options| api::classic_configure(&self.mount, options, &self.path))
+        match self.api {
+            Api::Detached => api::set_propagation(&self.mount, &self.later),
+            Api::Classic => api::classic_configure(&self.mount, &self.later, &self.path),
+        }
     }
 
     fn interest(&self, _wants: &mut Vec<Interest>) {}
@@ -286,6 +335,7 @@ mod tests {
                 options: vec!["private".into()],
                 api: Api::default(),
                 reused_ids: true,
+                with_all_on_it: false,
             };
             let ours = effect(target());
             let mut bench = Bench::new(dir.path());
@@ -321,6 +371,44 @@ mod tests {
             assert_eq!(lines().len(), before.len() + 1, "somebody else's mount is gone");
             bench.undo(&above, &theirs).unwrap();
             assert_eq!(lines(), before);
+        });
+    }
+
+    #[test]
+    fn what_a_container_has_mounted_on_its_root_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        in_mount_namespace(|| {
+            let before = lines();
+            for effect in Mount::examples(dir.path()).into_iter().filter(|effect| effect.with_all_on_it) {
+                let mut bench = Bench::new(dir.path());
+                let (record, _) = bench.apply(&effect);
+                for _ in 0..3 {
+                    rustix::mount::mount("tmpfs", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), None)
+                        .unwrap();
+                }
+                bench.undo(&effect, &record).unwrap();
+                assert_eq!(lines(), before);
+                // Once it is gone, what others mount there is theirs.
+                rustix::mount::mount("tmpfs", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+                bench.undo(&effect, &record).unwrap();
+                assert_eq!(lines().len(), before.len() + 1);
+                unmount(dir.path(), UnmountFlags::DETACH).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_mount_on_one_that_is_shared_has_the_propagation_that_it_asks_for() {
+        let dir = tempfile::tempdir().unwrap();
+        in_mount_namespace(|| {
+            api::classic_propagation(Path::new("/"), crate::mounts::Propagation::Shared, true).unwrap();
+            for effect in Mount::examples(dir.path()) {
+                let mut bench = Bench::new(dir.path());
+                let (record, _) = bench.apply(&effect);
+                let top = std::fs::File::open(dir.path()).unwrap();
+                assert!(!table::containing(&top).unwrap().unwrap().shared, "{effect:?}");
+                bench.undo(&effect, &record).unwrap();
+            }
         });
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Common<'a> {
     pub base: &'a Path,
     /// Where the root is on the host, if it is a directory there.
     pub root: Option<&'a Path>,
+    /// It is mounted in the caller's mounts.
+    pub shares_mounts: bool,
     /// The container's namespaces.
     pub namespaces: &'a [Namespace],
     /// Which calls to use.
@@ -60,6 +62,10 @@ pub(super) fn plan_mount(mounts: &[Mount], index: usize, common: Common, cx: &mu
     }
     let mut written = mount.options.clone();
     normalise_options(mount, &mut written);
+    // Where the mounts around are the container's own, all are slaves of the host's already.
+    if common.shares_mounts && mount.binds() && !mount.remounts() {
+        written.insert(0, "rslave".into());
+    }
     let options = Options::parse(&written).map_err(|message| wrong("options", message))?;
     if options.remount {
         return plan_remount(mounts, index, written, common, cx).map_err(|message| wrong("options", message));
@@ -204,6 +210,9 @@ fn plan_cgroup(mount: &Mount, common: Common, cx: &mut Planning) -> Result<(), S
     // CVE-2023-25809: bound into a user namespace, the caller's own cgroups would be the container's to change.
     if user_namespace && !own_namespace && !options.iter().any(|option| option == "ro") {
         options.push("ro".into());
+    }
+    if common.shares_mounts {
+        options.insert(0, "rslave".into());
     }
     cx.effect(RootCgroup {
         destination: clean(&mount.destination),

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Common, lies_in_own, mount_around, plan_mount, plan_seal};
-use crate::effects::inside::{InVolume, RootBind, RootDevice, RootFile, RootPropagation, RootSymlink, clean};
+use crate::effects::inside::{InVolume, RootBind, RootDevice, RootFile, RootOpen, RootPropagation, RootSymlink, clean};
 use crate::mounts::{Api, Propagation};
 use crate::outcomes::{CgroupJoin, DetachedMount};
 use crate::process::label::require_selinux;
@@ -56,6 +56,9 @@ pub struct Input {
     /// it has a cgroup of its own there: it would be the engine's.
     #[serde(default)]
     pub cgroup: Option<CgroupJoin>,
+    /// The site has the caller's mounts, and a `rootfs.sources` has made a mount of the root there: nothing else of them is changed.
+    #[serde(default)]
+    pub shares_mounts: bool,
     /// File systems that are read-only once they are filled, a tmpfs and what is on /dev, stay writable: a `rootfs.protect` gets the same mounts.
     #[serde(default)]
     pub seal_later: bool,
@@ -119,7 +122,16 @@ main: wait
         } else {
             PathBuf::new()
         };
-        if let Some(root) = &input.root {
+        if input.shares_mounts {
+            let root =
+                input.root.as_ref().ok_or_else(|| PlanError::new("root", "is missing: there is nothing to share"))?;
+            let asked = input.propagation.map(|asked| asked.parts().0);
+            if asked.is_some_and(|asked| asked != Propagation::Private) {
+                return Err(PlanError::new("propagation", "can only be private: the mounts are the caller's")
+                    .help("give the container a mount namespace of its own, or take linux.rootfsPropagation out"));
+            }
+            cx.effect(RootOpen { source: base.join(&root.0) });
+        } else if let Some(root) = &input.root {
             let (propagation, recursive) = outside(input.propagation);
             cx.effect(RootPropagation { propagation, recursive });
             let slave = input.propagation.is_some_and(|asked| asked.parts().0 == Propagation::Slave);
@@ -133,6 +145,7 @@ main: wait
             own_root: input.root.is_none(),
             base: &base,
             root: root.as_deref(),
+            shares_mounts: input.shares_mounts,
             namespaces: &input.namespaces,
             api,
             cgroup: input.cgroup.as_ref(),

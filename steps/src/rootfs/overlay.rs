@@ -106,6 +106,7 @@ main: wait
         let common = Common {
             own_root: true,
             root: None,
+            shares_mounts: false,
             base: Path::new("/"),
             namespaces: &[],
             api,

@@ -21,6 +21,9 @@ pub struct Input {
     /// stays mounted below.
     #[serde(default)]
     pub no_pivot: bool,
+    /// The site has the caller's mounts, in which nothing is changed but what lies below the new root: the root changes by chroot(2) alone.
+    #[serde(default)]
+    pub shares_mounts: bool,
 }
 
 /// Nothing.
@@ -54,10 +57,11 @@ main: wait
     type Output = Output;
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
-        cx.effect(RootPivot { no_pivot: input.no_pivot });
+        cx.effect(RootPivot { no_pivot: input.no_pivot, shares_mounts: input.shares_mounts });
         // Only now: set before, it would have changed the host's mounts along with the container's. A root that is to be a slave was bound as
         // one, and what is mounted in it has the propagation that it asks for.
-        if let Some((propagation, recursive)) = input.propagation.map(RootfsPropagation::parts)
+        if !input.shares_mounts
+            && let Some((propagation, recursive)) = input.propagation.map(RootfsPropagation::parts)
             && matches!(propagation, Propagation::Shared | Propagation::Unbindable)
         {
             cx.effect(RootPropagation { propagation, recursive });

@@ -1,7 +1,7 @@
 //! `rootfs.sources`: bind mounts that only the host's side can make.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifecycle_engine::error::PlanError;
 use lifecycle_engine::step::{Example, Planning, Step};
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{made_before, normalise_options, without_dots};
 use super::mount::{base, outside};
+use crate::effects;
+use crate::effects::inside::clean;
 use crate::effects::prepare::{IdMap, PrepareMount};
 use crate::mounts::{Api, Options};
 use crate::outcomes::DetachedMount;
@@ -44,6 +46,9 @@ pub struct Input {
     /// How mounts travel between the host and the container, as given to `rootfs.mount`.
     #[serde(default)]
     pub propagation: Option<RootfsPropagation>,
+    /// The container has the caller's mounts: its root is bound on itself there, so that what is mounted in it can be taken back with that.
+    #[serde(default)]
+    pub shares_mounts: bool,
 }
 
 /// What has been made.
@@ -58,9 +63,9 @@ pub struct Sources;
 
 impl Step for Sources {
     const KIND: &'static str = "rootfs.sources";
-    const CHANGES: &'static str = "Bind mounts that are attached nowhere, as descriptors of the engine.";
+    const CHANGES: &'static str = "Bind mounts that are attached nowhere, as descriptors of the engine; with `shares_mounts` the root's, in the caller's mounts.";
     const REVERSED_BY: &'static str =
-        "They go with their descriptors.";
+        "They go with their descriptors; the root's is unmounted, with all that is mounted in it.";
     const EXAMPLES: &'static [Example] = &[Example {
         about: "A directory of the host's root, in a container whose root is somebody else there, and whose files are its own all the same.",
         plan: "plan: example/rootfs-sources
@@ -107,6 +112,10 @@ main: wait
 
     fn plan(input: Input, cx: &mut Planning) -> Result<Output, PlanError> {
         let mut prepared = BTreeMap::new();
+        if input.shares_mounts {
+            bind_root(input.root.as_ref(), input.bundle.as_ref(), cx)?;
+            return Ok(Output { prepared });
+        }
         let Some(user) = input.namespaces.iter().find(|namespace| namespace.kind == NamespaceType::User) else {
             return Ok(Output { prepared });
         };
@@ -143,6 +152,20 @@ main: wait
     }
 }
 
+fn bind_root(root: Option<&HostPath>, bundle: Option<&HostPath>, cx: &mut Planning) -> Result<(), PlanError> {
+    let root = root.ok_or_else(|| PlanError::new("root", "is missing: `shares_mounts` makes a mount of it"))?;
+    let root = base(bundle, cx)?.join(&root.0);
+    if clean(&root) == Path::new("/") {
+        return Err(PlanError::new("root", "is the caller's own, and the container has the caller's mounts")
+            .help("give the container a root of its own, or a mount namespace"));
+    }
+    let options = ["rbind", "rprivate"].map(str::to_owned).into();
+    let (api, reused_ids) = (Api::choose(cx.facts), !cx.facts.has("kernel.unique_mount_ids"));
+    let (target, source) = (root.clone(), Some(root));
+    cx.effect(effects::Mount { target, kind: None, source, options, api, reused_ids, with_all_on_it: true });
+    Ok(())
+}
+
 /// Whoever may not make mounts in the namespace that he is in leaves them to the container's own init. What the host's mounts forbid is locked for
 /// that one, too: it has them in a namespace of its own.
 fn may_prepare(cx: &mut Planning) -> bool {
@@ -163,7 +186,7 @@ fn ids_of(mount: &Mount, user: &Namespace, uids: &[IdMapping], gids: &[IdMapping
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::plan_with;
+    use crate::testing::{plan_with, refused_with};
     use serde_json::{Value, json};
 
     fn root() -> Value {
@@ -207,6 +230,14 @@ mod tests {
     fn the_ids_of_a_joined_namespace_are_its_own() {
         let planned = plan_with::<Sources>(root(), input(json!({ "type": "user", "path": "/proc/7/ns/user" })));
         assert_eq!(planned.data[1]["id_map"]["namespace"], "/proc/7/ns/user");
+    }
+
+    #[test]
+    fn in_the_callers_mounts_the_root_is_made_one() {
+        let input = json!({ "root": "rootfs", "bundle": "/b", "shares_mounts": true });
+        assert_eq!(plan_with::<Sources>(root(), input).effects, ["bind /b/rootfs on /b/rootfs (rbind,rprivate)"]);
+        let error = refused_with::<Sources>(root(), json!({ "root": "/b/..", "shares_mounts": true }));
+        assert_eq!(error.field, "root");
     }
 
     #[test]

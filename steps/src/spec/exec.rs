@@ -73,6 +73,8 @@ pub struct Output {
     pub process: Process,
     /// The container's namespaces, which it joins.
     pub namespaces: Vec<Namespace>,
+    /// It has no mount namespace, neither a new one nor one that is joined: its mounts are made in the caller's.
+    pub shares_mounts: bool,
     /// The container's system call filter.
     pub seccomp: Option<Seccomp>,
     /// The socket of the agent that the filter notifies, if it does.
@@ -129,6 +131,7 @@ outputs:
         let linux = spec.linux;
         Ok(Output {
             process,
+            shares_mounts: linux.shares_mounts(),
             namespaces: linux.namespaces,
             seccomp_agent: linux.seccomp.as_ref().and_then(Seccomp::agent),
             seccomp: linux.seccomp,

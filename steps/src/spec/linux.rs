@@ -96,6 +96,13 @@ pub enum NamespaceType {
     Time,
 }
 
+impl Linux {
+    /// Whether the container has no mount namespace, neither a new one nor one that is joined: its mounts are made in the caller's.
+    pub fn shares_mounts(&self) -> bool {
+        !self.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Mount)
+    }
+}
+
 impl NamespaceType {
     /// All of them.
     pub const ALL: [Self; 8] =

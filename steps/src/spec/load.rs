@@ -56,6 +56,8 @@ pub struct Output {
     pub namespaces: Vec<Namespace>,
     /// Which of them are made for the container, and not joined or shared.
     pub makes: Makes,
+    /// It has no mount namespace, neither a new one nor one that is joined: its mounts are made in the caller's.
+    pub shares_mounts: bool,
     /// User ids of the user namespace.
     pub uid_mappings: Vec<IdMapping>,
     /// Group ids of the user namespace.
@@ -263,6 +265,7 @@ impl Output {
             hooks,
             annotations,
             makes: Makes::of(&linux.namespaces),
+            shares_mounts: linux.shares_mounts(),
             namespaces: linux.namespaces,
             uid_mappings: linux.uid_mappings,
             gid_mappings: linux.gid_mappings,

@@ -210,7 +210,7 @@ fn violations_are_found() {
         (json!({"mounts": [{"destination": "/a", "type": "bind"}]}), "mounts[0].source"),
         (json!({"hooks": {"prestart": [{"path": "/x", "args": ["x", "a\0"]}]}}), "hooks.prestart[0].args[1]"),
         (json!({"linux": {"cgroupsPath": "/a\0b"}}), "linux.cgroupsPath"),
-        (json!({"linux": {"namespaces": []}}), "linux.namespaces"),
+        (json!({"linux": {"namespaces": [{"type": "user"}]}}), "linux.namespaces"),
         (json!({"linux": {"resources": {"cpu": {"period": 999}}}}), "linux.resources.cpu.period"),
         (json!({"linux": {"resources": {"cpu": {"quota": 999}}}}), "linux.resources.cpu.quota"),
         (json!({"linux": {"resources": {"memory": {"reservation": -2}}}}), "linux.resources.memory.reservation"),

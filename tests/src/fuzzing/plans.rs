@@ -183,6 +183,8 @@ fn written(planned: &PlannedEffect, data: &Value, run: &Path, host: &Host) {
         "exec_fifo" | "state" | "directory" | "symlink" | "netns.pin" | "notify.bind" | "notify.directory" | "file" => {
             lies_below(path(data, "path"), run)
         }
+        // Without a mount namespace the root is bound on itself.
+        "mount" if data["with_all_on_it"] == true => data["source"] == data["target"],
         "mount" => lies_below(path(data, "target"), run),
         "seccomp_cache" => {
             path(data, "directory").starts_with(&host.cache) && is_plain(data["key"].as_str().unwrap_or_default())

@@ -71,6 +71,48 @@ impl EffectDef for RootBind {
     }
 }
 
+/// Takes the mount that the engine has made of the root file system, in mounts that the container shares with its caller.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootOpen {
+    /// Where it is mounted. Absolute.
+    pub source: PathBuf,
+}
+
+impl EffectDef for RootOpen {
+    const KIND: &'static str = "root.open";
+
+    fn examples(_scratch: &Path) -> Vec<Self> {
+        // A mount that is there on every machine, and in the namespace of an example private.
+        vec![Self { source: "/proc".into() }]
+    }
+
+    fn class(&self) -> Class {
+        Class::Scoped
+    }
+
+    fn describe(&self) -> String {
+        format!("use what is mounted on {} as the root file system", self.source.display())
+    }
+
+    fn apply(&self, _before: &Value, cx: &mut Cx) -> Result<Applied, EffectError> {
+        let root = open_host(&self.source)?;
+        let own = |mount: &table::Mount| {
+            !mount.shared && std::fs::canonicalize(&self.source).is_ok_and(|path| path == mount.target)
+        };
+        // What is mounted in it would be mounted in the mounts around it, or in those of others.
+        if !table::containing(&root)?.as_ref().is_some_and(own) {
+            return Err(EffectError::new(format!("{} is no mount of the container's own", self.source.display()))
+                .help("a `rootfs.sources` with `shares_mounts` makes it one"));
+        }
+        cx.fds.put(ROOT, root);
+        Ok(Applied::done())
+    }
+
+    fn undo(&self, _record: &Record, _cx: &mut Cx) -> Result<Undone, EffectError> {
+        Ok(Undone::Done)
+    }
+}
+
 /// The mount around the root must not be shared: the root's own would appear on the host, and pivot_root refuses it.
 fn isolate_parent(source: impl AsFd) -> Result<(), EffectError> {
     if let Some(parent) = table::containing(source)?.filter(|parent| parent.shared) {

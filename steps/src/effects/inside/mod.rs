@@ -6,6 +6,7 @@
 
 mod bind;
 mod cgroup;
+mod enter;
 mod hide;
 mod mount;
 mod node;
@@ -20,8 +21,9 @@ pub(crate) mod seal;
 mod tests;
 mod walk;
 
-pub use bind::RootBind;
+pub use bind::{RootBind, RootOpen};
 pub use cgroup::{CgroupHierarchy, RootCgroup};
+pub use enter::RootEnter;
 pub(crate) use mount::ALLOWED_IN_PROC;
 pub use mount::RootMount;
 pub use node::{InVolume, RootDevice, RootDirectory, RootFile, RootSymlink};

@@ -18,13 +18,18 @@ pub struct RootPivot {
     /// Move the new root over the old one, and change to it by chroot(2).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_pivot: bool,
+    /// Change to it by chroot(2) alone: the mounts are the caller's as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shares_mounts: bool,
 }
 
 impl EffectDef for RootPivot {
     const KIND: &'static str = "root.pivot";
 
     fn examples(_scratch: &Path) -> Vec<Self> {
-        vec![Self { no_pivot: false }, Self { no_pivot: true }]
+        [(false, false), (true, false), (false, true)]
+            .map(|(no_pivot, shares_mounts)| Self { no_pivot, shares_mounts })
+            .into()
     }
 
     fn class(&self) -> Class {
@@ -32,7 +37,9 @@ impl EffectDef for RootPivot {
     }
 
     fn describe(&self) -> String {
-        let how = if self.no_pivot {
+        let how = if self.shares_mounts {
+            "change to the new root, in the caller's mounts"
+        } else if self.no_pivot {
             "move the new root over the host's, and change to it"
         } else {
             "change to the new root and detach the host's"
@@ -45,11 +52,15 @@ impl EffectDef for RootPivot {
             let name = name.to_owned();
             move |errno: Errno| EffectError::call(name, errno)
         };
-        let old = open_host(Path::new("/"))?;
         fchdir(Root::of(cx)?.fd()).map_err(call("fchdir(the new root)"))?;
+        if self.shares_mounts {
+            chroot(c".").map_err(call("chroot(\".\")"))?;
+            return arrive(cx);
+        }
         if self.no_pivot {
             return move_over(cx);
         }
+        let old = open_host(Path::new("/"))?;
         pivot_root(c".", c".").map_err(|errno| {
             EffectError::call("pivot_root(\".\", \".\")", errno).help(match errno {
                 Errno::INVAL => "the host's root is an initramfs, which cannot be exchanged, or the mount around the new root is shared",
@@ -84,7 +95,8 @@ fn move_over(cx: &mut Cx) -> Result<Applied, EffectError> {
     arrive(cx)
 }
 
-fn arrive(cx: &mut Cx) -> Result<Applied, EffectError> {
+/// In the new root, to which the process has just changed.
+pub(super) fn arrive(cx: &mut Cx) -> Result<Applied, EffectError> {
     chdir(c"/").map_err(|errno| EffectError::call("chdir(\"/\")", errno))?;
     leave_hosts_null()?;
     cx.fds.put(ROOT, open_host(Path::new("/"))?);

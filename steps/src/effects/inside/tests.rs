@@ -300,7 +300,7 @@ fn a_container_without_a_mount_namespace_changes_nothing_of_the_hosts() {
             bench.apply(&RootPropagation { propagation: Propagation::Slave, recursive: true }),
             bench.apply(&RootBind { source: dir.path().to_owned(), slave: false, api: Api::Detached }),
             bench.apply(&overlay(dir.path(), Layout::Whole, false, Api::Detached)),
-            bench.apply(&RootPivot { no_pivot: false }),
+            bench.apply(&RootPivot { no_pivot: false, shares_mounts: false }),
             bench.apply(&MaskPath { path: "/etc/passwd".into(), label: None, api: Api::Detached }),
         ];
         assert!(refused.iter().all(|(_, answer)| answer.is_err()), "{refused:?}");
@@ -320,7 +320,7 @@ fn the_root_changes_and_the_hosts_is_gone() {
             bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], api)).1.unwrap();
             bench.apply(&mount("/dev", Some("tmpfs"), None, &["mode=755"], api)).1.unwrap();
             bench.apply(&null(None, api)).1.unwrap();
-            bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
+            bench.apply(&RootPivot { no_pivot: false, shares_mounts: false }).1.unwrap();
             assert!(!root.exists(), "the host's files can still be reached");
             assert_eq!(fs::read_to_string("/etc/secret").unwrap(), "secret");
             let lines = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
@@ -381,7 +381,7 @@ fn an_overlay_of_the_host_keeps_changes_in_memory() {
             let mut bench = Bench::new(dir.path()).owning("mnt");
             bench.apply(&overlay(dir.path(), layout.clone(), false, api)).1.unwrap();
             bench.apply(&mount("/proc", Some("proc"), Some(Path::new("proc")), &[], Api::Detached)).1.unwrap();
-            bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
+            bench.apply(&RootPivot { no_pivot: false, shares_mounts: false }).1.unwrap();
             assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
             assert!(Path::new("/usr/bin").is_dir());
             let written = fs::write(Path::new("/").join(probe_file), "x");
@@ -415,7 +415,7 @@ fn what_works_as_root_and_in_a_user_namespace_is_found_out() {
         assert!(bench.fds.get(ROOT).is_some());
         // A user namespace may not make device nodes: the host's are bound.
         bench.apply(&null(Some("/dev/null"), Api::Detached)).1.unwrap();
-        bench.apply(&RootPivot { no_pivot: false }).1.unwrap();
+        bench.apply(&RootPivot { no_pivot: false, shares_mounts: false }).1.unwrap();
         fs::write("/dev/null", "swallowed").unwrap();
         assert!(fs::read_to_string("/etc/passwd").unwrap().contains("root"));
         if let Layout::Directories(entries) = &layout {

@@ -43,12 +43,10 @@ pub(super) fn check(spec: &Spec, problems: &mut Problems) {
 }
 
 fn namespaces(linux: &Linux, problems: &mut Problems) {
-    // The root, its mounts and devices would be made for the whole host.
-    if !linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Mount) {
-        problems.add(
-            "linux.namespaces",
-            "has no mount namespace, and the container's root cannot be the host's; add {\"type\": \"mount\"}",
-        );
+    let users = linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
+    // Its root may mount nothing in the caller's.
+    if users && linux.shares_mounts() {
+        problems.add("linux.namespaces", "has a user namespace and no mount namespace; add {\"type\": \"mount\"}");
     }
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         if linux.namespaces[..index].iter().any(|earlier| earlier.kind == namespace.kind) {
