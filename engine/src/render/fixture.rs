@@ -50,6 +50,9 @@ impl Effect for Shown {
     fn holds_back(&self) -> bool {
         false
     }
+    fn why_ended(&self) -> Option<EffectError> {
+        None
+    }
 }
 
 /// A program in the making.
