@@ -221,7 +221,7 @@ mod tests {
             let mut bench = bench(dir.path());
             let effect = &GiveStdio::examples(dir.path())[0];
             make();
-            dup2_stdout(&open(&path, OFlags::RDWR, Mode::empty()).unwrap()).unwrap();
+            dup2_stdout(open(&path, OFlags::RDWR, Mode::empty()).unwrap()).unwrap();
             let (record, answer) = bench.apply(effect);
             answer.unwrap();
             dup2_stdout(&null).unwrap();
