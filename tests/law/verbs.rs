@@ -38,8 +38,9 @@ struct Verb {
     line: &'static [&'static str],
     /// The container's cgroup, below the lab's.
     cgroup: &'static str,
-    /// Without a PID namespace of its own nothing takes a container's processes with it but its cgroup.
-    host_pids: bool,
+    /// Namespaces that it has with the host. Without one of its own for processes nothing takes these with it but its cgroup, and without one for
+    /// mounts nothing takes those with it but the undoing.
+    shares: &'static [&'static str],
 }
 
 /// One test for each verb that changes the machine.
@@ -49,16 +50,17 @@ pub fn tests() -> Vec<Test> {
     let own = "parent/web";
     let detached: &[&str] = &["exec", "-d", ID, "sh", "-c", "sleep 1000 & sleep 1000"];
     let verbs = [
-        ("create", Verb { prior: &[], line: CREATE, cgroup: own, host_pids: false }),
-        ("create::shared_parent", Verb { prior: &[], line: CREATE, cgroup: shared, host_pids: false }),
-        ("start", Verb { prior: &[CREATE], line: START, cgroup: own, host_pids: false }),
-        ("exec", Verb { prior: &[CREATE, START], line: &["exec", ID, "true"], cgroup: own, host_pids: false }),
-        ("exec::detached", Verb { prior: &[CREATE, START], line: detached, cgroup: own, host_pids: false }),
-        ("exec::host_pids", Verb { prior: &[CREATE, START], line: detached, cgroup: shared, host_pids: true }),
-        ("delete", Verb { prior: &[CREATE], line: &["delete", ID], cgroup: own, host_pids: false }),
+        ("create", Verb { prior: &[], line: CREATE, cgroup: own, shares: &[] }),
+        ("create::shared_parent", Verb { prior: &[], line: CREATE, cgroup: shared, shares: &[] }),
+        ("create::host_mounts", Verb { prior: &[], line: CREATE, cgroup: own, shares: &["mount"] }),
+        ("start", Verb { prior: &[CREATE], line: START, cgroup: own, shares: &[] }),
+        ("exec", Verb { prior: &[CREATE, START], line: &["exec", ID, "true"], cgroup: own, shares: &[] }),
+        ("exec::detached", Verb { prior: &[CREATE, START], line: detached, cgroup: own, shares: &[] }),
+        ("exec::host_pids", Verb { prior: &[CREATE, START], line: detached, cgroup: shared, shares: &["pid"] }),
+        ("delete", Verb { prior: &[CREATE], line: &["delete", ID], cgroup: own, shares: &[] }),
         (
             "delete::running",
-            Verb { prior: &[CREATE, START], line: &["delete", "--force", ID], cgroup: shared, host_pids: false },
+            Verb { prior: &[CREATE, START], line: &["delete", "--force", ID], cgroup: shared, shares: &[] },
         ),
     ];
     let test = |(name, verb): (&str, Verb)| Test::new(format!("oci::{name}"), move |lab| verb.hold(lab));
@@ -77,7 +79,7 @@ impl Verb {
         bundle.edit(|config| {
             config["hooks"] = hooks(lab);
             if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
-                namespaces.retain(|namespace| !self.host_pids || namespace["type"] != "pid");
+                namespaces.retain(|namespace| !self.shares.iter().any(|kind| namespace["type"] == *kind));
             }
         })?;
         let me = std::process::id().cast_signed();
