@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use lifecycle_cli::builtin::LIBRARY;
 use lifecycle_engine::graph::Graph;
 use lifecycle_engine::render::paint;
 
@@ -21,7 +20,9 @@ pub fn run(global: &Global, args: &Check) -> Result<ExitCode, Failure> {
                 wrong += 1;
                 eprint!("{}", report.render(print::style(global)));
             }
-            Ok(graph) => eprint!("{}", remarks(&graph)),
+            // To root it is no news.
+            Ok(graph) if !rustix::process::geteuid().is_root() => eprint!("{}", remarks(&graph)),
+            Ok(_) => {}
         }
     }
     if wrong == 0 {
@@ -39,10 +40,6 @@ fn remarks(graph: &Graph) -> String {
         if let Some(why) = graph.takes_root(*item) {
             let place = graph.place(*item);
             let file = graph.sources.get(place.file).name();
-            // Of the built-in plans that is no news to somebody who is root.
-            if rustix::process::geteuid().is_root() && LIBRARY.text(file).is_some() {
-                continue;
-            }
             let line = graph.sources.get(place.file).line_column(place.span.start).0;
             let step = graph.address(*item);
             let _ = writeln!(text, "{file}:{line}: step `{step}` needs root: {why}");
