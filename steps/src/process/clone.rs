@@ -496,7 +496,7 @@ mod tests {
             let limits = json!([limit("RLIMIT_NOFILE", hard), limit("RLIMIT_CORE", u64::MAX)]);
             json!({ "new": [new], "rlimits": limits, "stdio": "null" })
         };
-        let all = facts(&["CAP_SYS_RESOURCE", "CAP_SETUID", "CAP_SETGID"]);
+        let all = facts(&["CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_SETUID", "CAP_SETGID"]);
         let raised = |input| {
             let effects = plan_with::<Clone>(all.clone(), input).effects;
             effects.into_iter().filter(|effect| effect.starts_with("raise")).collect::<Vec<_>>()
@@ -504,7 +504,7 @@ mod tests {
         assert_eq!(raised(input("user", 101)), ["raise RLIMIT_NOFILE of ‹step›"]);
         assert_eq!(raised(input("user", 100)), [""; 0]);
         assert_eq!(raised(input("pid", 101)), [""; 0]);
-        let error = refused_with::<Clone>(facts(&[]), input("pid", 101));
+        let error = refused_with::<Clone>(facts(&["CAP_SYS_ADMIN"]), input("pid", 101));
         assert_eq!(error.field, "rlimits");
         assert!(error.message.contains("RLIMIT_NOFILE of 101 is above the caller's own, 100"), "{error}");
     }

@@ -18,7 +18,7 @@ fn ran_by(mut clone: Value, effect: u32, script: &str) -> Came {
     let came = came_of(&[
         host("init", "process.clone", clone),
         inside("exec", "process.exec", sh(script)),
-        host("wait", "process.wait", json!({ "process": process_of(effect) })),
+        host("wait", "process.wait", json!({ "process": process_of(effect), "accept": [] })),
     ]);
     nothing_is_left(&came);
     came
@@ -131,7 +131,7 @@ fn privileges_are_what_was_asked_for_and_no_more() {
             "process.exec",
             sh("id -u; id -g; id -G; umask; ulimit -n; ulimit -Hn; grep -E '^Cap|NoNewPrivs' /proc/self/status"),
         ),
-        host("wait", "process.wait", json!({ "process": process_of(0) })),
+        host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
     ]);
     nothing_is_left(&came);
     // The warning comes by another way than the program's output, and so at any place among it.
@@ -151,7 +151,7 @@ fn without_capabilities_in_the_config_there_are_none() {
         host("init", "process.clone", json!({ "stdio": "log" })),
         inside("privileges", "process.privileges", json!({})),
         inside("exec", "process.exec", sh("grep -E '^Cap' /proc/self/status | cut -f2 | sort -u")),
-        host("wait", "process.wait", json!({ "process": process_of(0) })),
+        host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
     ]);
     assert_eq!(came.output, ["0000000000000000"], "{came:?}");
 }
@@ -185,7 +185,7 @@ fn names_and_parameters_of_own_namespaces_are_set() {
             "process.exec",
             sh("uname -n; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax"),
         ),
-        host("wait", "process.wait", json!({ "process": process_of(0) })),
+        host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
     ]);
     nothing_is_left(&came);
     assert_eq!(came.output, ["box", "example.org", "1", "12345"], "{came:?}");
@@ -199,7 +199,7 @@ fn a_filter_refuses_what_the_profile_says() {
         inside("privileges", "process.privileges", json!({ "no_new_privileges": true })),
         inside("seccomp", "seccomp.load", json!({ "profile": profile })),
         inside("exec", "process.exec", sh("mkdir /tmp/lifecycle-forbidden; grep Seccomp: /proc/self/status")),
-        host("wait", "process.wait", json!({ "process": process_of(0) })),
+        host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
     ]);
     nothing_is_left(&came);
     assert!(came.output.iter().any(|l| l.contains("Read-only file system")), "{came:?}");
@@ -217,8 +217,8 @@ fn a_created_container_waits_to_be_started_and_its_failure_is_the_starters() {
             inside("privileges", "process.privileges", json!({ "user": { "uid": 1234, "gid": 1234 } })),
             inside("ready", "fifo.wait", json!({})),
             inside("exec", "process.exec", json!({ "args": args })),
-            host("start", "fifo.release", json!({ "process": process_of(0) })),
-            host("wait", "process.wait", json!({ "process": process_of(0) })),
+            host("start", "fifo.release", json!({ "process": process_of(0), "accept": [] })),
+            host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
         ]
     };
     let came = came_of(&create(json!(["/bin/echo", "started"])));
@@ -266,8 +266,8 @@ fn a_terminal_is_the_containers_own_and_what_it_shows_is_the_callers() {
             "process.exec",
             sh("tty; stty size; test -c /dev/console && echo console; echo there > /dev/tty; exit 4"),
         ),
-        host("relay", "console.relay", json!({ "process": process_of(0) })),
-        host("wait", "process.wait", json!({ "process": process_of(0) })),
+        host("relay", "console.relay", json!({ "process": process_of(0), "accept": [] })),
+        host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
     ]);
     nothing_is_left(&came);
     assert_eq!(came.exit, Some(4), "{came:?}");
@@ -307,7 +307,7 @@ fn a_terminal_goes_to_whoever_listens_for_it() {
         inside("pivot", "rootfs.pivot", json!({})),
         inside("console", "console.open", json!({})),
         inside("exec", "process.exec", sh("echo shown")),
-        host("wait", "process.wait", json!({ "process": process_of(0) })),
+        host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
     ]);
     nothing_is_left(&came);
     assert_eq!(came.failure, None);
