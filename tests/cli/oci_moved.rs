@@ -23,9 +23,14 @@ pub fn tests() -> Vec<Test> {
 }
 
 pub fn oci_exec_joins_the_cgroup_that_init_has_moved_down_to(lab: &Lab) -> TestResult {
-    let script = "cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs && echo +pids > cgroup.subtree_control; exec sleep 600";
+    let script = "cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs && echo +pids > cgroup.subtree_control && exec sleep 600";
     let mut oci = Oci::new(lab, &["sh", "-c", script])?;
     oci.edit(|config| {
+        // What it turns on below it has to have itself.
+        config["linux"]["resources"]["pids"] = json!({ "limit": 64 });
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+        namespaces.push(json!({ "type": "cgroup" }));
         for mount in config["mounts"].as_array_mut().expect("a list") {
             if mount["destination"] == "/sys/fs/cgroup" {
                 mount["options"] = json!(["rw"]);
