@@ -87,6 +87,9 @@ pub fn oci_log_has_the_reason_as_its_last_error_in_either_format(lab: &Lab) -> T
     Ok(())
 }
 
+/// Puts many names into a config.
+type Edit = fn(&mut Value, Vec<String>);
+
 pub fn oci_messages_are_short_whatever_a_config_holds(lab: &Lab) -> TestResult {
     let mut oci = Oci::new(lab, &["nosuch"])?;
     let many = |word: &str| -> Vec<String> { (0..500).map(|n| format!("{word}{n}")).collect() };
@@ -98,7 +101,7 @@ pub fn oci_messages_are_short_whatever_a_config_holds(lab: &Lab) -> TestResult {
         );
     };
     let create = |oci: &Oci| oci.told(&["create", "--bundle", "bundle", &oci.id]);
-    let edits: [(&str, fn(&mut Value, Vec<String>)); 5] = [
+    let edits: [(&str, Edit); 5] = [
         ("$PATH", |config, many| config["process"]["env"] = json!([format!("PATH=/{}", many.join(":/"))])),
         ("CAP_X0", |config, many| config["process"]["args"] = json!(many)),
         ("CAP_", |config, many| config["process"]["capabilities"]["bounding"] = json!(many)),

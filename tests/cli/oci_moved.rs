@@ -9,7 +9,7 @@ use lifecycle_tests::lab::Lab;
 use serde_json::json;
 
 use crate::delegated::v2_alone;
-use crate::oci_scene::{Oci, eventually};
+use crate::oci_scene::{Oci, eventually, reap_later};
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
@@ -23,9 +23,14 @@ pub fn tests() -> Vec<Test> {
 }
 
 pub fn oci_exec_joins_the_cgroup_that_init_has_moved_down_to(lab: &Lab) -> TestResult {
-    let script = "cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs && echo +pids > cgroup.subtree_control; exec sleep 600";
+    let script = "cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs && echo +pids > cgroup.subtree_control && exec sleep 600";
     let mut oci = Oci::new(lab, &["sh", "-c", script])?;
     oci.edit(|config| {
+        // What it turns on below it has to have itself.
+        config["linux"]["resources"]["pids"] = json!({ "limit": 64 });
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+        namespaces.push(json!({ "type": "cgroup" }));
         for mount in config["mounts"].as_array_mut().expect("a list") {
             if mount["destination"] == "/sys/fs/cgroup" {
                 mount["options"] = json!(["rw"]);
@@ -40,6 +45,7 @@ pub fn oci_exec_joins_the_cgroup_that_init_has_moved_down_to(lab: &Lab) -> TestR
     oci.told(&["exec", "--cgroup", "/", &oci.id, "true"]).ended_badly().says(&["cgroup"]);
     oci.told(&["exec", "--detach", "--pid-file", "pid", &oci.id, "sleep", "601"]).ended(0);
     let other = fs::read_to_string(lab.dir().join("pid"))?;
+    reap_later(other.parse()?);
     let told = oci.told(&["ps", "--format", "json", &oci.id]).ended(0).out;
     assert!(told.contains(&pid.to_string()) && told.contains(&other), "{told}");
     oci.verb("pause").ended(0);
@@ -49,8 +55,7 @@ pub fn oci_exec_joins_the_cgroup_that_init_has_moved_down_to(lab: &Lab) -> TestR
     oci.told(&["events", "--stats", &oci.id]).ended(0);
     oci.without(&["pid"])?;
     oci.gone()?;
-    assert!(!Path::new("/proc").join(other).exists());
-    Ok(())
+    Ok(eventually("its end", || Ok(!Path::new("/proc").join(&other).exists()))?)
 }
 
 /// A cgroup beside all others, which goes with the test.

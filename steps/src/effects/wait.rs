@@ -232,6 +232,10 @@ impl Forward {
             match self.fd.read_signal() {
                 Ok(Some(info)) => {
                     let Some(signal) = Signal::from_named_raw(info.ssi_signo as i32) else { continue };
+                    // What a broken pipe of the engine's own raises is nobody else's.
+                    if signal == Signal::PIPE && info.ssi_pid == std::process::id() {
+                        continue;
+                    }
                     // A program that has just ended needs no signal.
                     if let Err(e) = to.signal(signal)
                         && !to.is_dead()?
