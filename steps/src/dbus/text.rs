@@ -193,7 +193,8 @@ impl Node {
 
 fn number(text: &str, signature: &str) -> Option<Value> {
     if signature == "d" {
-        return text.parse().ok().map(Value::Double);
+        // One that is too large has no text that would be read again.
+        return text.parse().ok().filter(|n: &f64| n.is_finite()).map(Value::Double);
     }
     let (negative, digits) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),
