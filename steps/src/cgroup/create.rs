@@ -231,7 +231,7 @@ fn directories(layout: &CgroupLayout, place: &Place, version_2: bool) -> Vec<Mak
         let path = place.below(mount, version);
         MakeCgroup { mount: mount.clone(), path, version, controllers, realtime: None }
     };
-    v1.chain(v2).map(make).collect()
+    v2.chain(v1).map(make).collect()
 }
 
 /// The parents of version 1's cpu get what the limits ask for, where they are made by runs of ours.
