@@ -126,6 +126,12 @@ pub fn oci_exec_user_and_additional_gids_are_whom_it_runs_as(lab: &Lab) -> TestR
     let groups = id(&["-u", "1000:50", "--additional-gids", "7", "-g", "8"]);
     assert!(groups.contains(",7") && groups.contains(",8") || groups.contains("7,8"), "{groups}");
     oci.told(&["exec", "--user", "root", &oci.id, "id"]).ended(255).says(&["UID"]);
+    oci.gone()?;
+    // A group that nobody names is the container's own, and not the root's.
+    let mut oci = oci;
+    oci.edit(|config| config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 }))?;
+    oci.running(&[]);
+    assert!(oci.told(&["exec", "-u", "1001", &oci.id, "id"]).ended(0).out.starts_with("uid=1001 gid=1000"));
     Ok(oci.gone()?)
 }
 

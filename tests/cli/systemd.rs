@@ -368,7 +368,7 @@ fn a_unit_that_is_there_already_is_refused_by_name(lab: &Lab) -> TestResult {
         assert!(Instant::now() < until, "systemd-run does not start");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let told = container.scene.told(&container.words("oci/run")).ended(125);
+    let told = container.scene.told(&container.words("oci/run")).ended(1);
     told.says(&["systemd has a unit", &container.unit, "already"]);
     container.scene.told(&["recover"]).ended(0);
     assert_eq!(container.shows("ActiveState")?, "active", "the other's unit was stopped");

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lifecycle_engine::effect::{Applied, Class, Cx, Effect, EffectDef, Interest, Pending, Record, RunNames, UndoTurn, Undone};
+use lifecycle_engine::effect::{
+    Applied, Class, Cx, Effect, EffectDef, Interest, Pending, Record, RunNames, UndoTurn, Undone,
+};
 use lifecycle_engine::error::EffectError;
 use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::facts::Recorded;

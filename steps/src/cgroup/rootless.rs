@@ -184,7 +184,7 @@ mod tests {
         for rootless in ["auto", "true", "false"] {
             let facts = json!({ "cgroup.layout": hybrid(true), "euid": 0, "caps.effective": ["CAP_SYS_ADMIN"] });
             let planned = plan(facts, json!({ "path": "/a", "rootless": rootless })).unwrap();
-            assert_eq!(planned.effects[0], "make the cgroup /cg/pids/a");
+            assert_eq!(planned.effects[..2], ["make the cgroup /cg/unified/a", "make the cgroup /cg/pids/a"]);
         }
     }
 

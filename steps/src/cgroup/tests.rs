@@ -485,9 +485,9 @@ fn limits_of_two_versions_side_by_side_go_to_the_hierarchy_that_has_them() {
     });
     let run = plan_with(&mut facts, "hybrid", input).unwrap();
     let expected = [
+        "make the cgroup /cg/unified/a",
         "make the cgroup /cg/pids/a",
         "make the cgroup /cg/freezer/a",
-        "make the cgroup /cg/unified/a",
         "write +hugetlb to /cg/unified/cgroup.subtree_control",
         "write 3 to /cg/pids/a/pids.max",
         "write 0 to /cg/unified/a/hugetlb.2MB.max",

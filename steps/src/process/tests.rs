@@ -217,7 +217,7 @@ fn a_created_container_waits_to_be_started_and_its_failure_is_the_starters() {
             inside("privileges", "process.privileges", json!({ "user": { "uid": 1234, "gid": 1234 } })),
             inside("ready", "fifo.wait", json!({})),
             inside("exec", "process.exec", json!({ "args": args })),
-            host("start", "fifo.release", json!({ "process": process_of(0), "accept": [] })),
+            host("start", "fifo.release", json!({ "process": process_of(0) })),
             host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
         ]
     };
@@ -266,7 +266,7 @@ fn a_terminal_is_the_containers_own_and_what_it_shows_is_the_callers() {
             "process.exec",
             sh("tty; stty size; test -c /dev/console && echo console; echo there > /dev/tty; exit 4"),
         ),
-        host("relay", "console.relay", json!({ "process": process_of(0), "accept": [] })),
+        host("relay", "console.relay", json!({ "process": process_of(0) })),
         host("wait", "process.wait", json!({ "process": process_of(0), "accept": [] })),
     ]);
     nothing_is_left(&came);

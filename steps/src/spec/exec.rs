@@ -183,7 +183,8 @@ impl Input {
         process.env.extend(self.env.0.into_iter().map(Sensitive));
         process.env = last_of_each(process.env, |entry| &entry.0);
         if let Some((uid, gid)) = user {
-            process.user = User { uid, gid, ..process.user };
+            // A group that nobody names stays the container's own: the root's would be more than that.
+            process.user = User { uid, gid: gid.unwrap_or(process.user.gid), ..process.user };
         }
         process.user.additional_gids.extend(self.additional_gids);
         if !self.capabilities.is_empty() {
@@ -204,13 +205,16 @@ impl Input {
 }
 
 /// Digits and nothing else: a loose parse gives the wrong user (CVE-2026-30892).
-fn parse_user(text: &str) -> Result<(u32, u32), PlanError> {
+fn parse_user(text: &str) -> Result<(u32, Option<u32>), PlanError> {
     let id = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| text.parse::<u32>().ok()).flatten().filter(|id| *id != u32::MAX)
     };
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    id(uid).zip(id(gid)).ok_or_else(|| {
+    let user = match text.split_once(':') {
+        Some((uid, gid)) => id(uid).zip(id(gid)).map(|(uid, gid)| (uid, Some(gid))),
+        None => id(text).map(|uid| (uid, None)),
+    };
+    user.ok_or_else(|| {
         PlanError::new("user", format!("{text:?} is not UID or UID:GID"))
             .help("write numbers, such as 1000:1000; names are the container's own")
     })
@@ -222,8 +226,8 @@ mod tests {
 
     #[test]
     fn a_user_is_two_numbers_and_nothing_else() {
-        assert_eq!(parse_user("0").unwrap(), (0, 0));
-        assert_eq!(parse_user("1000:50").unwrap(), (1000, 50));
+        assert_eq!(parse_user("0").unwrap(), (0, None));
+        assert_eq!(parse_user("1000:50").unwrap(), (1000, Some(50)));
         for text in
             ["", ":", "1:", ":1", "+1", "-1", " 1", "1 ", "0x1", "1:2:3", "root", "4294967295", "4294967296", "1:\n"]
         {

@@ -1,5 +1,5 @@
 use super::*;
-use lifecycle_engine::value::{SENSITIVE, redact};
+use lifecycle_engine::value::{SENSITIVE, decode, encode, redact};
 use serde_json::json;
 
 const MINIMAL: &str = include_str!("fixtures/minimal.json");
@@ -38,7 +38,7 @@ fn what_is_read_is_written() {
         let given: Value = serde_json::from_str(text).unwrap();
         let spec = Spec::parse(text).unwrap();
         assert_eq!(essence(given), essence(serde_json::to_value(&spec).unwrap()));
-        assert_eq!(spec, serde_json::from_value(serde_json::to_value(&spec).unwrap()).unwrap());
+        assert_eq!(spec, decode(encode(&spec).unwrap()).unwrap());
     }
 }
 
