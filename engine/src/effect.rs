@@ -325,7 +325,9 @@ impl RunNames {
 fn digits(parts: &[&[u8]]) -> String {
     use sha2::Digest;
     let mut hash = sha2::Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     hash.finalize().iter().take(5).fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
 }
 

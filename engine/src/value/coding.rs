@@ -85,7 +85,7 @@ struct Encoder;
 struct Entries {
     variant: Option<&'static str>,
     key: Option<String>,
-    entries: Map<String, Value>,
+    all: Map<String, Value>,
 }
 
 /// A list; of an enum's variant, within its name.
@@ -103,17 +103,17 @@ fn within(variant: Option<&'static str>, value: Value) -> Value {
 
 impl Entries {
     fn new(variant: Option<&'static str>) -> Self {
-        Self { variant, key: None, entries: Map::new() }
+        Self { variant, key: None, all: Map::new() }
     }
 
     /// A field's name is the program's own, and a mark is such a name.
     fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
-        self.entries.insert(name.to_owned(), encode(value)?);
+        self.all.insert(name.to_owned(), encode(value)?);
         Ok(())
     }
 
     fn ended(self) -> Value {
-        within(self.variant, Value::Object(self.entries))
+        within(self.variant, Value::Object(self.all))
     }
 }
 
@@ -242,7 +242,7 @@ impl ser::SerializeMap for Entries {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         let key = self.key.take().ok_or_else(|| ser::Error::custom("a value without its key"))?;
-        self.entries.insert(key, encode(value)?);
+        self.all.insert(key, encode(value)?);
         Ok(())
     }
 

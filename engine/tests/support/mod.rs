@@ -285,7 +285,7 @@ pub fn node(address: &str, after: &[u32], effects: Vec<PlannedEffect>) -> Node {
 }
 
 pub fn effect(effect: impl EffectDef) -> PlannedEffect {
-    PlannedEffect { data: Effect::data(&effect).unwrap(), effect: Box::new(effect), inside: false }
+    PlannedEffect { data: Effect::data(&effect).expect("data"), effect: Box::new(effect), inside: false }
 }
 
 pub fn touch(address: &str, after: &[u32], dir: &Path) -> Node {

@@ -19,7 +19,7 @@ pub fn raise_open_files() -> io::Result<u64> {
     if now >= most {
         return Ok(now);
     }
-    CALLERS.get_or_init(|| own.clone());
+    CALLERS.get_or_init(|| own);
     setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: own.maximum })?;
     Ok(most)
 }
@@ -28,6 +28,6 @@ pub fn raise_open_files() -> io::Result<u64> {
 pub(super) fn give_back() {
     if let Some(callers) = CALLERS.get() {
         // Lowering a soft limit is refused to nobody.
-        let _ = setrlimit(Resource::Nofile, callers.clone());
+        let _ = setrlimit(Resource::Nofile, *callers);
     }
 }
