@@ -181,9 +181,9 @@ impl Program {
     }
 
     /// A step that executes a program for which nothing waits: the run would be over before the program is. Not where another run releases it, nor in a
-    /// run that is meant to stay.
+    /// run that is meant to stay, nor beside a main program, with whose end it is taken back.
     pub fn unwaited(&self) -> Option<NodeId> {
-        if self.opens || self.beside || self.stays {
+        if self.opens || self.beside || self.stays || !self.main.is_empty() {
             return None;
         }
         let mut waited = vec![false; self.nodes.len()];

@@ -263,7 +263,7 @@ pub fn enter(kind: &str, effect: &dyn Effect, scratch: &Path) -> std::result::Re
     match kind {
         "await_end" | "notify.forward" => held.process = Some(child(&["true"], None)?),
         "cgroup.adopt" | "criu.dump" | "end_process" | "signal" | "oom_score_adj" | "raise_rlimits"
-        | "relay_console" | "root.enter" | "send_pidfd" | "systemd.scope" => {
+        | "relay_console" | "root.enter" | "send_pidfd" | "stdio_owner" | "systemd.scope" => {
             held.process = Some(child(&["cat"], Some("cat"))?);
         }
         "netns.pin" | "device.move" => held.process = Some(child(&["unshare", "--net", "cat"], Some("cat"))?),

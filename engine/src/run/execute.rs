@@ -317,7 +317,11 @@ impl<'a> Execution<'a> {
                 match self.apply(n, e)? {
                     Ok(None) => return Ok(()),
                     Ok(Some(outcome)) => self.outcome(n, e, outcome)?,
-                    Err(error) => return self.fail(n, e, error),
+                    Err(error) => {
+                        // A process inside that has failed says so before it ends, and its end may be what has failed this step.
+                        self.hear_sites()?;
+                        return self.fail(n, e, error);
+                    }
                 }
             }
             e += 1;

@@ -39,7 +39,8 @@ impl Step for Pin {
 steps:
   init: { uses: process.clone, with: { new: [network] } }
   pin: { uses: net.pin, with: { process: \"${init.process}\" } }
-  exec: { uses: process.exec, site: \"${init}\", needs: [pin], with: { args: [sleep, \"60\"] } }
+  exec: { uses: process.exec, site: \"${init}\", needs: [pin], with: { args: [sleep, \"0.1\"] } }
+  wait: { uses: process.wait, with: { process: \"${init.process}\" } }
 ",
         needs: &["root"],
     }];

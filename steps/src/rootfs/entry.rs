@@ -10,7 +10,7 @@ use lifecycle_engine::value::Handle;
 use crate::effects::inside::{ALLOWED_IN_PROC, CgroupHierarchy, RootCgroup, RootMount, RootRemount, RootSeal, clean};
 use crate::facts::CgroupLayout;
 use crate::mounts::{Api, Options};
-use crate::outcomes::{CgroupJoin, DetachedMount};
+use crate::outcomes::DetachedMount;
 use crate::spec::{Mount, Namespace, NamespaceType};
 use crate::sys::mount::RDONLY;
 
@@ -41,8 +41,6 @@ pub(super) struct Common<'a> {
     pub namespaces: &'a [Namespace],
     /// Which calls to use.
     pub api: Api,
-    /// The container's cgroup.
-    pub cgroup: Option<&'a CgroupJoin>,
     /// The SELinux context of new file systems.
     pub label: Option<&'a str>,
     /// Bind mounts that the host's side has made, by their place in the list.
@@ -203,7 +201,6 @@ fn plan_cgroup(mount: &Mount, common: Common, cx: &mut Planning) -> Result<(), S
     if layout.v1.is_empty() && layout.v2.is_none() {
         return Err("the host has no cgroup hierarchy mounted; leave the mount out".into());
     }
-    let in_v2 = common.cgroup.is_none_or(|join| join.v2.is_some());
     let own_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Cgroup);
     let user_namespace = namespaces.iter().any(|namespace| namespace.kind == NamespaceType::User);
     let mut options = mount.options.clone();
@@ -218,7 +215,8 @@ fn plan_cgroup(mount: &Mount, common: Common, cx: &mut Planning) -> Result<(), S
         destination: clean(&mount.destination),
         options,
         v1: layout.v1.iter().map(CgroupHierarchy::from).collect(),
-        v2: layout.v2.filter(|_| layout.v1.is_empty() || in_v2).map(|unified| unified.mount),
+        // Beside version 1 it is not shown, as with runc.
+        v2: layout.v2.filter(|_| layout.v1.is_empty()).map(|unified| unified.mount),
         own_namespace,
         label: common.label.map(str::to_owned),
         api,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Common, lies_in_own, mount_around, plan_mount, plan_seal};
 use crate::effects::inside::{InVolume, RootBind, RootDevice, RootFile, RootOpen, RootPropagation, RootSymlink, clean};
 use crate::mounts::{Api, Propagation};
-use crate::outcomes::{CgroupJoin, DetachedMount};
+use crate::outcomes::DetachedMount;
 use crate::process::label::require_selinux;
 use crate::spec::{Device, DeviceType, Mount, Namespace, RootfsPropagation};
 
@@ -52,10 +52,6 @@ pub struct Input {
     /// Bind mounts that the host's side has made: the `prepared` of a `rootfs.sources`, which `process.clone` must have been given too.
     #[serde(default)]
     pub prepared: BTreeMap<String, Handle<DetachedMount>>,
-    /// The container's cgroup: the `join` of a `cgroup.create`. On a host with both versions of cgroups, the container sees the second one only if
-    /// it has a cgroup of its own there: it would be the engine's.
-    #[serde(default)]
-    pub cgroup: Option<CgroupJoin>,
     /// The site has the caller's mounts, and a `rootfs.sources` has made a mount of the root there: nothing else of them is changed.
     #[serde(default)]
     pub shares_mounts: bool,
@@ -148,7 +144,6 @@ main: wait
             shares_mounts: input.shares_mounts,
             namespaces: &input.namespaces,
             api,
-            cgroup: input.cgroup.as_ref(),
             label: input.label.as_deref(),
             prepared: Some(&input.prepared),
         };

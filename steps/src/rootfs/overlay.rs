@@ -110,7 +110,6 @@ main: wait
             base: Path::new("/"),
             namespaces: &[],
             api,
-            cgroup: None,
             label: None,
             prepared: None,
         };

@@ -42,7 +42,7 @@ pub struct RootCgroup {
     /// Hierarchies of version 1; empty where the host has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub v1: Vec<CgroupHierarchy>,
-    /// Where the host has the hierarchy of version 2 mounted.
+    /// Where the host has the hierarchy of version 2 mounted, and none of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub v2: Option<PathBuf>,
     /// The container has a cgroup namespace of its own, whose top its own cgroups are. Otherwise they are bound, each by itself.
@@ -78,7 +78,7 @@ impl EffectDef for RootCgroup {
             destination: "/sys/fs/cgroup".into(),
             options: ["nosuid", "noexec", "nodev", "relatime", "ro"].map(str::to_owned).into(),
             v1: layout.v1.iter().map(CgroupHierarchy::from).collect(),
-            v2: layout.v2.as_ref().map(|unified| unified.mount.clone()),
+            v2: layout.v2.as_ref().filter(|_| layout.v1.is_empty()).map(|unified| unified.mount.clone()),
             own_namespace: false,
             label: None,
             api,
@@ -168,9 +168,6 @@ impl RootCgroup {
                     EffectError::call(format!("symlinkat(\"{}/{controller}\")", destination.display()), errno)
                 })?;
             }
-        }
-        if let Some(mount) = &self.v2 {
-            self.mount_in(&top, destination, "unified", (&view_of_v2(mount), own), options)?;
         }
         if options.set & RDONLY == 0 {
             return Ok(());
