@@ -2,5 +2,6 @@
 
 pub mod builtin;
 pub mod mask;
+pub mod named;
 pub mod runs;
 pub mod signals;

@@ -350,3 +350,65 @@ impl Registry {
         self.effects.values()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::{Applied, Class, Cx, Record, Undone};
+    use crate::error::EffectError;
+    use crate::facts::Recorded;
+
+    /// The keys of its map are no text.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Odd {
+        pairs: BTreeMap<(u8, u8), u8>,
+    }
+
+    impl EffectDef for Odd {
+        const KIND: &'static str = "odd";
+        fn examples(_: &Path) -> Vec<Self> {
+            vec![Self { pairs: BTreeMap::from([((1, 2), 3)]) }]
+        }
+        fn class(&self) -> Class {
+            Class::Reversible
+        }
+        fn describe(&self) -> String {
+            "do something odd".into()
+        }
+        fn apply(&self, _: &Value, _: &mut Cx) -> Result<Applied, EffectError> {
+            Ok(Applied::done())
+        }
+        fn undo(&self, _: &Record, _: &mut Cx) -> Result<Undone, EffectError> {
+            Ok(Undone::Done)
+        }
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Nothing {}
+
+    struct DoOdd;
+
+    impl Step for DoOdd {
+        const KIND: &'static str = "odd";
+        const CHANGES: &'static str = "";
+        const REVERSED_BY: &'static str = "";
+        const EXAMPLES: &'static [Example] = &[Example { about: "", plan: "", needs: &[] }];
+        type Input = Nothing;
+        type Output = Nothing;
+        fn plan(_: Nothing, cx: &mut Planning) -> Result<Nothing, PlanError> {
+            for odd in Odd::examples(Path::new("/")) {
+                cx.effect(odd);
+            }
+            Ok(Nothing {})
+        }
+    }
+
+    #[test]
+    fn an_effect_that_no_journal_could_hold_is_an_error_of_its_plan() {
+        let mut facts = Facts::fixed(Recorded::default());
+        let run = RunNames { root: "/run".into(), id: "r".into() };
+        let mut cx = Planning::new(&mut facts, &run, "odd".into(), None);
+        let refused = StepKind::of::<DoOdd>().plan(serde_json::json!({}), &mut cx).expect_err("refused");
+        assert!(refused.to_string().contains("do something odd cannot be written to a journal"), "{refused}");
+    }
+}

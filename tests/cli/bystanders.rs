@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Test> {
         a_bystander_cannot_speak_for_a_container_with_users_of_its_own,
         the_state_of_an_older_build_is_taken_as_it_is,
         a_log_is_written_by_no_link_of_a_bystander,
+        events_and_a_trace_are_written_by_no_link_of_a_bystander,
     ];
     tests.into_iter().map(|test| test.within("bystanders").needs(&[Root, Program("busybox")])).collect()
 }
@@ -187,5 +188,31 @@ pub fn a_log_is_written_by_no_link_of_a_bystander(lab: &Lab) -> TestResult {
     assert!(fs::read_to_string(&secret)?.contains("does not exist"));
     let told = state("/dev/stderr");
     assert!(!told.err.contains("cannot write the log"), "{}", told.err);
+    // Nobody waits until he reads what he makes.
+    let fifo = dir.join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status()?.success());
+    chown(&fifo, Some(NOBODY), Some(NOBODY))?;
+    state("his/fifo").says(&["cannot write the log his/fifo"]);
+    Ok(())
+}
+
+pub fn events_and_a_trace_are_written_by_no_link_of_a_bystander(lab: &Lab) -> TestResult {
+    let scene = scene::Scene::new(lab)?;
+    let dir = lab.dir().join("his");
+    fs::create_dir(&dir)?;
+    chown(&dir, Some(NOBODY), Some(NOBODY))?;
+    for option in ["--events", "--trace"] {
+        let (secret, none) = (lab.dir().join("of-root"), lab.dir().join("none"));
+        fs::write(&secret, "of the host\n")?;
+        for target in [&secret, &none] {
+            let link = dir.join("link");
+            symlink(target, &link)?;
+            lchown(&link, Some(NOBODY), Some(NOBODY))?;
+            scene.told(&["run", option, "his/link", "hello", "--", "true"]).ended(125).says(&["symbolic link of uid"]);
+            assert_eq!(fs::read_to_string(&secret)?, "of the host\n", "{option}");
+            assert!(!none.exists(), "{option} has made a file where the link leads");
+            fs::remove_file(link)?;
+        }
+    }
     Ok(())
 }

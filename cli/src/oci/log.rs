@@ -1,16 +1,11 @@
 //! The log, as callers parse it: containerd and conmon take the last line of level `error` for the reason of a failure.
 
-use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
+use lifecycle_cli::named::{self, Contents};
 use lifecycle_engine::render::paint;
-use rustix::fs::{Mode, OFlags, fstat, open as open_at, readlinkat};
-use rustix::io::Errno;
-use rustix::process::geteuid;
 use serde_json::{Value, json};
 
 use crate::args::{Global, LogFormat};
@@ -34,7 +29,7 @@ impl Log {
 
     /// Opens the file once, which makes it: who asked for it must not find out at the end that nothing was written.
     pub fn begin(&self) -> io::Result<()> {
-        self.file.as_deref().map_or(Ok(()), |path| open(path).map(drop))
+        self.file.as_deref().map_or(Ok(()), |path| named::open(path, Contents::Stay).map(drop))
     }
 
     /// Why the verb failed: in the log, and on stderr for whoever reads that instead.
@@ -69,7 +64,7 @@ impl Log {
     fn write(&self, level: &str, message: &str) {
         let line = self.line(level, message);
         let written = match &self.file {
-            Some(path) => open(path).and_then(|mut file| file.write_all(line.as_bytes())),
+            Some(path) => named::open(path, Contents::Stay).and_then(|mut file| file.write_all(line.as_bytes())),
             None => io::stderr().write_all(line.as_bytes()),
         };
         if let (Err(e), Some(path)) = (written, &self.file) {
@@ -100,24 +95,4 @@ fn harmless(value: &Value) -> String {
         }
     }
     text
-}
-
-/// A log may lie where others write too: there a link is followed if it is the caller's own, or root's, such as /dev/stderr.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o666);
-    let opened = match open_at(path, flags | OFlags::NOFOLLOW, mode) {
-        // Asked of a descriptor: by its name it may be exchanged for another one.
-        Err(Errno::LOOP) => {
-            let link = open_at(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-            let owner = fstat(&link)?.st_uid;
-            if owner != 0 && owner != geteuid().as_raw() {
-                return Err(io::Error::other(format!("it is a symbolic link of uid {owner}")));
-            }
-            let target = readlinkat(&link, "", Vec::new())?;
-            open_at(path.parent().unwrap_or(path).join(OsStr::from_bytes(target.to_bytes())), flags, mode)
-        }
-        other => other,
-    };
-    Ok(opened?.into())
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use lifecycle_cli::named::{self, Contents};
 use lifecycle_engine::events::{Event, Watch};
 use lifecycle_engine::program::Program;
 
@@ -22,7 +23,10 @@ impl EventFile {
         let to: Box<dyn Write> = if path == Path::new("-") {
             Box::new(std::io::stdout())
         } else {
-            Box::new(File::create(path).map_err(|e| failed(format!("cannot write events to {}", path.display()), &e))?)
+            Box::new(
+                named::open(path, Contents::Go)
+                    .map_err(|e| failed(format!("cannot write events to {}", path.display()), &e))?,
+            )
         };
         Ok(Self { to, error: None })
     }
@@ -59,7 +63,7 @@ pub struct Record {
 impl Record {
     /// Opens the file, so that one which cannot be written is found out before the run.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let to = File::create(path).map_err(|e| unwritten(path, &e))?;
+        let to = named::open(path, Contents::Go).map_err(|e| unwritten(path, &e))?;
         Ok(Self { to, path: path.to_owned(), events: Vec::new() })
     }
 
