@@ -160,7 +160,7 @@ pub fn command(lab: &Lab) -> Command {
 /// Waits until it is so.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     // Where the processor is emulated, criu alone takes most of a minute.
-    let slow = if std::env::var_os("LIFECYCLE_IN_GUEST").is_some() { 2 } else { 1 };
+    let slow = if std::env::var_os("LIFECYCLE_IN_GUEST").is_some() { 3 } else { 1 };
     let deadline = Instant::now() + slow * PATIENCE;
     while !is_so()? {
         if Instant::now() > deadline {

@@ -179,14 +179,15 @@ impl Scenario<'_> {
     fn killed_in_undo(&self, before: &Snapshot, tried: &mut Tried) -> Result<()> {
         let keep = || {
             self.begin()?;
-            self.run(&["--keep"])?;
-            self.ids()
+            let outcome = self.run(&["--keep"])?;
+            Ok::<_, Error>((self.ids()?, outcome))
         };
-        let Some(id) = keep()?.pop() else { return Ok(()) };
+        let Some(id) = keep()?.0.pop() else { return Ok(()) };
         let undone = self.program("undo", &words(&[&id]))?;
         self.finish()?;
         self.each(undone, tried, |kill| {
-            let Some(id) = keep()?.pop() else { return Err(Error::new("keeping a run", "there is none")) };
+            let (mut ids, outcome) = keep()?;
+            let Some(id) = ids.pop() else { return Err(Error::new("keeping a run", said(&outcome))) };
             let undo = words(&[&id]);
             let outcome = run_killed_at(&mut self.command("undo", &[], &undo), &kill.point, kill.victim, kill.when)?;
             self.finish()?;

@@ -34,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dbus", body: parsers::dbus },
     Target { name: "criu", body: parsers::criu },
     Target { name: "notify", body: parsers::notify },
+    Target { name: "state", body: parsers::state },
 ];
 
 /// The body of the target of that name.

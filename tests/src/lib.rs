@@ -33,4 +33,4 @@ pub use sys::{keyring, seccomp};
 
 /// How long what comes about by itself may take, such as the end of a network namespace, which the kernel frees from a work queue. Only a test
 /// that fails waits for so long, so it is made for a machine that has much else to do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);

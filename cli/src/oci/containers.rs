@@ -1,16 +1,12 @@
 //! What is known of containers without working on them: their state.json, and what the machine says.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::journal::{JournalError, OwnDir, RunDir};
 use lifecycle_engine::run::RunError;
 use lifecycle_steps::cgroup::follow;
 use lifecycle_steps::effects::{Status, status_of};
 use lifecycle_steps::facts::caller::user_name;
-use lifecycle_steps::outcomes::{Process, RdtGroups};
-use serde::Deserialize;
+use lifecycle_steps::state::Stored;
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
@@ -29,40 +25,6 @@ pub struct Container {
     pub owner: u32,
 }
 
-/// state.json
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Stored {
-    /// The version of the runtime-spec of its config.
-    pub oci_version: String,
-    /// Its bundle.
-    pub bundle: PathBuf,
-    /// Its root file system.
-    #[serde(default)]
-    pub rootfs: Option<PathBuf>,
-    /// When it was created, RFC 3339.
-    #[serde(default)]
-    pub created: String,
-    /// Its annotations.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// What is ours.
-    pub lifecycle: Own,
-}
-
-/// What only we need.
-#[derive(Debug, Deserialize)]
-pub struct Own {
-    /// Its first process.
-    pub process: Process,
-    /// Its cgroups by controller.
-    #[serde(default)]
-    pub cgroups: BTreeMap<String, PathBuf>,
-    /// Its groups of the resctrl file system.
-    #[serde(default)]
-    pub rdt: RdtGroups,
-}
-
 impl Container {
     /// Looks it up.
     pub fn load(call: &Call, id: &str) -> Result<Self, Fault> {
@@ -78,7 +40,7 @@ impl Container {
         };
         let Some(text) = dir.read("state.json").map_err(RunError::from)? else { return Ok(None) };
         let damaged = |e| Fault::failed(format!("{} is damaged", names.dir().join("state.json").display()), &e);
-        let mut state: Stored = serde_json::from_slice(&text).map_err(damaged)?;
+        let mut state: Stored = Stored::read(&text).map_err(damaged)?;
         follow(&mut state.lifecycle.cgroups, &state.lifecycle.process);
         let owner = dir.owner();
         let status = status_of(&names.dir(), &state.lifecycle.process, &state.lifecycle.cgroups)

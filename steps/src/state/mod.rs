@@ -2,6 +2,8 @@
 
 mod expect;
 mod publish;
+mod stored;
 
 pub use expect::Expect;
 pub use publish::Publish;
+pub use stored::{Own, Stored};

@@ -4,6 +4,7 @@ use lifecycle_engine::site::Report;
 use lifecycle_steps::dbus::{self, Message};
 use lifecycle_steps::mounts::table;
 use lifecycle_steps::outside;
+use lifecycle_steps::state::Stored;
 
 /// What a process in a container tells the engine, line by line.
 pub fn report(bytes: &[u8]) {
@@ -82,5 +83,14 @@ pub fn notify(bytes: &[u8]) {
         let ours = words == "READY=1" || words == "MAINPID=1";
         assert!(ours || words.starts_with("STATUS="), "{words:?}");
         assert!(!words.contains('\n'), "{words:?}");
+    }
+}
+
+/// A container's state.json: whatever it says, the process that it names is none that somebody else has started.
+pub fn state(bytes: &[u8]) {
+    if let Ok(stored) = Stored::read(bytes) {
+        let process = &stored.lifecycle.process;
+        assert!(!matches!(process.watch(), Ok(Some(_))), "{process:?}");
+        serde_json::to_string(&stored.annotations).expect("annotations are JSON");
     }
 }
