@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use lifecycle_engine::effect::RunNames;
 use lifecycle_engine::events::{Event, Watch};
 
-use lifecycle_steps::spawn::keep_output;
+use lifecycle_steps::spawn::{Keeper, keep_output};
 
 use crate::print::{self, Failure, failed};
 use crate::watch::append;
@@ -45,14 +46,32 @@ pub fn launch() -> Result<ExitCode, Failure> {
 pub struct Move {
     names: RunNames,
     moved: bool,
+    keeper: Option<Keeper>,
 }
+
+/// How long the engine waits at its end until what was printed is kept. Who follows the run reads until the engine ends.
+const KEPT: Duration = Duration::from_secs(2);
 
 impl Move {
     /// For the engine of this run; makes it the leader of a session of its own.
     pub fn new(names: RunNames) -> Self {
         // Fails only for a group's leader, which a process that was just spawned is not.
         let _ = rustix::process::setsid();
-        Self { names, moved: false }
+        Self { names, moved: false, keeper: None }
+    }
+
+    /// Gives the output away, and waits until it is kept.
+    pub fn end(self) {
+        let Some(keeper) = self.keeper else { return };
+        let null = std::fs::OpenOptions::new().write(true).open("/dev/null");
+        let closed = null.and_then(|null| {
+            rustix::stdio::dup2_stdout(&null)?;
+            rustix::stdio::dup2_stderr(&null)?;
+            Ok(())
+        });
+        if closed.is_ok() {
+            keeper.wait(KEPT);
+        }
     }
 }
 
@@ -66,7 +85,8 @@ impl Watch for Move {
         let moved = append(&self.names, OUTPUT).and_then(|output| {
             let problems = append(&self.names, PROBLEMS)?;
             // Not the file itself: a container that inherits it could change it, and fill it without end.
-            let output = keep_output(output).map_err(std::io::Error::other)?;
+            let (output, keeper) = keep_output(output).map_err(std::io::Error::other)?;
+            self.keeper = Some(keeper);
             rustix::stdio::dup2_stdout(&output)?;
             rustix::stdio::dup2_stderr(&output)?;
             print::speak_into(problems);

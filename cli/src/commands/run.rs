@@ -160,6 +160,9 @@ impl Views {
     }
 
     fn close(self, program: &Program) -> Result<(), Failure> {
+        if let Some(moved) = self.moved {
+            moved.end();
+        }
         if let Some(events) = self.events {
             events.finish()?;
         }

@@ -300,7 +300,7 @@ fn kept_output(cx: &Cx) -> Result<OwnedFd, EffectError> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
     let open = OwnDir::of(cx.run).and_then(|dir| dir.open(&name, flags));
     let file = open.map_err(|e| EffectError::new(format!("open {}: {e}", cx.run.dir().join(&name).display())))?;
-    keep_output(file)
+    keep_output(file).map(|(pipe, _)| pipe)
 }
 
 /// A pipe whose read end does not block: the engine has other things to do. The write end does, as programs expect.

@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use lifecycle_engine::error::EffectError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::child::{Child, Session};
@@ -16,9 +19,30 @@ pub const LARGEST: u64 = 16 << 20;
 /// The end of a file that has got so long.
 const FULL: &str = "\nlifecycle: what is printed from here on is not kept\n";
 
+/// The process that keeps it. It ends by itself.
+#[derive(Debug)]
+pub struct Keeper {
+    pidfd: OwnedFd,
+}
+
+impl Keeper {
+    /// Waits until all has been kept, as nobody holds the pipe any more; or so long, where somebody goes on.
+    pub fn wait(&self, within: Duration) {
+        let until = Instant::now() + within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            // However that ends, there is nothing else to do.
+            if poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&time)) != Err(Errno::INTR) {
+                return;
+            }
+        }
+    }
+}
+
 /// A pipe whose other end a process of its own reads, until nobody holds this one any more, and writes to the file. It has no other descriptor,
 /// and ends as soon as it has nothing to read: with the engine, where nobody has got the pipe yet.
-pub fn keep_output(file: File) -> Result<OwnedFd, EffectError> {
+pub fn keep_output(file: File) -> Result<(OwnedFd, Keeper), EffectError> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| EffectError::call("pipe2(O_CLOEXEC)", e))?;
     let descriptors = [read.as_raw_fd(), file.as_raw_fd()];
     let mut keeper = Child::fork(Session::Own, &descriptors, |ready| {
@@ -29,8 +53,8 @@ pub fn keep_output(file: File) -> Result<OwnedFd, EffectError> {
         0
     })?;
     keeper.release()?;
-    keeper.leave().map_err(|e| EffectError::call("dup(a pidfd)", e))?;
-    Ok(write)
+    let pidfd = keeper.leave().map_err(|e| EffectError::call("dup(a pidfd)", e))?;
+    Ok((write, Keeper { pidfd }))
 }
 
 /// Reads to the end, whatever becomes of what is read: who prints must neither wait nor fail for the sake of a file.
@@ -75,13 +99,13 @@ mod tests {
     fn it_writes_until_nobody_holds_the_pipe() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("output");
-        let pipe = keep_output(File::create(&path).unwrap()).unwrap();
+        let (pipe, keeper) = keep_output(File::create(&path).unwrap()).unwrap();
         let mut pipe = File::from(pipe);
         pipe.write_all(b"one\n").unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while std::fs::read(&path).unwrap() != b"one\n" {
-            assert!(std::time::Instant::now() < deadline, "it is not written");
-            std::thread::yield_now();
-        }
+        keeper.wait(Duration::ZERO);
+        pipe.write_all(b"two\n").unwrap();
+        drop(pipe);
+        keeper.wait(Duration::from_secs(20));
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
     }
 }

@@ -17,7 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use command::{Command, Ended, Running};
-pub use keeper::{LARGEST, keep_output};
+pub use keeper::{Keeper, LARGEST, keep_output};
 pub use worker::{Leash, Working, worker};
 
 /// How a process ended.
