@@ -162,6 +162,24 @@ fn a_retried_step_is_undone_between_its_tries() {
 }
 
 #[test]
+fn a_step_whose_undo_is_stuck_is_not_tried_again_and_stays_on_record() {
+    let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
+    for name in ["a.fail", "a.stick"] {
+        std::fs::write(work.path().join(name), "").expect("fixture");
+    }
+    let mut flaky = touch("a", &[], work.path());
+    options(&mut flaky, Options { retries: 2, backoff: Duration::from_millis(1), ..Options::default() });
+    let (finished, seen) = run(program(root.path(), "r", vec![flaky]), run_options());
+    let finished = finished.expect("ran");
+    assert_eq!((finished.failure.expect("failed").step, finished.stuck.len()), ("a".into(), 1));
+    assert_eq!(seen.iter().filter(|word| *word == "+a").count(), 1, "{seen:?}");
+    std::fs::remove_file(work.path().join("a.stick")).expect("unstick");
+    let at_last = recover(root.path(), &registry(), &mut Silent).expect("recover");
+    assert_eq!(at_last, [("r".to_owned(), Recovered::Undone)]);
+    assert_eq!(files(work.path()), ["a.fail"]);
+}
+
+#[test]
 fn a_step_that_may_fail_does_not_stop_the_others() {
     let (root, work) = (tempdir().expect("root"), tempdir().expect("work"));
     std::fs::write(work.path().join("a.fail"), "").expect("fixture");

@@ -8,8 +8,8 @@ use super::PATIENCE;
 use super::execute::Execution;
 use super::undo::{Turn, Undo};
 use super::work::Waiting;
-use crate::events::Event;
-use crate::journal::{Entry, JournalError};
+use crate::events::{Event, Failure};
+use crate::journal::{Entry, JournalError, Phase};
 use crate::program::NodeId;
 
 /// A step that is being taken back.
@@ -22,10 +22,9 @@ pub(super) struct BeingUndone {
 }
 
 /// What comes after that.
-#[derive(Clone, Copy)]
 pub(super) enum Then {
-    /// It is tried again, so long after it was taken back.
-    Retry { left: u32, wait: Duration },
+    /// It is tried again, so long after it was taken back; where that is stuck, it has failed so.
+    Retry { left: u32, wait: Duration, failure: Box<Failure> },
     /// Its run goes on as if it had given nothing.
     GoOn,
 }
@@ -53,7 +52,11 @@ impl Execution<'_> {
             (node.address.clone(), node.effects.len() as u32)
         };
         match then {
-            Then::Retry { left, wait } => {
+            // Another try would begin its record anew, and what is left of this one would be nobody's.
+            Then::Retry { failure, .. } if self.is_stuck(n) => {
+                self.failure.get_or_insert(*failure);
+            }
+            Then::Retry { left, wait, .. } => {
                 self.log.note(&Entry::Reset { n: self.base + n })?;
                 self.watch.event(&Event::Retry { step, left, wait_ms: wait.as_millis() as u64 });
                 self.retries.push((Instant::now() + wait, n));
@@ -64,6 +67,11 @@ impl Execution<'_> {
             }
         }
         Ok(())
+    }
+
+    fn is_stuck(&self, n: NodeId) -> bool {
+        let node = self.log.state().node(self.base + n);
+        node.is_some_and(|node| node.effects.iter().any(|effect| matches!(effect.phase, Phase::Stuck(_))))
     }
 
     /// Those of these were woken, counted through all that they wait for.

@@ -413,7 +413,7 @@ impl<'a> Execution<'a> {
             *left -= 1;
             let (left, doubled) = (*left, options.retries - *left - 1);
             let wait = options.backoff * 2u32.saturating_pow(doubled.min(16));
-            return self.take_back_one(n, Then::Retry { left, wait });
+            return self.take_back_one(n, Then::Retry { left, wait, failure: Box::new(failure) });
         }
         if options.continue_on_error && !inside {
             return self.take_back_one(n, Then::GoOn);

@@ -113,7 +113,7 @@ impl Emptying {
     /// Kills all processes in it. Those that fork meanwhile are found in the next round.
     fn kill(&mut self) -> Result<(), EffectError> {
         let failed = |what: &str, e: std::io::Error| EffectError::call(format!("{what} {}", self.at.display()), e);
-        // Some kernels (6.14 to 6.18 at least) kill whoever is cloned into a cgroup in which all were killed so, from then on.
+        // Some kernels (seen on 6.18) kill whoever is cloned into a cgroup in which all were killed so, from then on.
         if !self.stays && write(&self.directory, "cgroup.kill", "1").is_ok() {
             return Ok(());
         }
